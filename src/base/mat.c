@@ -1,0 +1,36 @@
+/* mat.c - conversions between number formats. See mat.h. */
+#include "base/mat.h"
+
+float f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 1023, u;
+    float f;
+    if (e == 0) { /* zero or subnormal: m counts 2^-24 */
+        f = (float)m * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    u = sign | (e == 31 ? 0x7f800000 : (e + 112) << 23) | m << 13;
+    memcpy(&f, &u, sizeof(f));
+    return f;
+}
+
+uint16_t f32_to_f16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof(u));
+    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
+    u &= 0x7fffffff;
+    if (u > 0x7f800000)
+        return sign | 0x7e00;
+    if (u >= 0x477ff000) /* rounds to more than 65504 */
+        return sign | 0x7c00;
+    if (u < 0x38800000) { /* subnormal: let the adder round to a multiple of 2^-24 */
+        float a;
+        memcpy(&a, &u, sizeof(a));
+        a += 0.5f;
+        memcpy(&u, &a, sizeof(u));
+        return sign | (uint16_t)(u - 0x3f000000);
+    }
+    u += 0xfff + (u >> 13 & 1);
+    return sign | (uint16_t)((u - 0x38000000) >> 13);
+}
