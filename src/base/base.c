@@ -23,8 +23,11 @@ int err_add(struct err *e, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(e->text, sizeof(e->text), fmt, ap);
     va_end(ap);
-    const char *rest[] = {": ", old.text};
-    for (size_t i = 0; i < COUNT(rest); i++)
-        strncat(e->text, rest[i], sizeof(e->text) - strlen(e->text) - 1);
+    size_t n = strlen(e->text), room = sizeof(e->text) - 1;
+    for (const char *s = ": "; *s && n < room; s++)
+        e->text[n++] = *s;
+    for (const char *s = old.text; *s && n < room; s++)
+        e->text[n++] = *s;
+    e->text[n] = 0;
     return code;
 }
