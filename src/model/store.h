@@ -1,0 +1,40 @@
+/* store.h - the tensors of a model folder, mapped into memory.
+ *
+ * One safetensors file or shards with model.safetensors.index.json. Headers are untrusted: every
+ * offset is checked before a byte is touched. Nothing is copied; the mapping lives until
+ * store_close().
+ */
+#ifndef TANDEM_STORE_H
+#define TANDEM_STORE_H
+
+#include "base/mat.h"
+
+struct store;
+
+struct tensor {
+    const char *name; /* owned by the store, as data is */
+    enum num type;    /* F32, F16 or BF16 */
+    int n_dim;
+    int64_t dim[4];
+    const void *data; /* dense, little endian, may be unaligned */
+    size_t bytes;
+};
+
+/* Open all shards. A missing shard, a truncated or overlapping or otherwise malformed file is one
+ * sentence naming the file. Tensors of other types are kept by name and refused on store_find. */
+int store_open(const char *folder, struct store **out, struct err *e);
+/* One file from bytes in memory (not copied, must outlive the store): for tests and fuzzing. */
+int store_open_bytes(const void *bytes, size_t n, const char *what, struct store **out,
+                     struct err *e);
+void store_close(struct store *s);
+
+/* The tensor of that name with the shape [rows, cols] ([rows] when cols is 1 is accepted for a
+ * vector, in either order). -ENOENT or -EINVAL with the shapes in e. */
+int store_find(const struct store *s, const char *name, int rows, int cols, struct tensor *t,
+               struct err *e);
+
+int store_count(const struct store *s);
+const struct tensor *store_at(const struct store *s, int i); /* sorted by name */
+size_t store_bytes(const struct store *s);                   /* of all files */
+
+#endif
