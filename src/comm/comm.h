@@ -1,0 +1,98 @@
+/* comm.h - a group of ranks that act together.
+ *
+ * All ranks of the group make the same calls in the same order. A failure, a missed deadline or a
+ * raised stop word is remembered in comm->err; every later call does nothing. The step is then
+ * worthless and its caller throws it away. Rows are shared out by share(): rank i of n owns the
+ * rows share(m->n, n, i) of a mat.
+ *
+ * Memory: every mat handed to a group (but the `to` of recv and the plain sum result of a group
+ * of one) lies in the rank's peer arena, which the other ranks of a host can read; the layout of
+ * that arena is the same on every rank, so that a peer's mat is found at the same offset.
+ *
+ * Reuse: what sum, scatter_sum and gather read from must not be written again before the *next*
+ * call on the group has returned; merge, join, send and recv are done with their mats on return.
+ */
+#ifndef TANDEM_COMM_H
+#define TANDEM_COMM_H
+
+#include "base/tree.h"
+
+struct comm;
+
+struct comm_ops {
+    const char *name;
+    void (*sum)(struct comm *, struct mat *to, const struct planes *from);
+    void (*scatter_sum)(struct comm *, struct mat *to, const struct planes *from);
+    void (*gather)(struct comm *, struct mat *m);
+    void (*merge)(struct comm *, struct mat *to, const struct mat *from);
+    void (*join)(struct comm *, struct mat *to, const struct mat *from, const int *col);
+    void (*send)(struct comm *, int peer, const struct mat *m);
+    void (*recv)(struct comm *, int peer, struct mat *m);
+};
+
+struct comm {
+    const struct comm_ops *ops;
+    int rank, size, err;
+    void *ctx;
+    uint64_t calls, bytes;     /* since the start; bytes this rank had to read from others */
+    uint64_t wait_ns, move_ns; /* shm: waiting for others; reading and adding */
+};
+
+/* All-reduce: to = the sum of all ranks' planes, by the tree of base/tree.h. */
+static inline void comm_sum(struct comm *c, struct mat *to, const struct planes *from)
+{
+    must(c->size > 1 || to->at == from->at[0].at);
+    if (c->size > 1 && !c->err)
+        c->ops->sum(c, to, from);
+}
+
+/* Reduce-scatter: to (the whole mat) gets the sum in this rank's own rows only. */
+static inline void comm_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
+{
+    must(c->size > 1 || to->at == from->at[0].at);
+    if (c->size > 1 && !c->err)
+        c->ops->scatter_sum(c, to, from);
+}
+
+/* All-gather: every rank fills its own rows of m; all get everyone's. */
+static inline void comm_gather(struct comm *c, struct mat *m)
+{
+    if (c->size > 1 && !c->err)
+        c->ops->gather(c, m);
+}
+
+/* For every number at most one rank has non-zero bits: all get those bits (so -0 survives). */
+static inline void comm_merge(struct comm *c, struct mat *to, const struct mat *from)
+{
+    must(c->size > 1 || to->at == from->at);
+    if (c->size > 1 && !c->err)
+        c->ops->merge(c, to, from);
+}
+
+/* Columns side by side at rank 0: rank i's from[n][col[i+1]-col[i]] becomes columns col[i]..
+ * col[i+1] of to[n][col[size]] of rank 0; the others' `to` is not touched. */
+static inline void comm_join(struct comm *c, struct mat *to, const struct mat *from, const int *col)
+{
+    must(c->size > 1 || to->at == from->at);
+    if (c->size > 1 && !c->err)
+        c->ops->join(c, to, from, col);
+}
+
+/* Point to point between two ranks of the group; the shapes agree. send returns when m may be
+ * written again (it may buffer two messages). */
+static inline void comm_send(struct comm *c, int peer, const struct mat *m)
+{
+    if (!c->err)
+        c->ops->send(c, peer, m);
+}
+
+static inline void comm_recv(struct comm *c, int peer, struct mat *m)
+{
+    if (!c->err)
+        c->ops->recv(c, peer, m);
+}
+
+/* A group of one: nothing to do. */
+extern const struct comm_ops comm_self;
+
+#endif

@@ -1,0 +1,216 @@
+/* dev.h - the operations a device must offer, and nothing about how.
+ *
+ * Operations run in order and may be asynchronous. A failure is remembered in dev->err and every
+ * later call does nothing, as with a FILE; ask once, at the end of a step. The wrappers check
+ * shapes for all devices alike, so the counting device is also a type checker for plans.
+ *
+ * Numerics (see docs/NUMERICS.md): activations are f32. A row is computed in the same order
+ * whatever stands beside it. Every dot product over `cols` is one chain of fused multiply-adds in
+ * ascending order per output and share. Reductions over a whole row use 16 strided partial sums
+ * joined by a fixed tree. exp is our own. So f32, f16 and widened bf16 arithmetic gives the same
+ * bits on every instruction set; the bf16 dot instruction is a class of its own.
+ */
+#ifndef TANDEM_DEV_H
+#define TANDEM_DEV_H
+
+#include "base/arena.h"
+#include "base/tree.h"
+#include "dev/weight.h"
+
+enum {
+    KV_PAGE = 16,     /* tokens per page of the KV cache */
+    KV_BLOCK = 128,   /* keys per step of the online softmax */
+    KV_SEGMENT = 2048 /* keys after which (max, sum, o) starts afresh; segments merge ascending */
+};
+
+/* One step of work, the same on every rank of a stage. Flat arrays; nothing is owned. The tokens
+ * of one sequence stand together, in ascending position. */
+struct batch {
+    int n_tok, n_seq, n_out;
+    const int *tok;  /* [n_tok] */
+    const int *pos;  /* [n_tok] position in its sequence */
+    const int *slot; /* [n_tok] where key and value go: page * KV_PAGE + pos % KV_PAGE */
+    const int *seq;  /* [n_tok] which sequence */
+    const int *page; /* [n_seq * stride] page of every KV_PAGE positions of a sequence */
+    int stride;
+    const int *out; /* [n_out] tokens whose logits are wanted */
+};
+
+/* The KV cache of one layer as one rank sees it: n_head heads, in pages. In page p, head j:
+ * keys at at + p * page_bytes + j * head_bytes as [head_dim][KV_PAGE], lanes are positions;
+ * values behind them as [KV_PAGE][head_dim rounded up to 16]. */
+struct kv {
+    enum num type; /* f32 or bf16 */
+    int n_head, head_dim;
+    size_t page_bytes, head_bytes;
+    char *at;
+};
+
+static inline size_t kv_key_bytes(enum num type, int head_dim)
+{
+    return (size_t)head_dim * KV_PAGE * num_bytes(type);
+}
+
+/* Keys and values of one head in one page; a multiple of 64. */
+static inline size_t kv_head_bytes(enum num type, int head_dim)
+{
+    return kv_key_bytes(type, head_dim) +
+           round_up((size_t)head_dim, 16) * KV_PAGE * num_bytes(type);
+}
+
+/* Which heads an attention call is about. Query head i of the rank is head q_first + i of the
+ * model; it reads key-value head (q_first + i) / group - kv_first of the rank. */
+struct heads {
+    int head_dim, group, q_first, kv_first;
+    int window; /* 0: all positions; w: position p sees p-w+1 .. p */
+    float scale;
+};
+
+struct dev;
+
+struct dev_ops {
+    const char *name;
+    void (*embed)(struct dev *, struct mat *y, const struct weight *w, int first, const int *tok);
+    void (*norm)(struct dev *, struct mat *y, const struct mat *x, const struct mat *w, float eps);
+    void (*matmul)(struct dev *, struct mat *y, const struct mat *x, const struct weight *w,
+                   const struct mat *bias);
+    void (*partial)(struct dev *, struct planes *y, const struct mat *x, const struct weight *w);
+    void (*add)(struct dev *, struct mat *x, const struct mat *y, const struct mat *bias);
+    void (*rope)(struct dev *, struct mat *x, int head_dim, const struct mat *angle);
+    void (*store)(struct dev *, const struct kv *, const struct mat *k, const struct mat *v,
+                  const int *slot);
+    void (*attend)(struct dev *, struct mat *y, const struct mat *q, const struct kv *,
+                   const struct heads *, const struct batch *);
+    void (*swiglu)(struct dev *, struct mat *gate, const struct mat *up);
+    void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
+};
+
+struct dev {
+    const struct dev_ops *ops;
+    int err; /* sticky */
+    void *ctx;
+    /* The counting device only: */
+    double clock; /* seconds, advanced by the cost model */
+    struct {
+        double flops_s, bytes_s, overhead_s;
+    } speed;
+    uint64_t flops, bytes, calls;
+};
+
+/* Copy the rows of words first .. first + w->rows that appear in tok; all other rows become zero
+ * bits (a group's merge then completes them). */
+static inline void dev_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
+                             const int *tok)
+{
+    must(y->type == NUM_F32 && y->dim == w->cols);
+    if (!d->err)
+        d->ops->embed(d, y, w, first, tok);
+}
+
+/* RMS norm of every run of w->dim numbers (a hidden state, or single heads): x / sqrt(mean(x*x) +
+ * eps) * w. y may be x. */
+static inline void dev_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
+                            float eps)
+{
+    must(y->n == x->n && y->dim == x->dim && w->dim > 0 && x->dim % w->dim == 0);
+    if (!d->err)
+        d->ops->norm(d, y, x, w, eps);
+}
+
+/* y[n][rows] = x[n][cols] * w^T + bias, w cut by rows or whole. bias->n == 0: none; otherwise it
+ * is the rank's slice [1][rows], added after the product. */
+static inline void dev_matmul(struct dev *d, struct mat *y, const struct mat *x,
+                              const struct weight *w, const struct mat *bias)
+{
+    must(y->n == x->n && x->dim == w->cols && y->dim == w->rows);
+    must(!bias->n || bias->dim == w->rows);
+    if (!d->err && y->dim)
+        d->ops->matmul(d, y, x, w, bias);
+}
+
+/* The planes of x[n][cols] * w^T for a w cut by columns: y->at[i] is the sum of the i-th complete
+ * subtree of shares w->first .. w->first + w->n_part. */
+static inline void dev_partial(struct dev *d, struct planes *y, const struct mat *x,
+                               const struct weight *w)
+{
+    must(y->n > 0 && y->at[0].n == x->n && x->dim == w->cols && y->at[0].dim == w->rows);
+    if (!d->err)
+        d->ops->partial(d, y, x, w);
+}
+
+/* x += y, then += bias when bias->n. */
+static inline void dev_add(struct dev *d, struct mat *x, const struct mat *y,
+                           const struct mat *bias)
+{
+    must(x->n == y->n && x->dim == y->dim && (!bias->n || bias->dim == x->dim));
+    if (!d->err)
+        d->ops->add(d, x, y, bias);
+}
+
+/* Rotate every head of x: halves (i, i + head_dim/2). angle[n][head_dim]: head_dim/2 cosines, then
+ * head_dim/2 sines of the row's position. */
+static inline void dev_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
+{
+    must(x->dim % head_dim == 0 && angle->n == x->n && angle->dim == head_dim);
+    if (!d->err && x->dim)
+        d->ops->rope(d, x, head_dim, angle);
+}
+
+/* Put k and v [n][n_head * head_dim] into their slots. */
+static inline void dev_store(struct dev *d, const struct kv *c, const struct mat *k,
+                             const struct mat *v, const int *slot)
+{
+    must(k->dim == c->n_head * c->head_dim && v->dim == k->dim && k->n == v->n);
+    if (!d->err)
+        d->ops->store(d, c, k, v, slot);
+}
+
+/* Causal attention of q [n_tok][heads * head_dim] over the cache; y has q's shape. Keys in
+ * ascending blocks of KV_BLOCK anchored at position 0, online softmax per block; a segment of
+ * KV_SEGMENT keys starts afresh and segments merge ascending; blocks wholly outside the window
+ * are skipped. */
+static inline void dev_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+                              const struct heads *h, const struct batch *b)
+{
+    must(y->n == q->n && y->dim == q->dim && q->dim % h->head_dim == 0 && q->n == b->n_tok);
+    if (!d->err && q->dim)
+        d->ops->attend(d, y, q, c, h, b);
+}
+
+/* gate = silu(gate) * up */
+static inline void dev_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
+{
+    must(gate->n == up->n && gate->dim == up->dim);
+    if (!d->err)
+        d->ops->swiglu(d, gate, up);
+}
+
+/* Row i of y = row row[i] of x. */
+static inline void dev_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
+{
+    must(y->dim == x->dim);
+    if (!d->err)
+        d->ops->pick(d, y, x, row);
+}
+
+/* A device that computes nothing and prices everything: the planner's. dev/count.c */
+extern const struct dev_ops dev_count;
+
+/* ------------------------------------------------------------------------------- the CPU */
+
+/* The reference is the definition of every operation in plain C; the others compute the same bits
+ * faster, but for ISA_AVX512_BF16 with bf16 weights. */
+enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
+
+enum isa isa_best(void); /* of this machine, by cpuid; environment TANDEM_ISA=name may lower it */
+bool isa_here(enum isa isa);
+const char *isa_name(enum isa isa); /* "ref", "avx2", "avx512", "avx512-bf16" */
+
+/* Which bits to expect: "f32-fma" or "bf16-dot". Part of the plan's hash. */
+const char *isa_numerics(enum isa isa, enum num weight);
+
+/* Set up d as a CPU device; its scratch for steps of up to max_tok rows of up to max_dim numbers
+ * comes from the arena (which may be a measuring one: then d is not usable). */
+void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, struct arena *a);
+
+#endif
