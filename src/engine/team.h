@@ -1,0 +1,68 @@
+/* team.h - the ranks of one plan on this host: started, fed with steps, watched, stopped.
+ *
+ * control (the caller) creates the shared memory; a keeper process loads the weights once and
+ * forks the ranks, which own nothing. When control dies, by any death, keeper and ranks die too,
+ * and as all shared memory is anonymous nothing is left behind.
+ */
+#ifndef TANDEM_TEAM_H
+#define TANDEM_TEAM_H
+
+#include "dev/dev.h"
+#include "model/store.h"
+#include "plan/plan.h"
+#include "run/sample.h"
+
+struct team;
+
+struct team_opts {
+    enum isa isa;
+    /* Called while loading with bytes done of all; NULL: quiet. */
+    void (*progress)(void *arg, size_t done, size_t all);
+    void *arg;
+    bool keep_logits; /* results carry logits (they cost a copy per row) */
+};
+
+/* Load the model's tensors by the plan, start the ranks, return when all are ready. Checks first
+ * that the memory is there (planned bytes against what the machine and its cgroup have free) and
+ * refuses in one sentence with both numbers. */
+int team_start(struct team **out, const struct plan *p, const struct store *s,
+               const struct team_opts *opts, struct err *e);
+
+/* How the token after row out[i] of a batch is drawn. */
+struct draw {
+    struct sampling sampling;
+    const int *seen; /* the sequence so far; needed only for penalties */
+    int n_seen, n_prompt;
+};
+
+/* Hand a step to the ranks; returns its number, or -errno with e (a rank died). Up to
+ * team_flight() steps may be on their way: with pipeline stages that keeps all of them busy. */
+int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e);
+int team_flight(const struct team *t);
+
+/* Wait for that step. tokens[n_out] (may be NULL) are the drawn tokens; *logits, when kept, points
+ * to [n_out][n_vocab] valid until two more steps are submitted. A dead or failed rank is -EIO with
+ * one sentence saying which and how. Returns -EINTR when a signal came; call again. */
+int team_wait(struct team *t, int64_t step, int *tokens, const float **logits, struct err *e);
+
+/* Since the last call with reset: seconds each rank spent. */
+struct rank_time {
+    double compute, wait, move; /* kernels; waiting for other ranks; reading and adding */
+    uint64_t calls, bytes;      /* of collectives */
+};
+void team_times(struct team *t, struct rank_time *to, bool reset); /* [plan_ranks] */
+
+/* Bytes really in use, beside what the plan says. */
+struct rank_memory {
+    size_t weights, kv, scratch; /* weights and kv are views of the host's one copy */
+    int core;
+    int pid;
+};
+struct team_memory {
+    size_t weights, kv, scratch, mailbox; /* of the host */
+};
+void team_memory(const struct team *t, struct team_memory *host, struct rank_memory *rank);
+
+void team_stop(struct team *t);
+
+#endif

@@ -1,0 +1,103 @@
+/* plan.h - who holds what, and who talks to whom.
+ *
+ * One plan is the whole truth about a deployment: the loader cuts tensors by it, the ranks obey
+ * it, sizing and pricing read it. Plain data without pointers or state: it is copied, hashed,
+ * compared, written as JSON, edited by hand and loaded back.
+ *
+ * Every cut is a run of shares (see base/tree.h). Share s of what has n units holds the units
+ * s*n/S .. (s+1)*n/S, rounded down; a unit is a head, ff_unit feed-forward columns or WORD_UNIT
+ * words. A rank's key-value heads are those its query heads read, so with more ranks than
+ * key-value heads several ranks hold the same one.
+ */
+#ifndef TANDEM_PLAN_H
+#define TANDEM_PLAN_H
+
+#include "base/tree.h"
+#include "dev/weight.h"
+#include "model/model.h"
+
+#include <jansson.h>
+
+enum { PLAN_STAGES = 64, PLAN_RANKS = 256, WORD_UNIT = 64 };
+
+struct plan {
+    struct model model;
+    int shares;  /* S: 8, 16 or 32; part of the numerics */
+    int ff_unit; /* feed-forward columns are shared out in runs of this */
+    int pp, tp;  /* stages, slices of a layer; rank = stage * tp + slice */
+    bool sp;     /* between matmuls, the ranks of a stage hold rows, not copies */
+    struct span stage[PLAN_STAGES]; /* the layers of each stage */
+    int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
+    int core[PLAN_RANKS];           /* the core a rank is pinned to; -1: none */
+    enum num weight, kv;            /* number formats: f32, f16, bf16; f32, bf16 */
+    char numerics[16];              /* which bits: see isa_numerics() in dev/dev.h */
+    int max_tok, max_seq, max_out;  /* of one step: tokens, sequences, rows of logits */
+    int ctx;                        /* longest sequence, in tokens */
+    int pages;                      /* KV capacity in pages of 16 tokens */
+};
+
+/* What the user may ask for; 0 or -1 (cores) means: choose. */
+struct plan_ask {
+    int tp, pp, shares, ctx, max_tok, max_seq;
+    bool sp;
+    enum num weight, kv;
+    const char *numerics;
+    int n_core; /* cores of this machine to pin to; 0: do not pin */
+};
+
+/* A plan for the model: shares even, stages equal by bytes, ranks pinned to successive cores when
+ * there are enough. Errors as plan_check. */
+int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask, struct err *e);
+
+/* Refuse a plan that cannot run, in one sentence that says what to change. Every other function
+ * here takes a checked plan. */
+int plan_check(const struct plan *p, struct err *e);
+
+int plan_ranks(const struct plan *p);
+int plan_stage(const struct plan *p, int rank); /* pipeline coordinate */
+int plan_slice(const struct plan *p, int rank); /* tensor coordinate */
+
+enum what { HEADS, KVHEADS, COLUMNS, WORDS };
+
+/* What a rank holds of it, counted in heads, feed-forward columns or words. */
+struct span plan_share(const struct plan *p, int rank, enum what what);
+
+/* One tensor as one rank holds it: n_part parts of a matrix, or a run of a vector. Part i is
+ * plan_part(): for a matrix cut by columns, share first + i. */
+struct piece {
+    char name[96];
+    int layer;    /* -1: of the model as a whole */
+    size_t field; /* offset of its struct weight or mat in struct layer or shared */
+    bool matrix;
+    enum cut cut;
+    enum what of;
+    int rows, cols;       /* of the whole tensor; a vector is 1 x n */
+    struct span row, col; /* what this rank holds */
+    int first, n_part;
+};
+
+/* The rows (cut by rows or not cut) or columns (cut by columns) of part i of a piece, counted in
+ * the whole tensor. */
+struct span plan_part(const struct plan *p, const struct piece *pc, int i);
+
+/* Call fn for every piece of the rank, in file order. rank == PLAN_WHOLE: of the whole model, as
+ * a host holds it once for all its ranks: the same parts. */
+enum { PLAN_WHOLE = -1 };
+typedef void plan_piece_fn(void *arg, const struct piece *pc);
+void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
+
+/* Bytes of weights a rank reads (PLAN_WHOLE: of the host's one copy), padding included. */
+size_t plan_weight_bytes(const struct plan *p, int rank);
+/* Bytes of KV cache that belong to the rank's layers and heads (PLAN_WHOLE: the host's pool). */
+size_t plan_kv_bytes(const struct plan *p, int rank);
+uint64_t plan_parameters(const struct plan *p); /* numbers in the file, tied ones once */
+
+/* JSON form (docs/PLAN.md), schema number inside. plan_from_json refuses unknown and mistyped
+ * fields, names the field, and ends with plan_check. */
+json_t *plan_to_json(const struct plan *p);
+int plan_from_json(const json_t *o, struct plan *p, struct err *e);
+int plan_load(const char *path, struct plan *p, struct err *e);
+/* XXH3-64 of the compact JSON: ranks and journal compare it. */
+uint64_t plan_hash(const struct plan *p);
+
+#endif
