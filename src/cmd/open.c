@@ -1,0 +1,247 @@
+/* open.c - see open.h. */
+#include "cmd/open.h"
+#include "cmd/cmd.h"
+
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------- the model */
+
+static bool has_config(const char *folder)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "%s/config.json", folder);
+    return access(path, R_OK) == 0;
+}
+
+/* The folder of the running program, without the last '/'. */
+static void program_folder(char to[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", to, PATH_MAX - 1);
+    to[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(to, '/');
+    if (slash)
+        *slash = 0;
+}
+
+int open_demo(char folder[PATH_MAX], struct err *e)
+{
+    char here[PATH_MAX], beside[PATH_MAX + 32], above[PATH_MAX + 32];
+    const char *chosen = getenv("TANDEM_DEMO");
+    program_folder(here);
+    snprintf(beside, sizeof(beside), "%s/../share/tandem/models/demo", here);
+    snprintf(above, sizeof(above), "%s/../models/demo", here);
+    const char *place[] = {chosen, beside, above, TANDEM_DEMO_INSTALLED, TANDEM_DEMO_SOURCE};
+    for (size_t i = 0; i < (chosen ? 1 : COUNT(place)); i++)
+        if (place[i] && has_config(place[i]) && strlen(place[i]) < PATH_MAX) {
+            snprintf(folder, PATH_MAX, "%s", place[i]);
+            return 0;
+        }
+    if (chosen)
+        return err_set(e, -ENOENT, "TANDEM_DEMO is %.200s, but no config.json is there", chosen);
+    return err_set(e, -ENOENT,
+                   "the demo model is neither in %s nor in %s: name a model folder, or set "
+                   "TANDEM_DEMO to the demo's",
+                   TANDEM_DEMO_INSTALLED, TANDEM_DEMO_SOURCE);
+}
+
+static int find_folder(struct opened *to, const char *model, struct err *e)
+{
+    struct stat st;
+    to->demo = !model;
+    if (!model)
+        return open_demo(to->folder, e);
+    if (strlen(model) >= PATH_MAX || stat(model, &st))
+        return err_set(e, -ENOENT,
+                       "no model at %.200s: name a folder with config.json, *.safetensors and "
+                       "tokenizer.json (nothing is downloaded)",
+                       model);
+    if (S_ISDIR(st.st_mode) && !has_config(model))
+        return err_set(e, -ENOENT, "%.200s has no config.json: is it a Hugging Face model folder?",
+                       model);
+    snprintf(to->folder, sizeof(to->folder), "%s", model);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- the plan */
+
+static int find_isa(const char *name, enum isa *isa, struct err *e)
+{
+    *isa = isa_best();
+    if (!strcmp(name, "auto"))
+        return 0;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (!strcmp(isa_name((enum isa)i), name)) {
+            *isa = (enum isa)i;
+            if (isa_here(*isa))
+                return 0;
+        }
+    return err_set(e, -ENOTSUP, "--isa %s: this machine lacks these instructions; its best is %s",
+                   name, isa_name(isa_best()));
+}
+
+/* The format that most bytes of the files are in; bf16, as most are, when there are no files. */
+static enum num stored_type(const struct store *s)
+{
+    size_t bytes[NUM_COUNT] = {0};
+    enum num most = NUM_BF16;
+    for (int i = 0; s && i < store_count(s); i++)
+        if (store_at(s, i)->type < NUM_COUNT)
+            bytes[store_at(s, i)->type] += store_at(s, i)->bytes;
+    for (int i = NUM_F32; i <= NUM_BF16; i++)
+        if (bytes[i] > bytes[most])
+            most = (enum num)i;
+    return most;
+}
+
+static enum num choose_num(const char *name, enum num automatic)
+{
+    for (int i = 0; i < NUM_COUNT; i++)
+        if (!strcmp(num_name((enum num)i), name))
+            return (enum num)i;
+    return automatic;
+}
+
+/* How many of the cores 0, 1, 2 ... this process may run on, without a gap. */
+static int usable_cores(void)
+{
+    cpu_set_t set;
+    int n = 0;
+    if (sched_getaffinity(0, sizeof(set), &set))
+        return 0;
+    while (n < CPU_SETSIZE && CPU_ISSET(n, &set))
+        n++;
+    return n;
+}
+
+static int make_plan(struct opened *to, const struct options *o, const struct model *m,
+                     struct err *e)
+{
+    enum num weight = choose_num(o->dtype, stored_type(to->store));
+    struct plan_ask ask = {
+        .tp = o->tp,
+        .pp = o->pp,
+        .sp = o->sp,
+        .shares = o->shares,
+        .ctx = o->ctx,
+        .max_tok = o->chunk,
+        .weight = weight,
+        .kv = choose_num(o->kv, weight == NUM_BF16 ? NUM_BF16 : NUM_F32),
+        .numerics = isa_numerics(to->isa, weight),
+        .n_core = usable_cores(),
+    };
+    return plan_make(&to->plan, m, &ask, e);
+}
+
+/* Plans are compared by hash: padding and unused entries do not count. */
+static bool same_model(const struct plan *p, const struct model *m)
+{
+    struct plan other = *p;
+    other.model = *m;
+    return plan_hash(p) == plan_hash(&other);
+}
+
+/* The plan says which bits to expect: take the fastest kernels that give them. */
+static int obey_numerics(struct opened *to, const struct options *o, struct err *e)
+{
+    const struct plan *p = &to->plan;
+    bool free_choice = !strcmp(o->isa, "auto");
+    for (int i = (int)to->isa; i >= (free_choice ? 0 : (int)to->isa); i--)
+        if (isa_here((enum isa)i) && !strcmp(isa_numerics((enum isa)i, p->weight), p->numerics)) {
+            to->isa = (enum isa)i;
+            return 0;
+        }
+    return err_set(e, -ENOTSUP, "%.200s asks for the numerics %s, but %s on this machine gives %s",
+                   o->plan, p->numerics, isa_name(to->isa), isa_numerics(to->isa, p->weight));
+}
+
+static int take_plan(struct opened *to, const struct options *o, const struct model *m,
+                     struct err *e)
+{
+    int rc = plan_load(o->plan, &to->plan, e);
+    if (rc)
+        return rc;
+    if (!same_model(&to->plan, m))
+        return err_set(e, -EINVAL,
+                       "%.200s was made for another model: a %s of %d layers, not a %s of %d",
+                       o->plan, to->plan.model.arch, to->plan.model.n_layer, m->arch, m->n_layer);
+    return obey_numerics(to, o, e);
+}
+
+static int choose_plan(struct opened *to, const struct options *o, const struct model *m,
+                       struct err *e)
+{
+    int rc = find_isa(o->isa, &to->isa, e);
+    if (!rc)
+        rc = o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- together */
+
+/* What can be refused before any file is read. */
+static int check_options(const struct options *o, struct err *e)
+{
+    const bool layout = o->given.tp || o->given.pp || o->given.sp || o->given.shares ||
+                        o->given.ctx || o->given.chunk || o->given.dtype || o->given.kv;
+    if (!o->plan || !layout)
+        return 0;
+    return err_set(e, CMD_USAGE,
+                   "--plan %.200s says the whole layout: leave out --tp, --pp, --sp, --shares, "
+                   "--ctx, --chunk, --dtype and --kv, or edit the file",
+                   o->plan);
+}
+
+int open_model(struct opened *to, const struct options *o, const char *model, struct err *e)
+{
+    struct model m;
+    memset(to, 0, sizeof(*to));
+    memset(&m, 0, sizeof(m));
+    int rc = check_options(o, e);
+    if (!rc)
+        rc = find_folder(to, model, e);
+    if (!rc)
+        rc = model_load(to->folder, &m, &to->generation, &to->notes, e);
+    if (!rc)
+        rc = store_open(to->folder, &to->store, e);
+    if (!rc)
+        rc = choose_plan(to, o, &m, e);
+    if (rc)
+        open_close(to);
+    return rc;
+}
+
+int open_shape(struct opened *to, const struct options *o, const char *model, struct err *e)
+{
+    struct model m;
+    struct err ignored;
+    const char *known = model && access(model, F_OK) ? model_config(model) : NULL;
+    int rc = check_options(o, e);
+    memset(to, 0, sizeof(*to));
+    memset(&m, 0, sizeof(m));
+    if (rc)
+        return rc;
+    if (known) {
+        rc = model_parse(known, strlen(known), NULL, 0, &m, &to->generation, &to->notes, e);
+    } else {
+        rc = find_folder(to, model, e);
+        if (!rc)
+            rc = model_load(to->folder, &m, &to->generation, &to->notes, e);
+        /* Weights may be absent here; when there, their headers tell the number format. */
+        if (!rc && store_open(to->folder, &to->store, &ignored))
+            to->store = NULL;
+    }
+    if (!rc)
+        rc = choose_plan(to, o, &m, e);
+    if (rc)
+        open_close(to);
+    return rc;
+}
+
+void open_close(struct opened *o)
+{
+    if (o->store)
+        store_close(o->store);
+    o->store = NULL;
+}

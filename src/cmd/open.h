@@ -1,0 +1,41 @@
+/* open.h - what `run` and `plan` have in common: find the model, read it, make the plan.
+ *
+ * The team is not started here.
+ */
+#ifndef TANDEM_CMD_OPEN_H
+#define TANDEM_CMD_OPEN_H
+
+#include "base/opt.h"
+#include "dev/dev.h"
+#include "model/folder.h"
+#include "model/store.h"
+#include "plan/plan.h"
+
+#include <limits.h>
+
+struct opened {
+    char folder[PATH_MAX]; /* of the model; "" for a known shape without files */
+    bool demo;
+    struct generation generation;
+    struct notes notes;  /* for the user's eyes */
+    struct store *store; /* NULL unless asked for */
+    struct plan plan;    /* plan.model is the model */
+    enum isa isa;
+};
+
+/* The folder of the demo model: $TANDEM_DEMO, beside the program, where it was installed, in the
+ * source tree. -ENOENT with the places in e. */
+int open_demo(char folder[PATH_MAX], struct err *e);
+
+/* Read the model (NULL: the demo model), open its weights and make or load the plan from --tp,
+ * --pp, --sp, --shares, --plan, --ctx, --dtype, --kv, --chunk and --isa. Errors are for the user:
+ * one sentence with what to change; CMD_USAGE when options contradict each other. On success the
+ * caller ends with open_close(). */
+int open_model(struct opened *to, const struct options *o, const char *model, struct err *e);
+
+/* The same without weights, for planning: model may also be the name of a known shape. */
+int open_shape(struct opened *to, const struct options *o, const char *model, struct err *e);
+
+void open_close(struct opened *o);
+
+#endif

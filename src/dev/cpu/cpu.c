@@ -1,0 +1,103 @@
+/* cpu.c - which instruction set, and the scratch. The operations are in ref.c and kern.inc. */
+#include "dev/cpu/cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+static const struct {
+    const char *name;
+    const struct dev_ops *ops;
+} table[ISA_COUNT] = {
+    [ISA_REF] = {"ref", &cpu_ref},
+#if defined(__x86_64__)
+    [ISA_AVX2] = {"avx2", &cpu_avx2},
+    [ISA_AVX512] = {"avx512", &cpu_avx512},
+    [ISA_AVX512_BF16] = {"avx512-bf16", &cpu_avx512bf16},
+#else
+    [ISA_AVX2] = {"avx2", NULL},
+    [ISA_AVX512] = {"avx512", NULL},
+    [ISA_AVX512_BF16] = {"avx512-bf16", NULL},
+#endif
+};
+
+#if defined(__x86_64__)
+
+static bool has_avx2(void)
+{
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_FMA &&
+           c & bit_F16C;
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool machine_has(enum isa isa)
+{
+    switch (isa) {
+    case ISA_REF: return true;
+    case ISA_AVX2: return has_avx2();
+    case ISA_AVX512: return has_avx512();
+    case ISA_AVX512_BF16: return has_avx512() && __builtin_cpu_supports("avx512bf16");
+    case ISA_COUNT: break;
+    }
+    return false;
+}
+
+#else
+
+static bool machine_has(enum isa isa) { return isa == ISA_REF; }
+
+#endif
+
+bool isa_here(enum isa isa) { return machine_has(isa); }
+
+const char *isa_name(enum isa isa)
+{
+    must(isa >= 0 && isa < ISA_COUNT);
+    return table[isa].name;
+}
+
+enum isa isa_best(void)
+{
+    const char *name = getenv("TANDEM_ISA");
+    enum isa best = ISA_REF;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (isa_here((enum isa)i))
+            best = (enum isa)i;
+    for (int i = 0; i < (int)best; i++)
+        if (name && !strcmp(name, table[i].name))
+            return (enum isa)i;
+    return best;
+}
+
+const char *isa_numerics(enum isa isa, enum num weight)
+{
+    return isa == ISA_AVX512_BF16 && weight == NUM_BF16 ? "bf16-dot" : "f32-fma";
+}
+
+/* x holds CPU_TOK rows, each share padded by one column at most; or what attention needs for a
+ * tile: queries and two outputs per row. */
+static size_t x_floats(int max_tok, int max_dim)
+{
+    int row = min_int(max_tok, CPU_TOK);
+    return (size_t)max_int(row, 3 * CPU_TILE) * round_up((size_t)max_dim + SHARES_MAX, 16);
+}
+
+void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, struct arena *a)
+{
+    struct cpu *c = arena_get(a, sizeof(*c));
+    struct cpu made = {.max_dim = max_dim, .x_floats = x_floats(max_tok, max_dim)};
+
+    must(isa_here(isa) && max_tok > 0 && max_dim > 0);
+    made.x = arena_get(a, made.x_floats * sizeof(float));
+    for (int i = 0; i < CPU_LEVELS; i++)
+        made.sum[i] = arena_get(a, CPU_SUM * sizeof(float));
+    if (c)
+        *c = made;
+    *d = (struct dev){.ops = table[isa].ops, .ctx = c};
+}

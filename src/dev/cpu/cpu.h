@@ -1,0 +1,67 @@
+/* cpu.h - what the files of the CPU device share: scratch, constants of exp, the tables of ops.
+ *
+ * Not for anybody else: the device's face is dev/dev.h.
+ */
+#ifndef TANDEM_CPU_H
+#define TANDEM_CPU_H
+
+#include "dev/dev.h"
+
+enum {
+    CPU_TOK = 240,      /* rows of a matmul at once: a multiple of every tile's width */
+    CPU_BLOCKS = 8,     /* row blocks of 16 outputs that CPU_TOK rows are multiplied with at once */
+    CPU_TILE = 12,      /* the widest tile, in rows of x */
+    CPU_LEVELS = 6,     /* pending sums of a tree of SHARES_MAX leaves */
+    CPU_SUM = CPU_TOK * CPU_BLOCKS * PACK_ROWS /* floats of one pending sum */
+};
+
+/* Scratch, in the arena that dev_cpu_init() was given. */
+struct cpu {
+    int max_dim;
+    size_t x_floats;
+    float *x; /* rows of x, repacked; attention: queries, outputs */
+    float *sum[CPU_LEVELS];
+};
+
+/* exp(x) = 2^n e^r, n = round(x / ln 2), r = x - n ln 2 in two steps, e^r = 1 + r + r^2 q(r).
+ * q is of degree 4, fitted by us for least relative error of e^r on |r| <= ln 2 / 2 (2^-28). Below
+ * EXP_MIN the result is 0, above EXP_MAX infinite; adding EXP_ROUND and taking it away rounds. */
+#define EXP_MIN (-104.0f)
+#define EXP_MAX 89.0f
+#define EXP_ROUND 0x1.8p23f
+#define EXP_LOG2E 0x1.715476p+0f
+#define EXP_LN2_HI 0x1.62e430p-1f
+#define EXP_LN2_LO (-0x1.05c610p-29f)
+#define EXP_Q4 0x1.6a2444p-10f
+#define EXP_Q3 0x1.1239d4p-7f
+#define EXP_Q2 0x1.5558f2p-5f
+#define EXP_Q1 0x1.555492p-3f
+#define EXP_Q0 0x1.fffffcp-2f
+
+static inline struct cpu *cpu_of(struct dev *d) { return d->ctx; }
+
+/* The cache of head j in the page of a sequence that holds position pos. */
+static inline char *kv_page(const struct kv *c, const struct batch *b, int seq, int pos, int j)
+{
+    size_t page = (size_t)b->page[(size_t)seq * (size_t)b->stride + (size_t)(pos / KV_PAGE)];
+    return c->at + page * c->page_bytes + (size_t)j * c->head_bytes;
+}
+
+/* First position that a token at position pos sees. */
+static inline int window_begin(const struct heads *h, int pos)
+{
+    return h->window && pos >= h->window ? pos - h->window + 1 : 0;
+}
+
+/* ref.c; those of them that only copy serve all. */
+extern const struct dev_ops cpu_ref;
+void cpu_embed(struct dev *d, struct mat *y, const struct weight *w, int first, const int *tok);
+void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
+               const int *slot);
+void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row);
+float cpu_exp(float x);
+
+/* kern_*.c; x86-64 only. */
+extern const struct dev_ops cpu_avx2, cpu_avx512, cpu_avx512bf16;
+
+#endif

@@ -1,0 +1,345 @@
+/* ref.c - the definition of every operation, in plain C. Slow; kern.inc gives the same bits faster.
+ *
+ * Every multiplication that is added to something is written as fmaf() or as two roundings on
+ * purpose: the compiler contracts nothing (-ffp-contract=off). The operands of max and the signs
+ * of zeros are chosen such that all instruction sets agree; only the payload of a NaN may differ.
+ */
+#include "dev/cpu/cpu.h"
+
+#include <math.h>
+
+/* ------------------------------------------------------------------------------- helpers */
+
+static float power_of_2(float n) /* n whole, -126 .. 127 */
+{
+    uint32_t u = (uint32_t)((int32_t)n + 127) << 23;
+    float f;
+    memcpy(&f, &u, sizeof(f));
+    return f;
+}
+
+float cpu_exp(float x)
+{
+    x = EXP_MIN > x ? EXP_MIN : x;
+    x = EXP_MAX < x ? EXP_MAX : x;
+    if (x != x)
+        return x;
+    float n = fmaf(x, EXP_LOG2E, EXP_ROUND) - EXP_ROUND;
+    float r = fmaf(n, -EXP_LN2_LO, fmaf(n, -EXP_LN2_HI, x));
+    float q = fmaf(fmaf(fmaf(fmaf(EXP_Q4, r, EXP_Q3), r, EXP_Q2), r, EXP_Q1), r, EXP_Q0);
+    float e = fmaf(r * r, q, r) + 1;
+    float half = (n * 0.5f + EXP_ROUND) - EXP_ROUND; /* in two steps: 2^n may be subnormal */
+    return e * power_of_2(half) * power_of_2(n - half);
+}
+
+/* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1 + 1. */
+static float join(float s[16])
+{
+    for (int h = 8; h; h /= 2)
+        for (int l = 0; l < h; l++)
+            s[l] += s[l + h];
+    return s[0];
+}
+
+static float kv_at(const struct kv *c, const void *at, size_t i)
+{
+    return c->type == NUM_F32 ? ((const float *)at)[i] : bf16_to_f32(((const uint16_t *)at)[i]);
+}
+
+static void kv_put(const struct kv *c, void *at, size_t i, float f)
+{
+    if (c->type == NUM_F32)
+        ((float *)at)[i] = f;
+    else
+        ((uint16_t *)at)[i] = f32_to_bf16(f);
+}
+
+/* ------------------------------------------------------------------------------- copies */
+
+static const struct part *part_of_row(const struct weight *w, int *row)
+{
+    for (int i = 0; i < w->n_part; i++) {
+        if (*row < w->part[i].rows)
+            return &w->part[i];
+        *row -= w->part[i].rows;
+    }
+    must(!"a row outside all parts");
+}
+
+void cpu_embed(struct dev *d, struct mat *y, const struct weight *w, int first, const int *tok)
+{
+    (void)d;
+    for (int t = 0; t < y->n; t++) {
+        int row = tok[t] - first;
+        if (row < 0 || row >= w->rows) {
+            memset(mat_row(y, t), 0, (size_t)y->dim * sizeof(float));
+            continue;
+        }
+        const struct part *p = part_of_row(w, &row);
+        part_row(p, w->type, row, mat_row(y, t));
+    }
+}
+
+/* The value's padding is written too, so that a whole vector of it may be read. */
+void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
+               const int *slot)
+{
+    int dim = c->head_dim, wide = (int)round_up((size_t)dim, 16);
+    (void)d;
+    for (int t = 0; t < k->n; t++)
+        for (int j = 0; j < c->n_head; j++) {
+            const float *from_k = mat_row(k, t) + j * dim, *from_v = mat_row(v, t) + j * dim;
+            char *key = c->at + (size_t)(slot[t] / KV_PAGE) * c->page_bytes +
+                        (size_t)j * c->head_bytes;
+            char *value = key + kv_key_bytes(c->type, dim);
+            int lane = slot[t] % KV_PAGE;
+            for (int i = 0; i < dim; i++)
+                kv_put(c, key, (size_t)i * KV_PAGE + (size_t)lane, from_k[i]);
+            for (int i = 0; i < wide; i++)
+                kv_put(c, value, (size_t)lane * (size_t)wide + (size_t)i,
+                       i < dim ? from_v[i] : 0.0f);
+        }
+}
+
+void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
+{
+    (void)d;
+    for (int i = 0; i < y->n; i++)
+        memmove(mat_row(y, i), mat_row(x, row[i]), (size_t)y->dim * sizeof(float));
+}
+
+/* ------------------------------------------------------------------------------- by element */
+
+static void ref_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
+                     float eps)
+{
+    const float *scale = w->at;
+    (void)d;
+    for (int t = 0; t < x->n; t++)
+        for (int at = 0; at < x->dim; at += w->dim) {
+            const float *from = mat_row(x, t) + at;
+            float *to = mat_row(y, t) + at, s[16] = {0};
+            for (int i = 0; i < w->dim; i++)
+                s[i % 16] = fmaf(from[i], from[i], s[i % 16]);
+            float r = 1 / sqrtf(join(s) / (float)w->dim + eps);
+            for (int i = 0; i < w->dim; i++)
+                to[i] = from[i] * r * scale[i];
+        }
+}
+
+static void ref_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
+{
+    (void)d;
+    for (int t = 0; t < x->n; t++) {
+        float *to = mat_row(x, t);
+        const float *from = mat_row(y, t), *more = bias->n ? bias->at : NULL;
+        for (int i = 0; i < x->dim; i++) {
+            to[i] += from[i];
+            if (more)
+                to[i] += more[i];
+        }
+    }
+}
+
+static void ref_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
+{
+    int half = head_dim / 2;
+    (void)d;
+    for (int t = 0; t < x->n; t++)
+        for (int at = 0; at < x->dim; at += head_dim) {
+            float *lo = mat_row(x, t) + at, *hi = lo + half;
+            const float *cosine = mat_row(angle, t), *sine = cosine + half;
+            for (int i = 0; i < half; i++) {
+                float a = lo[i], b = hi[i];
+                lo[i] = fmaf(a, cosine[i], -(b * sine[i]));
+                hi[i] = fmaf(b, cosine[i], a * sine[i]);
+            }
+        }
+}
+
+static void ref_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
+{
+    (void)d;
+    for (int t = 0; t < gate->n; t++) {
+        float *g = mat_row(gate, t);
+        const float *u = mat_row(up, t);
+        for (int i = 0; i < gate->dim; i++)
+            g[i] = g[i] / (1 + cpu_exp(-g[i])) * u[i];
+    }
+}
+
+/* ------------------------------------------------------------------------------- products */
+
+/* One chain of fused multiply-adds, ascending. A part that was padded to whole pairs counts the
+ * missing column as 0 * 0: that turns a sum of -0 into +0. */
+static float dot(const float *w, const float *x, int cols, bool padded)
+{
+    float s = 0;
+    for (int k = 0; k < cols; k++)
+        s = fmaf(w[k], x[k], s);
+    return padded ? fmaf(0, 0, s) : s;
+}
+
+static void ref_matmul(struct dev *d, struct mat *y, const struct mat *x, const struct weight *w,
+                       const struct mat *bias)
+{
+    float *row = cpu_of(d)->x;
+    const float *more = bias->n ? bias->at : NULL;
+    bool padded = w->cols % pack_k(w->type);
+    int at = 0;
+
+    must(w->cols <= cpu_of(d)->max_dim);
+    for (int i = 0; i < w->n_part; i++)
+        for (int r = 0; r < w->part[i].rows; r++, at++) {
+            part_row(&w->part[i], w->type, r, row);
+            for (int t = 0; t < x->n; t++) {
+                float s = dot(row, mat_row(x, t), w->cols, padded);
+                mat_row(y, t)[at] = more ? s + more[at] : s;
+            }
+        }
+}
+
+/* The sum of leaves [lo, hi), a complete subtree. */
+static float tree_sum(const float *leaf, int lo, int hi)
+{
+    int mid = lo + (hi - lo) / 2;
+    return hi - lo == 1 ? leaf[lo] : tree_sum(leaf, lo, mid) + tree_sum(leaf, mid, hi);
+}
+
+static void ref_partial(struct dev *d, struct planes *y, const struct mat *x,
+                        const struct weight *w)
+{
+    float *row = cpu_of(d)->x, leaf[SHARES_MAX];
+    struct span tree[PLANES];
+    int n = tree_split((struct span){w->first, w->first + w->n_part}, tree);
+
+    must(n == y->n && w->cols <= cpu_of(d)->max_dim);
+    for (int r = 0; r < w->rows; r++)
+        for (int t = 0; t < x->n; t++) {
+            const float *from = mat_row(x, t);
+            for (int i = 0; i < w->n_part; i++) {
+                const struct part *p = &w->part[i];
+                part_row(p, w->type, r, row);
+                leaf[i] = dot(row, from, p->cols, p->cols % pack_k(w->type));
+                from += p->cols;
+            }
+            for (int i = 0; i < n; i++)
+                mat_row(&y->at[i], t)[r] =
+                    tree_sum(leaf, tree[i].lo - w->first, tree[i].hi - w->first);
+        }
+}
+
+/* ------------------------------------------------------------------------------- attention */
+
+/* What is known of softmax(scores) * values after some of the keys. */
+struct soft {
+    float max, sum;
+    float *out; /* [head_dim] */
+};
+
+static void soft_clear(struct soft *s, int dim)
+{
+    s->max = -INFINITY, s->sum = 0;
+    memset(s->out, 0, (size_t)dim * sizeof(float));
+}
+
+/* One row of queries, the keys it reads. */
+struct row {
+    const struct kv *cache;
+    const struct batch *batch;
+    const float *query;
+    int seq, head;
+    float scale;
+};
+
+static float score(const struct row *r, int pos)
+{
+    const char *key = kv_page(r->cache, r->batch, r->seq, pos, r->head);
+    float s = 0;
+    for (int i = 0; i < r->cache->head_dim; i++)
+        s = fmaf(kv_at(r->cache, key, (size_t)(i * KV_PAGE + pos % KV_PAGE)), r->query[i], s);
+    return s * r->scale;
+}
+
+/* Positions [keys.lo, keys.hi) of one block of KV_BLOCK. */
+static void block(struct soft *s, const struct row *r, struct span keys)
+{
+    int dim = r->cache->head_dim, wide = (int)round_up((size_t)dim, 16);
+    float p[KV_BLOCK], max = s->max, sum[16] = {0};
+    for (int i = 0; i < len(keys); i++) {
+        p[i] = score(r, keys.lo + i);
+        max = p[i] > max ? p[i] : max;
+    }
+    float keep = cpu_exp(s->max - max);
+    for (int i = 0; i < dim; i++)
+        s->out[i] *= keep;
+    for (int i = 0; i < len(keys); i++) {
+        int pos = keys.lo + i, lane = pos % KV_PAGE;
+        const char *value = kv_page(r->cache, r->batch, r->seq, pos, r->head) +
+                            kv_key_bytes(r->cache->type, dim);
+        p[i] = cpu_exp(p[i] - max);
+        sum[lane] += p[i];
+        for (int k = 0; k < dim; k++)
+            s->out[k] = fmaf(kv_at(r->cache, value, (size_t)(lane * wide + k)), p[i], s->out[k]);
+    }
+    s->sum = fmaf(s->sum, keep, join(sum));
+    s->max = max;
+}
+
+/* all = all joined by s, which holds later keys. */
+static void merge(struct soft *all, const struct soft *s, int dim)
+{
+    float max = all->max > s->max ? all->max : s->max;
+    float a = cpu_exp(all->max - max), b = cpu_exp(s->max - max);
+    for (int i = 0; i < dim; i++)
+        all->out[i] = fmaf(all->out[i], a, s->out[i] * b);
+    all->sum = fmaf(all->sum, a, s->sum * b);
+    all->max = max;
+}
+
+static void attend_row(const struct row *r, struct span keys, struct soft *all, struct soft *s)
+{
+    int dim = r->cache->head_dim;
+    soft_clear(all, dim);
+    for (int at = keys.lo; at < keys.hi;) {
+        int end = min_int(keys.hi, (at / KV_SEGMENT + 1) * KV_SEGMENT);
+        soft_clear(s, dim);
+        while (at < end) {
+            int next = min_int(end, (at / KV_BLOCK + 1) * KV_BLOCK);
+            block(s, r, (struct span){at, next});
+            at = next;
+        }
+        merge(all, s, dim);
+    }
+    float one = 1 / all->sum;
+    for (int i = 0; i < dim; i++)
+        all->out[i] *= one;
+}
+
+static void ref_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+                       const struct heads *h, const struct batch *b)
+{
+    must(h->head_dim == c->head_dim && h->head_dim <= cpu_of(d)->max_dim);
+    for (int t = 0; t < q->n; t++)
+        for (int i = 0; i * h->head_dim < q->dim; i++) {
+            int at = i * h->head_dim;
+            struct row r = {c, b, mat_row(q, t) + at, b->seq[t],
+                            (h->q_first + i) / h->group - h->kv_first, h->scale};
+            struct soft all = {.out = mat_row(y, t) + at}, s = {.out = cpu_of(d)->x};
+            attend_row(&r, (struct span){window_begin(h, b->pos[t]), b->pos[t] + 1}, &all, &s);
+        }
+}
+
+const struct dev_ops cpu_ref = {
+    .name = "ref",
+    .embed = cpu_embed,
+    .norm = ref_norm,
+    .matmul = ref_matmul,
+    .partial = ref_partial,
+    .add = ref_add,
+    .rope = ref_rope,
+    .store = cpu_store,
+    .attend = ref_attend,
+    .swiglu = ref_swiglu,
+    .pick = cpu_pick,
+};

@@ -1,0 +1,131 @@
+/* vec_avx2.h - sixteen floats as two registers of eight; the words that kern.inc is written in.
+ *
+ * Needs AVX2, FMA and F16C. vec_avx512.h has the same words.
+ */
+#ifndef TANDEM_VEC_AVX2_H
+#define TANDEM_VEC_AVX2_H
+
+#include "dev/cpu/vec_x86.h"
+
+struct vec {
+    __m256 lo, hi; /* lanes 0..7, 8..15 */
+};
+
+/* The widest tile, and how many row blocks go with mt rows of x: 12 accumulators of 16 registers. */
+enum { TILE_TOK = 6 };
+INLINE int tile_blocks(int mt) { return mt == 1 ? 4 : mt <= 3 ? 2 : 1; }
+
+/* T(row blocks, rows of x) for all that tile_blocks() and its halves name. */
+#define TILES(T) T(4, 1) T(2, 1) T(1, 1) T(2, 2) T(1, 2) T(2, 3) T(1, 3) T(1, 4) T(1, 5) T(1, 6)
+
+INLINE struct vec v_set(float f) { return (struct vec){_mm256_set1_ps(f), _mm256_set1_ps(f)}; }
+
+INLINE struct vec v_load(const float *at)
+{
+    return (struct vec){_mm256_loadu_ps(at), _mm256_loadu_ps(at + 8)};
+}
+
+INLINE void v_store(float *at, struct vec v)
+{
+    _mm256_storeu_ps(at, v.lo);
+    _mm256_storeu_ps(at + 8, v.hi);
+}
+
+/* All ones in the lanes from `base` on that are below n. */
+INLINE __m256i v_below(int n, int base)
+{
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n - base), lane);
+}
+
+/* The first n lanes; the others are 0, or not written. */
+INLINE struct vec v_load_n(const float *at, int n)
+{
+    return (struct vec){_mm256_maskload_ps(at, v_below(n, 0)),
+                        n > 8 ? _mm256_maskload_ps(at + 8, v_below(n, 8)) : _mm256_setzero_ps()};
+}
+
+INLINE void v_store_n(float *at, struct vec v, int n)
+{
+    _mm256_maskstore_ps(at, v_below(n, 0), v.lo);
+    if (n > 8)
+        _mm256_maskstore_ps(at + 8, v_below(n, 8), v.hi);
+}
+
+/* v in lanes [from, to), other elsewhere. */
+INLINE struct vec v_only(struct vec v, int from, int to, float other)
+{
+    __m256i lo = _mm256_andnot_si256(v_below(from, 0), v_below(to, 0));
+    __m256i hi = _mm256_andnot_si256(v_below(from, 8), v_below(to, 8));
+    __m256 o = _mm256_set1_ps(other);
+    return (struct vec){_mm256_blendv_ps(o, v.lo, _mm256_castsi256_ps(lo)),
+                        _mm256_blendv_ps(o, v.hi, _mm256_castsi256_ps(hi))};
+}
+
+#define V_BY_HALVES(name, op)                                                                      \
+    INLINE struct vec name(struct vec a, struct vec b)                                             \
+    {                                                                                              \
+        return (struct vec){op(a.lo, b.lo), op(a.hi, b.hi)};                                       \
+    }
+V_BY_HALVES(v_add, _mm256_add_ps)
+V_BY_HALVES(v_sub, _mm256_sub_ps)
+V_BY_HALVES(v_mul, _mm256_mul_ps)
+V_BY_HALVES(v_div, _mm256_div_ps)
+V_BY_HALVES(v_max, _mm256_max_ps) /* b where one is a NaN */
+V_BY_HALVES(v_min, _mm256_min_ps)
+#undef V_BY_HALVES
+
+INLINE struct vec v_fma(struct vec a, struct vec b, struct vec c)
+{
+    return (struct vec){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+
+INLINE struct vec v_fms(struct vec a, struct vec b, struct vec c) /* a * b - c */
+{
+    return (struct vec){_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
+}
+
+INLINE __m256 power_of_2(__m256 n)
+{
+    __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
+}
+
+INLINE struct vec v_pow2(struct vec n) /* n whole, -126 .. 127 */
+{
+    return (struct vec){power_of_2(n.lo), power_of_2(n.hi)};
+}
+
+INLINE float v_sum(struct vec v) { return sum8(_mm256_add_ps(v.lo, v.hi)); }
+INLINE float v_top(struct vec v) { return top8(_mm256_max_ps(v.lo, v.hi)); }
+
+INLINE struct vec v_from_f16(const void *at)
+{
+    const __m128i *half = at;
+    return (struct vec){_mm256_cvtph_ps(_mm_loadu_si128(half)),
+                        _mm256_cvtph_ps(_mm_loadu_si128(half + 1))};
+}
+
+INLINE __m256 widen(__m128i bf16)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bf16), 16));
+}
+
+INLINE struct vec v_from_bf16(const void *at)
+{
+    const __m128i *half = at;
+    return (struct vec){widen(_mm_loadu_si128(half)), widen(_mm_loadu_si128(half + 1))};
+}
+
+/* Sixteen pairs of bf16: the first number of each, or the second. */
+INLINE struct vec v_pair(const void *at, int which)
+{
+    const __m256i *pair = at;
+    __m256i lo = _mm256_loadu_si256(pair), hi = _mm256_loadu_si256(pair + 1);
+    __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    lo = which ? _mm256_and_si256(lo, upper) : _mm256_slli_epi32(lo, 16);
+    hi = which ? _mm256_and_si256(hi, upper) : _mm256_slli_epi32(hi, 16);
+    return (struct vec){_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)};
+}
+
+#endif

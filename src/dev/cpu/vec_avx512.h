@@ -1,0 +1,101 @@
+/* vec_avx512.h - sixteen floats as one register; the words that kern.inc is written in.
+ *
+ * Needs AVX-512 F, BW, DQ, VL. vec_avx2.h has the same words.
+ */
+#ifndef TANDEM_VEC_AVX512_H
+#define TANDEM_VEC_AVX512_H
+
+#include "dev/cpu/vec_x86.h"
+
+struct vec {
+    __m512 v;
+};
+
+/* The widest tile, and how many row blocks go with mt rows of x: 24 accumulators of 32 registers. */
+enum { TILE_TOK = 12 };
+INLINE int tile_blocks(int mt) { return mt <= 2 ? 8 : mt <= 6 ? 4 : 2; }
+
+/* T(row blocks, rows of x) for all that tile_blocks() and its halves name. */
+#define TILES(T)                                                                                   \
+    T(8, 1) T(4, 1) T(2, 1) T(1, 1) T(8, 2) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3)        \
+    T(4, 4) T(2, 4) T(1, 4) T(4, 5) T(2, 5) T(1, 5) T(4, 6) T(2, 6) T(1, 6) T(2, 7) T(1, 7)        \
+    T(2, 8) T(1, 8) T(2, 9) T(1, 9) T(2, 10) T(1, 10) T(2, 11) T(1, 11) T(2, 12) T(1, 12)
+
+INLINE struct vec v_set(float f) { return (struct vec){_mm512_set1_ps(f)}; }
+INLINE struct vec v_load(const float *at) { return (struct vec){_mm512_loadu_ps(at)}; }
+INLINE void v_store(float *at, struct vec v) { _mm512_storeu_ps(at, v.v); }
+
+INLINE __mmask16 v_below(int n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
+
+/* The first n lanes; the others are 0, or not written. */
+INLINE struct vec v_load_n(const float *at, int n)
+{
+    return (struct vec){_mm512_maskz_loadu_ps(v_below(n), at)};
+}
+
+INLINE void v_store_n(float *at, struct vec v, int n)
+{
+    _mm512_mask_storeu_ps(at, v_below(n), v.v);
+}
+
+/* v in lanes [from, to), 0 <= from, to; other elsewhere. */
+INLINE struct vec v_only(struct vec v, int from, int to, float other)
+{
+    __mmask16 m = (__mmask16)(v_below(to) & ~v_below(from));
+    return (struct vec){_mm512_mask_mov_ps(_mm512_set1_ps(other), m, v.v)};
+}
+
+INLINE struct vec v_add(struct vec a, struct vec b) { return (struct vec){_mm512_add_ps(a.v, b.v)}; }
+INLINE struct vec v_sub(struct vec a, struct vec b) { return (struct vec){_mm512_sub_ps(a.v, b.v)}; }
+INLINE struct vec v_mul(struct vec a, struct vec b) { return (struct vec){_mm512_mul_ps(a.v, b.v)}; }
+INLINE struct vec v_div(struct vec a, struct vec b) { return (struct vec){_mm512_div_ps(a.v, b.v)}; }
+/* b where one is a NaN */
+INLINE struct vec v_max(struct vec a, struct vec b) { return (struct vec){_mm512_max_ps(a.v, b.v)}; }
+INLINE struct vec v_min(struct vec a, struct vec b) { return (struct vec){_mm512_min_ps(a.v, b.v)}; }
+
+INLINE struct vec v_fma(struct vec a, struct vec b, struct vec c)
+{
+    return (struct vec){_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
+
+INLINE struct vec v_fms(struct vec a, struct vec b, struct vec c) /* a * b - c */
+{
+    return (struct vec){_mm512_fmsub_ps(a.v, b.v, c.v)};
+}
+
+INLINE struct vec v_pow2(struct vec n) /* n whole, -126 .. 127 */
+{
+    __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(e, 23))};
+}
+
+INLINE float v_sum(struct vec v)
+{
+    return sum8(_mm256_add_ps(_mm512_castps512_ps256(v.v), _mm512_extractf32x8_ps(v.v, 1)));
+}
+
+INLINE float v_top(struct vec v)
+{
+    return top8(_mm256_max_ps(_mm512_castps512_ps256(v.v), _mm512_extractf32x8_ps(v.v, 1)));
+}
+
+INLINE struct vec v_from_f16(const void *at)
+{
+    return (struct vec){_mm512_cvtph_ps(_mm256_loadu_si256(at))};
+}
+
+INLINE struct vec v_from_bf16(const void *at)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+
+/* Sixteen pairs of bf16: the first number of each, or the second. */
+INLINE struct vec v_pair(const void *at, int which)
+{
+    __m512i pair = _mm512_loadu_si512(at), upper = _mm512_set1_epi32((int)0xffff0000);
+    pair = which ? _mm512_and_si512(pair, upper) : _mm512_slli_epi32(pair, 16);
+    return (struct vec){_mm512_castsi512_ps(pair)};
+}
+
+#endif

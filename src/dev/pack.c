@@ -1,0 +1,132 @@
+/* pack.c - from rows in a file to the blocks that kernels read, and back. See weight.h.
+ *
+ * Sixteen rows are brought to the target type, CHUNK columns at a time, and then transposed; so
+ * what is read and what is written stays in the nearest cache.
+ */
+#include "dev/weight.h"
+
+enum { CHUNK = 64 };
+
+/* One row of a chunk; read as halves, floats, or pairs of halves. */
+union line {
+    uint16_t half[CHUNK];
+    uint32_t word[CHUNK];
+    float f[CHUNK];
+};
+
+static void to_f32(float *to, const char *from, enum num type, int n)
+{
+    uint16_t half[CHUNK];
+    if (type == NUM_F32) {
+        memcpy(to, from, (size_t)n * sizeof(*to));
+        return;
+    }
+    memcpy(half, from, (size_t)n * sizeof(*half));
+    for (int i = 0; i < n; i++)
+        to[i] = type == NUM_BF16 ? bf16_to_f32(half[i]) : f16_to_f32(half[i]);
+}
+
+static void convert(union line *to, enum num type, const char *from, enum num from_type, int n)
+{
+    float f[CHUNK];
+    if (type == from_type) {
+        memcpy(to, from, (size_t)n * num_bytes(type));
+        return;
+    }
+    if (type == NUM_F32) {
+        to_f32(to->f, from, from_type, n);
+        return;
+    }
+    to_f32(f, from, from_type, n);
+    for (int i = 0; i < n; i++)
+        to->half[i] = type == NUM_BF16 ? f32_to_bf16(f[i]) : f32_to_f16(f[i]);
+}
+
+typedef uint32_t word4 __attribute__((vector_size(16)));
+
+static word4 load4(const uint32_t *at)
+{
+    word4 v;
+    memcpy(&v, at, sizeof(v));
+    return v;
+}
+
+/* to[i][0..3] = column i of four rows. */
+static void transpose4(uint32_t *to, const union line *from, int at)
+{
+    word4 a = load4(from[0].word + at), b = load4(from[1].word + at);
+    word4 c = load4(from[2].word + at), d = load4(from[3].word + at);
+    word4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    word4 ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    word4 out[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5),
+                    __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                    __builtin_shufflevector(ef, gh, 0, 1, 4, 5),
+                    __builtin_shufflevector(ef, gh, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++)
+        memcpy(to + i * PACK_ROWS, &out[i], sizeof(out[i]));
+}
+
+static void put_words(uint32_t *to, const union line *from, int n)
+{
+    int whole = n / 4 * 4;
+    for (int at = 0; at < whole; at += 4)
+        for (int r = 0; r < PACK_ROWS; r += 4)
+            transpose4(to + at * PACK_ROWS + r, from + r, at);
+    for (int i = whole; i < n; i++)
+        for (int r = 0; r < PACK_ROWS; r++)
+            to[i * PACK_ROWS + r] = from[r].word[i];
+}
+
+static void put_halves(uint16_t *to, const union line *from, int n)
+{
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < PACK_ROWS; r++)
+            to[i * PACK_ROWS + r] = from[r].half[i];
+}
+
+/* Columns [at, at + n) of the rows from row on, of which there may be less than 16. */
+static void pack_chunk(char *to, enum num type, const char *src, enum num from, size_t stride,
+                       struct span rows, int n)
+{
+    union line line[PACK_ROWS];
+    if (len(rows) < PACK_ROWS || n < CHUNK)
+        memset(line, 0, sizeof(line));
+    for (int r = 0; r < len(rows); r++)
+        convert(&line[r], type, src + (size_t)(rows.lo + r) * stride * num_bytes(from), from, n);
+    if (type == NUM_F16)
+        put_halves((uint16_t *)to, line, n);
+    else
+        put_words((uint32_t *)to, line, type == NUM_BF16 ? (n + 1) / 2 : n);
+}
+
+void part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride)
+{
+    size_t block = round_up((size_t)to->cols, (size_t)pack_k(type)) * PACK_ROWS * num_bytes(type);
+    char *at = to->at;
+
+    must(type < NUM_I32 && from < NUM_I32);
+    for (int r = 0; r < to->rows; r += PACK_ROWS, at += block)
+        for (int c = 0; c < to->cols; c += CHUNK)
+            pack_chunk(at + (size_t)c * PACK_ROWS * num_bytes(type), type,
+                       (const char *)src + (size_t)c * num_bytes(from), from, stride,
+                       (struct span){r, min_int(to->rows, r + PACK_ROWS)},
+                       min_int(CHUNK, to->cols - c));
+}
+
+void part_row(const struct part *p, enum num type, int row, float *to)
+{
+    int k = pack_k(type);
+    size_t wide = round_up((size_t)p->cols, (size_t)k);
+    size_t first = (size_t)(row / PACK_ROWS) * wide * PACK_ROWS + (size_t)(row % PACK_ROWS * k);
+
+    must(row >= 0 && row < p->rows);
+    for (int c = 0; c < p->cols; c++) {
+        size_t at = first + (size_t)(c / k * k * PACK_ROWS + c % k);
+        if (type == NUM_F32)
+            to[c] = ((const float *)p->at)[at];
+        else if (type == NUM_BF16)
+            to[c] = bf16_to_f32(((const uint16_t *)p->at)[at]);
+        else
+            to[c] = f16_to_f32(((const uint16_t *)p->at)[at]);
+    }
+}

@@ -1,0 +1,270 @@
+/* plan.c - who holds what. See plan.h. Pure arithmetic: no I/O, no clock, no allocation. */
+#include "plan/plan.h"
+#include "dev/dev.h"
+#include "plan/weights.h"
+
+int plan_ranks(const struct plan *p) { return p->pp * p->tp; }
+int plan_stage(const struct plan *p, int rank) { return rank / p->tp; }
+int plan_slice(const struct plan *p, int rank) { return rank % p->tp; }
+
+static int units(const struct plan *p, enum what what)
+{
+    const struct model *m = &p->model;
+    switch (what) {
+    case HEADS: return m->n_head;
+    case KVHEADS: return m->n_kv;
+    case COLUMNS: return (m->n_ff + p->ff_unit - 1) / p->ff_unit;
+    case WORDS: return (m->n_vocab + WORD_UNIT - 1) / WORD_UNIT;
+    }
+    must(!"unknown share");
+    return 0;
+}
+
+/* Where share s begins, counted in heads, columns or words. Shares do not cut KVHEADS. */
+static int share_begins(const struct plan *p, enum what what, int s)
+{
+    int at = (int)((int64_t)s * units(p, what) / p->shares);
+    if (what == COLUMNS)
+        return min_int(at * p->ff_unit, p->model.n_ff);
+    if (what == WORDS)
+        return min_int(at * WORD_UNIT, p->model.n_vocab);
+    return at;
+}
+
+static struct span shares_of(const struct plan *p, int rank)
+{
+    if (rank == PLAN_WHOLE)
+        return (struct span){0, p->shares};
+    int i = plan_slice(p, rank);
+    return (struct span){p->cut[i], p->cut[i + 1]};
+}
+
+struct span plan_share(const struct plan *p, int rank, enum what what)
+{
+    struct span s = shares_of(p, rank);
+    if (what != KVHEADS)
+        return (struct span){share_begins(p, what, s.lo), share_begins(p, what, s.hi)};
+
+    struct span heads = plan_share(p, rank, HEADS);
+    int group = p->model.n_head / p->model.n_kv;
+    if (!len(heads))
+        return (struct span){0, 0};
+    return (struct span){heads.lo / group, (heads.hi - 1) / group + 1};
+}
+
+/* Numbers along the cut axis per unit of plan_share(): a head is head_dim rows. */
+static int scale(const struct plan *p, enum what what)
+{
+    return what == HEADS || what == KVHEADS ? p->model.head_dim : 1;
+}
+
+struct span plan_part(const struct plan *p, const struct piece *pc, int i)
+{
+    int at = pc->first + i, n = scale(p, pc->of);
+    must(0 <= i && i < pc->n_part);
+    if (pc->cut == CUT_NONE)
+        return pc->row;
+    if (pc->of == KVHEADS)
+        return (struct span){at * n, (at + 1) * n};
+    return (struct span){share_begins(p, pc->of, at) * n, share_begins(p, pc->of, at + 1) * n};
+}
+
+static void cut_piece(const struct plan *p, int rank, struct piece *pc)
+{
+    pc->row = (struct span){0, pc->rows};
+    pc->col = (struct span){0, pc->cols};
+    pc->n_part = 1;
+    if (pc->cut == CUT_NONE)
+        return;
+
+    struct span s = plan_share(p, rank, pc->of), shares = shares_of(p, rank);
+    int n = scale(p, pc->of);
+    struct span *along = pc->cut == CUT_ROWS && pc->matrix ? &pc->row : &pc->col;
+    *along = (struct span){s.lo * n, s.hi * n};
+    pc->first = pc->of == KVHEADS ? s.lo : shares.lo;
+    pc->n_part = pc->of == KVHEADS ? len(s) : len(shares);
+}
+
+/* The file's name for the tensor: "%d" in the pattern is the layer. */
+static void set_name(struct piece *pc, const char *pattern)
+{
+    const char *at = strstr(pattern, "%d");
+    if (at)
+        snprintf(pc->name, sizeof(pc->name), "%.*s%d%s", (int)(at - pattern), pattern, pc->layer,
+                 at + 2);
+    else
+        snprintf(pc->name, sizeof(pc->name), "%s", pattern);
+}
+
+void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
+{
+    const struct model *m = &p->model;
+    const int h = m->n_embd, H = m->n_head, K = m->n_kv, D = m->head_dim, F = m->n_ff;
+    const int N = m->n_vocab;
+    struct span stage = {0, m->n_layer};
+    if (rank != PLAN_WHOLE)
+        stage = p->stage[plan_stage(p, rank)];
+    bool first = stage.lo == 0, last = stage.hi == m->n_layer;
+
+    enum { ROWS = CUT_ROWS, COLS = CUT_COLS, NONE = CUT_NONE };
+#define PIECE(type, l, id, nm, is_matrix, r, c, along, what, when)                                 \
+    if (when) {                                                                                    \
+        struct piece pc = {.layer = l,                                                             \
+                           .field = offsetof(type, id),                                            \
+                           .matrix = is_matrix,                                                    \
+                           .cut = (enum cut)(along),                                               \
+                           .of = what,                                                             \
+                           .rows = r,                                                              \
+                           .cols = c};                                                             \
+        set_name(&pc, nm);                                                                         \
+        cut_piece(p, rank, &pc);                                                                   \
+        fn(arg, &pc);                                                                              \
+    }
+#define MODEL_M(id, nm, r, c, ...) PIECE(struct shared, -1, id, nm, true, r, c, __VA_ARGS__)
+#define MODEL_V(id, nm, n, ...) PIECE(struct shared, -1, id, nm, false, 1, n, __VA_ARGS__)
+#define LAYER_M(id, nm, r, c, ...) PIECE(struct layer, l, id, nm, true, r, c, __VA_ARGS__)
+#define LAYER_V(id, nm, n, ...) PIECE(struct layer, l, id, nm, false, 1, n, __VA_ARGS__)
+
+    MODEL_WEIGHTS(MODEL_M, MODEL_V)
+    for (int l = stage.lo; l < stage.hi; l++) {
+        LAYER_WEIGHTS(LAYER_M, LAYER_V)
+    }
+}
+
+/* ------------------------------------------------------------------------------- sizes */
+
+struct sizing {
+    const struct plan *p;
+    size_t bytes;
+    uint64_t numbers;
+};
+
+static void add_bytes(void *arg, const struct piece *pc)
+{
+    struct sizing *s = arg;
+    s->numbers += (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
+    if (!pc->matrix) {
+        s->bytes += round_up((size_t)len(pc->col) * sizeof(float), 64);
+        return;
+    }
+    for (int i = 0; i < pc->n_part; i++) {
+        int n = len(plan_part(s->p, pc, i));
+        s->bytes += pc->cut == CUT_COLS ? part_bytes(s->p->weight, pc->rows, n)
+                                        : part_bytes(s->p->weight, n, pc->cols);
+    }
+}
+
+size_t plan_weight_bytes(const struct plan *p, int rank)
+{
+    struct sizing s = {.p = p};
+    plan_pieces(p, rank, add_bytes, &s);
+    return s.bytes;
+}
+
+uint64_t plan_parameters(const struct plan *p)
+{
+    struct sizing s = {.p = p};
+    plan_pieces(p, PLAN_WHOLE, add_bytes, &s);
+    return s.numbers;
+}
+
+size_t plan_kv_bytes(const struct plan *p, int rank)
+{
+    int layers = rank == PLAN_WHOLE ? p->model.n_layer : len(p->stage[plan_stage(p, rank)]);
+    return (size_t)p->pages * (size_t)layers * (size_t)len(plan_share(p, rank, KVHEADS)) *
+           kv_head_bytes(p->kv, p->model.head_dim);
+}
+
+/* ------------------------------------------------------------------------------- checks */
+
+static int check_shape(const struct plan *p, struct err *e)
+{
+    const struct model *m = &p->model;
+    if (p->shares != 8 && p->shares != 16 && p->shares != 32)
+        return err_set(e, -EINVAL, "plan: shares=%d, but sums are cut in 8, 16 or 32", p->shares);
+    if (p->ff_unit < 1 || p->ff_unit > m->n_ff)
+        return err_set(e, -EINVAL, "plan: ff_unit=%d for %d feed-forward columns", p->ff_unit,
+                       m->n_ff);
+    if (p->tp < 1 || p->tp > p->shares)
+        return err_set(e, -EINVAL,
+                       "plan: tp=%d, but the model's sums are cut in %d shares: choose "
+                       "tp up to %d%s",
+                       p->tp, p->shares, p->shares,
+                       p->shares < 32 ? " or more --shares (16, 32)" : "");
+    if (p->tp > m->n_head)
+        return err_set(e, -EINVAL, "plan: tp=%d exceeds the %d attention heads of the model", p->tp,
+                       m->n_head);
+    if (p->pp < 1 || p->pp > m->n_layer || p->pp > PLAN_STAGES)
+        return err_set(e, -EINVAL, "plan: pp=%d stages for %d layers (at most %d stages)", p->pp,
+                       m->n_layer, PLAN_STAGES);
+    if (p->pp * p->tp > PLAN_RANKS)
+        return err_set(e, -EINVAL, "plan: %d ranks, more than %d", p->pp * p->tp, PLAN_RANKS);
+    return 0;
+}
+
+static int check_spans(const struct plan *p, struct err *e)
+{
+    int at = 0;
+    for (int i = 0; i < p->pp; i++) {
+        if (p->stage[i].lo != at || p->stage[i].hi <= at)
+            return err_set(e, -EINVAL,
+                           "plan: stage %d holds layers %d to %d, but layer %d is next "
+                           "and a stage needs one at least",
+                           i, p->stage[i].lo, p->stage[i].hi, at);
+        at = p->stage[i].hi;
+    }
+    if (at != p->model.n_layer)
+        return err_set(e, -EINVAL, "plan: the stages end at layer %d of %d", at, p->model.n_layer);
+
+    for (int i = 0; i < p->tp; i++)
+        if (p->cut[i] >= p->cut[i + 1])
+            return err_set(e, -EINVAL, "plan: slice %d holds shares %d to %d: none", i, p->cut[i],
+                           p->cut[i + 1]);
+    if (p->cut[0] != 0 || p->cut[p->tp] != p->shares)
+        return err_set(e, -EINVAL, "plan: the slices cover shares %d to %d of 0 to %d", p->cut[0],
+                       p->cut[p->tp], p->shares);
+    for (int i = 0; i < p->tp; i++)
+        if (!len(plan_share(p, i, HEADS)))
+            return err_set(e, -EINVAL,
+                           "plan: slice %d (shares %d to %d) gets no attention head; "
+                           "move its cuts",
+                           i, p->cut[i], p->cut[i + 1]);
+    return 0;
+}
+
+static int check_limits(const struct plan *p, struct err *e)
+{
+    const struct model *m = &p->model;
+    if (p->weight != NUM_F32 && p->weight != NUM_F16 && p->weight != NUM_BF16)
+        return err_set(e, -EINVAL, "plan: weights must be f32, f16 or bf16");
+    if (p->kv != NUM_F32 && p->kv != NUM_BF16)
+        return err_set(e, -EINVAL, "plan: the KV cache must be f32 or bf16");
+    if (p->ctx < 1 || p->ctx > m->n_ctx)
+        return err_set(e, -EINVAL, "plan: ctx=%d, but the model was made for 1 to %d positions",
+                       p->ctx, m->n_ctx);
+    if (p->max_tok < 1 || p->max_tok > 1 << 16)
+        return err_set(e, -EINVAL, "plan: max_tok=%d of a step must be 1 to 65536", p->max_tok);
+    if (p->max_seq < 1 || p->max_seq > p->max_tok || p->max_out < 1 || p->max_out > p->max_tok)
+        return err_set(e, -EINVAL, "plan: max_seq=%d and max_out=%d must be 1 to max_tok=%d",
+                       p->max_seq, p->max_out, p->max_tok);
+    if ((int64_t)p->pages * KV_PAGE < p->ctx || p->pages > 1 << 26)
+        return err_set(e, -EINVAL, "plan: %d pages of %d tokens do not hold one sequence of ctx=%d",
+                       p->pages, KV_PAGE, p->ctx);
+    if (!strcmp(p->numerics, "bf16-dot") && p->weight != NUM_BF16)
+        return err_set(e, -EINVAL, "plan: numerics bf16-dot is for bf16 weights");
+    if (strcmp(p->numerics, "bf16-dot") && strcmp(p->numerics, "f32-fma"))
+        return err_set(e, -EINVAL, "plan: numerics \"%s\" is neither f32-fma nor bf16-dot",
+                       p->numerics);
+    for (int r = 0; r < plan_ranks(p); r++)
+        if (p->core[r] < -1 || p->core[r] > 4095)
+            return err_set(e, -EINVAL, "plan: rank %d on core %d", r, p->core[r]);
+    return 0;
+}
+
+int plan_check(const struct plan *p, struct err *e)
+{
+    int rc = check_shape(p, e);
+    if (!rc)
+        rc = check_spans(p, e);
+    return rc ? rc : check_limits(p, e);
+}

@@ -1,0 +1,132 @@
+/* forward.c - what one rank does in one step. Start reading here.
+ *
+ * All ranks of a stage run these lines together, each with its own slice of the weights. Two
+ * facts explain all communication:
+ *
+ *   - a weight cut by rows turns a whole input into a slice of the output;
+ *   - a weight cut by columns turns that slice into a partial sum of the output.
+ *
+ * So a layer needs two sums, one after attention and one after the feed-forward block. With
+ * sequence parallelism a sum becomes "each rank keeps its own rows of the sum" and the next
+ * matmul first gathers the rows; gather() and reduce() hide that, and nothing else knows. Partial
+ * sums follow the fixed tree of base/tree.h, so every layout gives the same bits.
+ *
+ * Nothing here allocates, waits on the host, or returns an error (see dev.h and comm.h).
+ */
+#include "run/rank.h"
+
+static const struct mat no_bias;
+
+static void gather(struct rank *r, struct mat *m)
+{
+    if (r->plan->sp)
+        comm_gather(r->tp, m);
+}
+
+static void reduce(struct rank *r, struct mat *to, const struct planes *from)
+{
+    if (r->plan->sp)
+        comm_scatter_sum(r->tp, to, from);
+    else
+        comm_sum(r->tp, to, from);
+}
+
+/* Each rank knows some words; together they know all. */
+static void embed(struct rank *r, const struct batch *b)
+{
+    struct act *a = &r->act;
+
+    dev_embed(r->dev, &a->words, &r->weights.shared.embed, r->words[plan_slice(r->plan, r->id)],
+              b->tok);
+    comm_merge(r->tp, &a->all_x, &a->words);
+}
+
+static struct heads heads_of(const struct rank *r, const struct layer_kind *kind)
+{
+    const struct model *m = &r->plan->model;
+    return (struct heads){.head_dim = m->head_dim,
+                          .group = m->n_head / m->n_kv,
+                          .q_first = plan_share(r->plan, r->id, HEADS).lo,
+                          .kv_first = plan_share(r->plan, r->id, KVHEADS).lo,
+                          .window = kind->window,
+                          .scale = 1 / __builtin_sqrtf((float)m->head_dim)};
+}
+
+static void attention(struct rank *r, int l, const struct batch *b)
+{
+    const struct model *m = &r->plan->model;
+    const struct layer *w = &r->weights.layer[l];
+    const struct heads heads = heads_of(r, &m->kind[m->kind_of[l]]);
+    struct dev *d = r->dev;
+    struct act *a = &r->act;
+    const struct mat *angle = &a->angle[m->kind_of[l]];
+
+    dev_norm(d, &a->mine_h, &a->x, &w->attn_norm, m->eps);
+    gather(r, &a->h);
+    dev_matmul(d, &a->q, &a->h, &w->q, &w->q_bias); /* the heads of this rank */
+    dev_matmul(d, &a->k, &a->h, &w->k, &w->k_bias);
+    dev_matmul(d, &a->v, &a->h, &w->v, &w->v_bias);
+    if (m->qk_norm) {
+        dev_norm(d, &a->q, &a->q, &w->q_norm, m->eps);
+        dev_norm(d, &a->k, &a->k, &w->k_norm, m->eps);
+    }
+    dev_rope(d, &a->q, m->head_dim, angle);
+    dev_rope(d, &a->k, m->head_dim, angle);
+    dev_store(d, &r->kv[l], &a->k, &a->v, b->slot);
+    dev_attend(d, &a->o, &a->q, &r->kv[l], &heads, b);
+    dev_partial(d, &a->attn, &a->o, &w->o);
+    reduce(r, &a->sum, &a->attn);
+    dev_add(d, &a->x, &a->mine_sum, &w->o_bias);
+}
+
+static void feed_forward(struct rank *r, int l)
+{
+    const struct layer *w = &r->weights.layer[l];
+    struct dev *d = r->dev;
+    struct act *a = &r->act;
+
+    dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, r->plan->model.eps);
+    gather(r, &a->h);
+    dev_matmul(d, &a->gate, &a->h, &w->gate, &w->gate_bias);
+    dev_matmul(d, &a->up, &a->h, &w->up, &w->up_bias);
+    dev_swiglu(d, &a->gate, &a->up);
+    dev_partial(d, &a->ffn, &a->gate, &w->down);
+    reduce(r, &a->sum, &a->ffn);
+    dev_add(d, &a->x, &a->mine_sum, &w->down_bias);
+}
+
+/* Each rank scores its own words; the slices are joined for the sampler. */
+static void head(struct rank *r, const struct batch *b)
+{
+    const struct model *m = &r->plan->model;
+    const struct shared *w = &r->weights.shared;
+    struct act *a = &r->act;
+
+    dev_norm(r->dev, &a->mine_h, &a->x, &w->norm, m->eps);
+    gather(r, &a->h);
+    dev_pick(r->dev, &a->last, &a->h, b->out);
+    dev_matmul(r->dev, &a->slice, &a->last, m->tied ? &w->embed : &w->head, &no_bias);
+    comm_join(r->tp, &a->logits, &a->slice, r->words);
+}
+
+void forward(struct rank *r, const struct batch *b)
+{
+    int stage = plan_stage(r->plan, r->id);
+
+    rank_begin(r, b);
+
+    if (stage == 0)
+        embed(r, b);
+    else
+        comm_recv(r->pp, stage - 1, &r->act.x);
+
+    for (int l = r->layers.lo; l < r->layers.hi; l++) {
+        attention(r, l, b);
+        feed_forward(r, l);
+    }
+
+    if (stage < r->plan->pp - 1)
+        comm_send(r->pp, stage + 1, &r->act.x);
+    else if (b->n_out)
+        head(r, b);
+}

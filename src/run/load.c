@@ -1,0 +1,130 @@
+/* load.c - see load.h. Each part is one job; threads take the next job until none is left. */
+#include "run/load.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct job {
+    const struct part *part; /* NULL: a vector */
+    struct mat vector;
+    const void *src;
+    enum num from;
+    size_t stride, bytes;
+};
+
+struct load {
+    const struct plan *p;
+    const struct weights *whole;
+    const struct store *store;
+    struct pool *pool;
+    struct job *job;
+    size_t n_job, room, bytes;
+    _Atomic size_t next;
+    _Atomic uint64_t *done;
+    struct err *err;
+    int rc;
+};
+
+static struct job *new_job(struct load *l)
+{
+    if (l->n_job == l->room) {
+        struct job *old = l->job;
+        l->room = l->room ? 2 * l->room : 1024;
+        l->job = pool_get(l->pool, l->room * sizeof(*l->job));
+        if (old)
+            memcpy(l->job, old, l->n_job * sizeof(*old));
+    }
+    return &l->job[l->n_job++];
+}
+
+static void add_matrix(struct load *l, const struct piece *pc, const struct tensor *t,
+                       const struct weight *w)
+{
+    for (int i = 0; i < w->n_part; i++) {
+        struct span s = plan_part(l->p, pc, i);
+        size_t skip = (size_t)s.lo * (pc->cut == CUT_COLS ? 1 : (size_t)pc->cols);
+        size_t numbers = (size_t)w->part[i].rows * (size_t)w->part[i].cols;
+        *new_job(l) = (struct job){.part = &w->part[i],
+                                   .src = (const char *)t->data + skip * num_bytes(t->type),
+                                   .from = t->type,
+                                   .stride = (size_t)pc->cols,
+                                   .bytes = numbers * num_bytes(t->type)};
+    }
+}
+
+static void add_piece(void *arg, const struct piece *pc)
+{
+    struct load *l = arg;
+    struct tensor t;
+    char *owner = pc->layer < 0 ? (char *)&l->whole->shared : (char *)&l->whole->layer[pc->layer];
+    if (l->rc)
+        return;
+    l->rc = store_find(l->store, pc->name, pc->matrix ? pc->rows : pc->cols,
+                       pc->matrix ? pc->cols : 1, &t, l->err);
+    if (l->rc)
+        return;
+    l->bytes += t.bytes;
+    if (pc->matrix)
+        add_matrix(l, pc, &t, (const struct weight *)(owner + pc->field));
+    else
+        *new_job(l) = (struct job){.vector = *(const struct mat *)(owner + pc->field),
+                                   .src = t.data,
+                                   .from = t.type,
+                                   .bytes = t.bytes};
+}
+
+int load_list(struct load **out, const struct plan *p, const struct weights *whole,
+              const struct store *s, struct pool *pool, struct err *e)
+{
+    struct load *l = pool_get(pool, sizeof(*l));
+    l->p = p, l->whole = whole, l->store = s, l->pool = pool, l->err = e;
+    plan_pieces(p, PLAN_WHOLE, add_piece, l);
+    *out = l;
+    return l->rc;
+}
+
+size_t load_bytes(const struct load *l) { return l->bytes; }
+
+static void load_vector(const struct job *j)
+{
+    const char *from = j->src;
+    for (int i = 0; i < j->vector.dim; i++, from += num_bytes(j->from)) {
+        uint16_t half;
+        float *to = (float *)j->vector.at + i;
+        memcpy(&half, from, sizeof(half));
+        if (j->from == NUM_F32)
+            memcpy(to, from, sizeof(*to));
+        else
+            *to = j->from == NUM_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
+    }
+}
+
+static void *work(void *arg)
+{
+    struct load *l = arg;
+    for (;;) {
+        size_t i = atomic_fetch_add(&l->next, 1);
+        if (i >= l->n_job)
+            return NULL;
+        const struct job *j = &l->job[i];
+        if (j->part)
+            part_pack(j->part, l->p->weight, j->src, j->from, j->stride);
+        else
+            load_vector(j);
+        atomic_fetch_add(l->done, j->bytes);
+    }
+}
+
+void load_all(struct load *l, int n_thread, _Atomic uint64_t *done)
+{
+    enum { THREADS = 64 };
+    pthread_t thread[THREADS];
+    int started = 0;
+    l->done = done;
+    while (started < min_int(n_thread - 1, THREADS) &&
+           !pthread_create(&thread[started], NULL, work, l))
+        started++;
+    work(l);
+    while (started > 0)
+        pthread_join(thread[--started], NULL);
+}

@@ -1,0 +1,55 @@
+/* mailbox.c - see mailbox.h. */
+#include "run/mailbox.h"
+
+int mailbox_flight(const struct plan *p) { return p->pp + 1; }
+
+static int *ints(struct arena *a, size_t n) { return arena_get(a, n * sizeof(int)); }
+
+static struct slot lay_out_slot(const struct plan *p, bool keep_logits, struct arena *a)
+{
+    size_t tok = (size_t)p->max_tok, out = (size_t)p->max_out, seq = (size_t)p->max_seq;
+    size_t pages = ((size_t)p->ctx + KV_PAGE - 1) / KV_PAGE;
+    return (struct slot){
+        .tok = ints(a, tok),
+        .pos = ints(a, tok),
+        .slot = ints(a, tok),
+        .seq = ints(a, tok),
+        .page = ints(a, seq * pages),
+        .out = ints(a, out),
+        .seen = ints(a, seq * (size_t)p->ctx),
+        .draw = arena_get(a, out * sizeof(struct draw_wire)),
+        .token = ints(a, out),
+        .logits = keep_logits ? arena_get(a, out * (size_t)p->model.n_vocab * sizeof(float)) : NULL,
+    };
+}
+
+struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct arena *a)
+{
+    struct mailbox *m = arena_get(a, sizeof(*m));
+    struct rank_state *rank = arena_get(a, (size_t)plan_ranks(p) * sizeof(*rank));
+    for (int i = 0; i < mailbox_flight(p); i++) {
+        struct slot s = lay_out_slot(p, keep_logits, a);
+        if (m)
+            m->slot[i] = s;
+    }
+    if (m) {
+        m->flight = mailbox_flight(p);
+        m->rank = rank;
+        m->keep_logits = keep_logits;
+    }
+    return m;
+}
+
+struct batch slot_batch(const struct slot *s)
+{
+    return (struct batch){.n_tok = s->n_tok,
+                          .n_seq = s->n_seq,
+                          .n_out = s->n_out,
+                          .tok = s->tok,
+                          .pos = s->pos,
+                          .slot = s->slot,
+                          .seq = s->seq,
+                          .page = s->page,
+                          .stride = s->stride,
+                          .out = s->out};
+}

@@ -1,0 +1,67 @@
+/* mailbox.h - how steps reach the ranks and results come back, in shared memory.
+ *
+ * control writes step number s into slot s % MAILBOX_FLIGHT and raises `submitted`; every rank
+ * runs the steps in order and raises its own `done`; slice 0 of the last stage writes tokens (and
+ * logits, when kept) before that. Invariants:
+ *   1. only control writes steps and `submitted`; only rank r writes rank[r] and, on the last
+ *      stage's slice 0, the results of a slot;
+ *   2. a slot is rewritten only after every rank is done with the step in it;
+ *   3. the numbers only grow, so a late reader can tell that it is late.
+ */
+#ifndef TANDEM_MAILBOX_H
+#define TANDEM_MAILBOX_H
+
+#include "base/arena.h"
+#include "base/wait.h"
+#include "dev/dev.h"
+#include "plan/plan.h"
+#include "run/sample.h"
+
+#include <stdalign.h>
+
+enum { MAILBOX_FLIGHT_MAX = PLAN_STAGES + 1 };
+
+/* How the token after a wanted row is drawn; seen tokens are at seen[first] of the slot. */
+struct draw_wire {
+    struct sampling sampling;
+    uint64_t position;
+    int first, n_seen, n_prompt;
+};
+
+struct slot { /* pointers are valid in every process: the mapping is inherited by fork */
+    int n_tok, n_seq, n_out, stride;
+    int *tok, *pos, *slot, *seq, *page, *out, *seen;
+    struct draw_wire *draw;
+    int *token;    /* result [max_out] */
+    float *logits; /* result [max_out][n_vocab], or NULL */
+};
+
+struct rank_state {
+    alignas(64) _Atomic uint64_t done; /* the last step this rank has finished */
+    _Atomic uint32_t ready;
+    _Atomic int32_t err; /* -errno of dev or comm, sticky */
+    _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
+};
+
+struct mailbox {
+    _Atomic uint32_t stop; /* futex word: ranks leave, waits end */
+    alignas(64) _Atomic uint64_t submitted;
+    _Atomic uint32_t step_bell;             /* futex word: raised with submitted */
+    alignas(64) _Atomic uint32_t done_bell; /* futex word: a rank is done, ready or dead */
+    alignas(64) _Atomic uint64_t loaded;    /* bytes of weights packed so far */
+    int flight;
+    struct slot slot[MAILBOX_FLIGHT_MAX];
+    struct rank_state *rank;
+    bool keep_logits;
+};
+
+/* Lay out a mailbox for the plan's limits; over a measuring arena returns NULL. The memory must be
+ * zero. */
+struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct arena *a);
+
+/* Steps on their way at once: one per stage, and one being prepared. */
+int mailbox_flight(const struct plan *p);
+
+struct batch slot_batch(const struct slot *s);
+
+#endif

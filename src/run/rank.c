@@ -1,0 +1,148 @@
+/* rank.c - the layout of a rank in memory. See rank.h. */
+#include "run/rank.h"
+#include "model/rope.h"
+
+static struct mat get(struct arena *a, int n, int dim)
+{
+    struct mat m = {n, dim, NUM_F32, NULL};
+    m.at = arena_get(a, mat_bytes(&m));
+    return m;
+}
+
+/* Planes of this rank in a buffer large enough for any rank of the group. */
+static struct planes get_planes(const struct plan *p, int id, struct arena *peer)
+{
+    struct planes all = {.n = 0};
+    struct span tree[PLANES];
+    int most = 0, i = plan_slice(p, id), T = p->max_tok, h = p->model.n_embd;
+    for (int t = 0; t < p->tp; t++)
+        most = max_int(most, tree_split((struct span){p->cut[t], p->cut[t + 1]}, tree));
+    for (int n = 0; n < most; n++)
+        all.at[n] = get(peer, T, h);
+    all.n = tree_split((struct span){p->cut[i], p->cut[i + 1]}, tree);
+    return all;
+}
+
+static int most_words(const struct plan *p)
+{
+    int most = 0;
+    for (int t = 0; t < p->tp; t++)
+        most = max_int(most, len(plan_share(p, t, WORDS)));
+    return most;
+}
+
+/* What the other ranks of the group read. A rank alone needs no copies: its one plane is the sum.
+ */
+static void lay_out_peer(struct act *a, const struct plan *p, int id, struct arena *peer)
+{
+    int T = p->max_tok, h = p->model.n_embd;
+    bool alone = p->tp == 1, last = plan_stage(p, id) == p->pp - 1;
+
+    a->all_x = get(peer, T, h);
+    a->h = get(peer, T, h);
+    a->attn = get_planes(p, id, peer);
+    a->ffn = alone ? a->attn : get_planes(p, id, peer);
+    a->sum = alone ? a->attn.at[0] : get(peer, T, h);
+    a->words = alone ? a->all_x : a->attn.at[0];
+    if (!last)
+        return;
+    a->slice = get(peer, p->max_out, most_words(p));
+    a->slice.dim = len(plan_share(p, id, WORDS));
+    a->logits = alone ? a->slice : get(peer, p->max_out, p->model.n_vocab);
+}
+
+void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
+                  struct arena *dev, struct arena *peer)
+{
+    const struct model *m = &p->model;
+    int T = p->max_tok, D = m->head_dim;
+    int q = len(plan_share(p, id, HEADS)) * D, k = len(plan_share(p, id, KVHEADS)) * D;
+    int f = len(plan_share(p, id, COLUMNS));
+    struct act *a = &r->room;
+
+    memset(r, 0, sizeof(*r));
+    r->plan = p;
+    r->id = id;
+    r->layers = p->stage[plan_stage(p, id)];
+    r->kv = arena_get(host, (size_t)m->n_layer * sizeof(*r->kv));
+    for (int t = 0; t < p->tp; t++)
+        r->words[t + 1] = plan_share(p, t, WORDS).hi;
+
+    lay_out_peer(a, p, id, peer);
+    a->q = get(dev, T, q);
+    a->k = get(dev, T, k);
+    a->v = get(dev, T, k);
+    a->o = get(dev, T, q);
+    a->gate = get(dev, T, f);
+    a->up = get(dev, T, f);
+    for (int i = 0; i < MODEL_KINDS; i++)
+        a->angle[i] = get(dev, T, D);
+    a->last = get(dev, p->max_out, m->n_embd);
+}
+
+int rank_max_dim(const struct plan *p)
+{
+    const struct model *m = &p->model;
+    return max_int(m->n_embd, max_int(m->n_head * m->head_dim, m->n_ff));
+}
+
+size_t rank_page_bytes(const struct plan *p)
+{
+    return (size_t)p->model.n_layer * (size_t)p->model.n_kv *
+           kv_head_bytes(p->kv, p->model.head_dim);
+}
+
+void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host)
+{
+    const struct plan *p = r->plan;
+    const struct model *m = &p->model;
+    struct span heads = plan_share(p, r->id, KVHEADS);
+    size_t head = kv_head_bytes(p->kv, m->head_dim);
+
+    weights_view(&r->weights, whole, p, r->id, host);
+    if (!r->kv)
+        return; /* only measuring */
+    for (int l = r->layers.lo; l < r->layers.hi; l++)
+        r->kv[l] = (struct kv){
+            .type = p->kv,
+            .n_head = len(heads),
+            .head_dim = m->head_dim,
+            .page_bytes = rank_page_bytes(p),
+            .head_bytes = head,
+            .at =
+                kv_pool ? kv_pool + ((size_t)l * (size_t)m->n_kv + (size_t)heads.lo) * head : NULL};
+}
+
+static void resize(struct planes *to, struct span rows)
+{
+    for (int i = 0; i < to->n; i++)
+        to->at[i] = mat_rows(&to->at[i], rows);
+}
+
+void rank_begin(struct rank *r, const struct batch *b)
+{
+    const struct plan *p = r->plan;
+    struct span all = {0, b->n_tok}, out = {0, b->n_out};
+    struct span mine = p->sp ? share(b->n_tok, p->tp, plan_slice(p, r->id)) : all;
+    struct act *a = &r->act;
+
+    must(b->n_tok > 0 && b->n_tok <= p->max_tok && b->n_out <= p->max_out);
+    *a = r->room;
+    a->all_x = mat_rows(&a->all_x, all);
+    a->h = mat_rows(&a->h, all);
+    a->sum = mat_rows(&a->sum, all);
+    a->words = mat_rows(&a->words, all);
+    resize(&a->attn, all);
+    resize(&a->ffn, all);
+    a->x = mat_rows(&a->all_x, mine);
+    a->mine_h = mat_rows(&a->h, mine);
+    a->mine_sum = mat_rows(&a->sum, mine);
+    a->q.n = a->k.n = a->v.n = a->o.n = a->gate.n = a->up.n = b->n_tok;
+    a->last = mat_rows(&a->last, out);
+    a->slice.n = a->logits.n = b->n_out;
+    for (int i = 0; i < MODEL_KINDS; i++)
+        a->angle[i].n = b->n_tok;
+    for (int i = 0; i < MODEL_KINDS; i++)
+        if (p->model.kind[i].rope.theta > 0)
+            rope_angles(&a->angle[i], &p->model.kind[i].rope, b->pos);
+}

@@ -1,0 +1,58 @@
+/* rank.h - one rank: its view of the weights, its KV cache, its scratch, its two groups. */
+#ifndef TANDEM_RANK_H
+#define TANDEM_RANK_H
+
+#include "comm/comm.h"
+#include "dev/dev.h"
+#include "run/weights.h"
+
+/* The wave of activations. n rows are the tokens of the step; mine_* are this rank's rows of the
+ * mat without mine_ (all of them unless the plan says sp). */
+struct act {
+    struct mat all_x, x;           /* [n][hidden] residual stream; x: my rows of it */
+    struct mat h, mine_h;          /* [n][hidden] normed input of a block */
+    struct planes attn, ffn;       /* [n][hidden] partial sums, by subtree of the rank's shares */
+    struct mat sum, mine_sum;      /* [n][hidden] their sum over the ranks */
+    struct mat words;              /* [n][hidden] embedding rows this rank knows */
+    struct mat q, k, v, o;         /* [n][heads * head_dim] of this rank */
+    struct mat gate, up;           /* [n][columns] of this rank */
+    struct mat angle[MODEL_KINDS]; /* [n][head_dim] cos and sin of each position */
+    struct mat last;               /* [n_out][hidden] */
+    struct mat slice, logits;      /* [n_out][words] of this rank; of all, at slice 0 */
+};
+
+struct rank {
+    const struct plan *plan;
+    int id;
+    struct span layers;
+    struct dev *dev;
+    struct comm *tp, *pp;
+    struct weights weights;
+    struct kv *kv;             /* [n_layer], only the stage's are filled */
+    struct act act, room;      /* room: as allocated, for the largest step */
+    int words[SHARES_MAX + 1]; /* first word of every slice, for the join */
+};
+
+/* Lay out everything a rank owns for itself: tables in `host`, numbers in `dev`, and what the
+ * other ranks read in `peer`, whose layout is the same on every rank. Over measuring arenas this
+ * is the sizing code. */
+void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
+                  struct arena *dev, struct arena *peer);
+
+/* Where the weights (a whole copy) and the KV pool of the host are. */
+void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host);
+
+/* The largest row a matmul of the plan reads, for the device's scratch. */
+int rank_max_dim(const struct plan *p);
+
+/* Bytes of one page of the host's KV pool: all layers, all key-value heads. */
+size_t rank_page_bytes(const struct plan *p);
+
+/* Shrink the scratch to the step at hand and compute its rotary angles. */
+void rank_begin(struct rank *r, const struct batch *b);
+
+/* One step. Logits of the wanted tokens end up in r->act.logits on slice 0 of the last stage.
+ * Errors are in dev->err and comm->err. */
+void forward(struct rank *r, const struct batch *b);
+
+#endif

@@ -1,0 +1,103 @@
+/* weights.c - see weights.h. */
+#include "run/weights.h"
+
+struct context {
+    const struct plan *p;
+    struct weights *to;
+    const struct weights *whole;
+    struct arena *host, *data;
+    size_t bytes;
+};
+
+/* The struct weight or mat that a piece names. */
+static void *field(const struct weights *w, const struct piece *pc)
+{
+    char *owner = pc->layer < 0 ? (char *)&w->shared : (char *)&w->layer[pc->layer];
+    return owner + pc->field;
+}
+
+static void place_matrix(struct context *c, const struct piece *pc)
+{
+    enum num type = c->p->weight;
+    struct part *part = arena_get(c->host, (size_t)pc->n_part * sizeof(*part));
+    for (int i = 0; i < pc->n_part; i++) {
+        int n = len(plan_part(c->p, pc, i));
+        bool cols = pc->cut == CUT_COLS;
+        struct part one = {cols ? pc->rows : n, cols ? n : pc->cols, NULL};
+        one.at = arena_get(c->data, part_bytes(type, one.rows, one.cols));
+        if (part)
+            part[i] = one;
+    }
+    if (part)
+        *(struct weight *)field(c->to, pc) =
+            (struct weight){type, len(pc->row), len(pc->col), pc->first, pc->n_part, part};
+}
+
+static void place(void *arg, const struct piece *pc)
+{
+    struct context *c = arg;
+    if (pc->matrix) {
+        place_matrix(c, pc);
+        return;
+    }
+    struct mat m = {1, len(pc->col), NUM_F32, NULL};
+    m.at = arena_get(c->data, mat_bytes(&m));
+    if (c->host->base)
+        *(struct mat *)field(c->to, pc) = m;
+}
+
+void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct arena *host,
+                     struct arena *data)
+{
+    memset(w, 0, sizeof(*w));
+    w->layer = arena_get(host, (size_t)p->model.n_layer * sizeof(*w->layer));
+    if (w->layer)
+        memset(w->layer, 0, (size_t)p->model.n_layer * sizeof(*w->layer));
+    plan_pieces(p, rank, place, &(struct context){.p = p, .to = w, .host = host, .data = data});
+}
+
+static void view(void *arg, const struct piece *pc)
+{
+    struct context *c = arg;
+    if (!c->host->base)
+        return;
+    if (!pc->matrix) {
+        struct mat m = *(const struct mat *)field(c->whole, pc);
+        *(struct mat *)field(c->to, pc) =
+            (struct mat){1, len(pc->col), NUM_F32, (float *)m.at + pc->col.lo};
+        return;
+    }
+    struct weight w = *(const struct weight *)field(c->whole, pc);
+    w.rows = len(pc->row), w.cols = len(pc->col);
+    w.first = pc->first, w.n_part = pc->n_part, w.part += pc->first;
+    *(struct weight *)field(c->to, pc) = w;
+}
+
+void weights_view(struct weights *to, const struct weights *whole, const struct plan *p, int rank,
+                  struct arena *host)
+{
+    memset(to, 0, sizeof(*to));
+    to->layer = arena_get(host, (size_t)p->model.n_layer * sizeof(*to->layer));
+    if (to->layer)
+        memset(to->layer, 0, (size_t)p->model.n_layer * sizeof(*to->layer));
+    plan_pieces(p, rank, view, &(struct context){.p = p, .to = to, .whole = whole, .host = host});
+}
+
+static void add_bytes(void *arg, const struct piece *pc)
+{
+    struct context *c = arg;
+    if (!pc->matrix) {
+        c->bytes += round_up(mat_bytes(field(c->whole, pc)), ARENA_ALIGN);
+        return;
+    }
+    const struct weight *w = field(c->whole, pc);
+    for (int i = 0; i < w->n_part; i++)
+        c->bytes += part_bytes(w->type, w->part[i].rows, w->part[i].cols);
+}
+
+size_t weights_bytes(const struct weights *w, const struct plan *p, int rank)
+{
+    struct context c = {.p = p, .whole = w};
+    plan_pieces(p, rank, add_bytes, &c);
+    return c.bytes;
+}

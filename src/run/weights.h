@@ -1,0 +1,26 @@
+/* weights.h - the layout of weights in memory: a host's one copy, and a rank's view of it. */
+#ifndef TANDEM_RUN_WEIGHTS_H
+#define TANDEM_RUN_WEIGHTS_H
+
+#include "base/arena.h"
+#include "plan/plan.h"
+#include "plan/weights.h"
+
+struct weights {
+    struct shared shared;
+    struct layer *layer; /* [n_layer]; of a rank, only its stage's are filled */
+};
+
+/* Lay out the weights of a rank, or PLAN_WHOLE for the host's copy: structs and part tables in
+ * `host`, numbers in `data`, in file order. Over measuring arenas only the sizes come out. */
+void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct arena *host,
+                     struct arena *data);
+
+/* The rank's view of a whole copy: the same memory, only its runs of parts. */
+void weights_view(struct weights *view, const struct weights *whole, const struct plan *p, int rank,
+                  struct arena *host);
+
+/* Bytes of numbers a view reaches, for comparing with the plan. */
+size_t weights_bytes(const struct weights *w, const struct plan *p, int rank);
+
+#endif

@@ -1,0 +1,90 @@
+/* work.c - see work.h. */
+#include "run/work.h"
+
+#include <time.h>
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Wait for step number `want`: hot for a while, giving the core away in between (control may need
+ * it to prepare that very step), then asleep. Returns false when the ranks are to stop. */
+static bool wait_step(struct mailbox *m, uint64_t want, int spins)
+{
+    for (int i = 0;; i++) {
+        uint32_t bell = atomic_load(&m->step_bell);
+        if (atomic_load(&m->stop))
+            return false;
+        if (atomic_load(&m->submitted) >= want)
+            return true;
+        if (i >= spins)
+            futex_sleep(&m->step_bell, bell, 0);
+        else if (i % 16)
+            cpu_pause();
+        else
+            sched_yield();
+    }
+}
+
+/* Draw the wanted tokens; a row without a sane number gives -1. */
+static void draw(struct rank *r, struct mailbox *m, struct slot *s, void *scratch)
+{
+    struct mat *logits = &r->act.logits;
+    for (int i = 0; i < s->n_out; i++) {
+        const struct draw_wire *d = &s->draw[i];
+        float *row = mat_row(logits, i);
+        if (m->keep_logits)
+            memcpy(s->logits + (size_t)i * (size_t)logits->dim, row,
+                   (size_t)logits->dim * sizeof(float));
+        s->token[i] = sample(row, logits->dim, &d->sampling, d->position, s->seen + d->first,
+                             d->n_seen, d->n_prompt, scratch);
+    }
+}
+
+static void add(_Atomic uint64_t *to, uint64_t n)
+{
+    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* What the groups spent since the last step, and the rest of the step's time. */
+static void account(struct rank *r, struct rank_state *state, uint64_t ns)
+{
+    uint64_t wait = 0, move = 0;
+    struct comm *group[] = {r->tp, r->pp};
+    for (size_t i = 0; i < COUNT(group); i++) {
+        wait += group[i]->wait_ns, move += group[i]->move_ns;
+        add(&state->calls, group[i]->calls);
+        add(&state->bytes, group[i]->bytes);
+        group[i]->wait_ns = group[i]->move_ns = group[i]->calls = group[i]->bytes = 0;
+    }
+    add(&state->wait_ns, wait);
+    add(&state->move_ns, move);
+    add(&state->compute_ns, ns > wait + move ? ns - wait - move : 0);
+}
+
+void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
+{
+    struct rank_state *state = &m->rank[r->id];
+    bool draws = plan_stage(r->plan, r->id) == r->plan->pp - 1 && plan_slice(r->plan, r->id) == 0;
+
+    for (uint64_t step = 1; wait_step(m, step, spins); step++) {
+        struct slot *s = &m->slot[step % (uint64_t)m->flight];
+        struct batch b = slot_batch(s);
+        uint64_t begin = now_ns();
+        forward(r, &b);
+        int err = r->dev->err ? r->dev->err : r->tp->err ? r->tp->err : r->pp->err;
+        if (draws && !err)
+            draw(r, m, s, scratch);
+        account(r, state, now_ns() - begin);
+        atomic_store(&state->err, err);
+        atomic_store(&state->done, step);
+        atomic_fetch_add(&m->done_bell, 1);
+        futex_wake(&m->done_bell);
+        if (err)
+            return;
+    }
+}

@@ -1,0 +1,110 @@
+#!/bin/bash
+# test_cli.sh - the program from outside: exit statuses, where words go, help of every verb.
+# Usage: test_cli.sh PATH-OF-TANDEM. Needs no model.
+set -u
+tandem=$1
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+bad=0
+count=0
+
+claim() { # NAME: the condition of the last command must hold
+    local rc=$?
+    count=$((count + 1))
+    if [ $rc = 0 ]; then echo "ok $count - $1"; else echo "not ok $count - $1"; bad=1; fi
+}
+run() { # into $work/out, $work/err, $rc
+    "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
+    rc=$?
+}
+usage_error() { # WORDS...: exit 2, nothing on stdout, exactly one line on stderr
+    run "$@"
+    [ $rc = 2 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ]
+    claim "usage error: tandem $*"
+}
+mentions() { grep -qF -- "$1" "$work/$2"; }
+
+verbs=('run' 'plan' 'bench allreduce' 'make-model' 'help' 'version')
+for verb in "${verbs[@]}"; do
+    run $verb --help
+    [ $rc = 0 ] && [ ! -s "$work/err" ] && mentions "Usage: tandem $verb" out &&
+        sed -n '/^Example:/,$p' "$work/out" | grep -q "^  tandem $verb"
+    claim "help of $verb"
+    cp "$work/out" "$work/first"
+    run help $verb
+    [ $rc = 0 ] && cmp -s "$work/first" "$work/out"
+    claim "tandem help $verb says the same"
+    [ -s "$work/out" ] && [ "$(awk 'length > 100' "$work/out" | wc -l)" = 0 ]
+    claim "help of $verb fits a terminal"
+done
+
+run
+[ $rc = 0 ] && mentions 'Verbs:' out
+claim "without arguments the verbs are listed"
+for verb in "${verbs[@]}"; do
+    grep -qE "^  $verb  +[a-z]" "$work/out"
+    claim "the list has $verb"
+done
+[ "$(grep -cE '^  [a-z-]+( [a-z]+)?  ' "$work/out")" = ${#verbs[@]} ]
+claim "the list has nothing else"
+
+run --version
+[ $rc = 0 ] && grep -qE '^tandem [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
+claim "the version is a version"
+
+usage_error nonsense
+usage_error run --nonsense
+usage_error run --tp two
+usage_error run --tp
+usage_error run a b c
+usage_error bench
+usage_error bench allreduce --min 2M --max 1M
+usage_error make-model onlyname
+usage_error help nonsense
+usage_error help run run
+usage_error plan --plan x.json --tp 2 "$work"
+
+mkdir "$work/empty"
+for verb in run plan; do
+    run $verb "$work/absent" prompt
+    [ $verb = run ] || run $verb "$work/absent"
+    [ $rc = 1 ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions "$work/absent" err
+    claim "$verb: an absent model is one line with its name"
+    run $verb "$work/empty"
+    [ $rc = 1 ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions config.json err
+    claim "$verb: a folder without config.json is one line that says so"
+done
+
+if [ -w /dev/full ]; then
+    "$tandem" help >/dev/full 2>"$work/err"
+    [ $? = 1 ] && mentions 'standard output' err
+    claim "a full disk is not success"
+fi
+
+run help --man
+[ $rc = 0 ] && [ "$(head -c 3 "$work/out")" = .TH ]
+claim "the manual page is roff"
+if command -v man >/dev/null; then
+    [ -z "$(LC_ALL=C MANWIDTH=80 man --warnings -l "$work/out" 2>&1 >/dev/null)" ]
+    claim "the manual page formats without warnings"
+fi
+
+run help --completion
+cp "$work/out" "$work/completion"
+complete_words() { # the answers for a command line whose last word is being typed
+    bash -c 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tandem 2>/dev/null; echo "${COMPREPLY[*]}"' \
+        "$work/completion" "$@"
+}
+[ "$(complete_words tandem pl)" = plan ]
+claim "completion knows verbs"
+[ "$(complete_words tandem bench al)" = allreduce ]
+claim "completion knows the second word"
+[ "$(complete_words tandem run --temp)" = --temperature ]
+claim "completion knows options"
+[ "$(complete_words tandem run --dtype b)" = bf16 ]
+claim "completion knows choices"
+[ "$(complete_words tandem bench allreduce --ra)" = --ranks ]
+claim "completion knows the options of a verb of two words"
+
+echo "1..$count"
+exit $bad
