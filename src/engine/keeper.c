@@ -1,0 +1,239 @@
+/* keeper.c - see keeper.h. Single-threaded whenever it forks. */
+#include "engine/keeper.h"
+#include "comm/shm.h"
+#include "run/load.h"
+#include "run/work.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SPINS_OWN_CORE = 4000, SPINS_SHARED_CORE = 20 };
+
+struct keeper {
+    const struct plan *p;
+    struct room *room;
+    enum isa isa;
+    int fd, n_rank;
+    struct pool pool;
+    struct weights whole;
+    char *base;
+    size_t bytes;
+    pid_t pid[PLAN_RANKS];
+};
+
+static void say(const struct keeper *k, const struct keeper_word *w)
+{
+    send(k->fd, w, sizeof(*w), MSG_NOSIGNAL);
+    atomic_fetch_add(&k->room->mailbox->done_bell, 1);
+    futex_wake(&k->room->mailbox->done_bell);
+}
+
+/* ------------------------------------------------------------------------------- the rank */
+
+/* Die with the keeper; leave Ctrl-C to control. Returns false when the keeper is gone already. */
+static bool follow(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    return getppid() == parent;
+}
+
+static void pin(int core)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (core < 0)
+        return;
+    CPU_SET((size_t)core, &set);
+    sched_setaffinity(0, sizeof(set), &set); /* a wish: a cgroup may forbid the core */
+}
+
+/* A heap arena large enough for what the measuring run needed. */
+static struct arena host_arena(struct pool *pool, size_t bytes)
+{
+    bytes += ARENA_ALIGN;
+    char *at = pool_get(pool, bytes);
+    size_t skip = (size_t)(-(uintptr_t)at % ARENA_ALIGN);
+    return (struct arena){.base = at + skip, .size = bytes - skip};
+}
+
+static size_t rank_tables(const struct plan *p)
+{
+    size_t n = (size_t)p->model.n_layer;
+    return n * (sizeof(struct kv) + sizeof(struct layer)) + (size_t)4 * ARENA_ALIGN;
+}
+
+static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *pp, struct wait w)
+{
+    const struct plan *p = k->p;
+    struct room *room = k->room;
+    int stage = plan_stage(p, id), slice = plan_slice(p, id);
+    char *peer[SHARES_MAX] = {0};
+    struct comm_shm *ctx = pool_get(&k->pool, 2 * sizeof(*ctx));
+
+    for (int i = 0; i < p->tp; i++)
+        peer[i] = room->rank[stage * p->tp + i].peer.base;
+    *tp = (struct comm){.ops = &comm_self, .size = 1};
+    *pp = (struct comm){.ops = &comm_self, .size = 1};
+    if (p->tp > 1)
+        comm_shm_open(tp, &ctx[0], room->tp_state[stage], slice, p->tp, p->cut, peer,
+                      room->rank[id].peer.size, 0, w);
+    if (p->pp > 1)
+        comm_shm_open(pp, &ctx[1], room->pp_state[slice], stage, p->pp, NULL, NULL, 0,
+                      room->outbox_bytes, w);
+}
+
+static _Noreturn void rank_main(struct keeper *k, int id)
+{
+    const struct plan *p = k->p;
+    struct room *room = k->room;
+    struct mailbox *m = room->mailbox;
+    bool own_core = p->core[id] >= 0;
+    struct wait w = {.stop = &m->stop, .spins = own_core ? SPINS_OWN_CORE : SPINS_SHARED_CORE};
+    struct arena host = host_arena(&k->pool, rank_tables(p));
+    struct arena *dev_arena = &room->rank[id].dev, *peer = &room->rank[id].peer;
+    struct rank r;
+    struct dev dev = {0};
+    struct comm tp, pp;
+    struct err e;
+
+    pin(p->core[id]);
+    if (touch_memory(dev_arena->base, dev_arena->size, &e) ||
+        touch_memory(peer->base, peer->size, &e))
+        _exit(1);
+    rank_lay_out(&r, p, id, &host, dev_arena, peer);
+    rank_bind(&r, &k->whole, room->kv, &host);
+    dev_cpu_init(&dev, k->isa, p->max_tok, rank_max_dim(p), dev_arena);
+    open_groups(k, id, &tp, &pp, w);
+    r.dev = &dev, r.tp = &tp, r.pp = &pp;
+    must(dev_arena->used == dev_arena->size && peer->used == peer->size);
+
+    atomic_store(&m->rank[id].ready, 1);
+    rank_work(&r, m, w.spins, room->rank[id].scratch);
+    _exit(atomic_load(&m->stop) ? 0 : 1);
+}
+
+/* ------------------------------------------------------------------------------- the keeper */
+
+/* Reserve, list, pack; then nobody may write the weights any more. */
+static int load(struct keeper *k, const struct store *s, int n_thread, struct err *e)
+{
+    struct arena tables = {0}, data = {0};
+    struct load *list;
+    weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &tables, &data);
+    k->bytes = data.used;
+    int rc = map_memory(k->bytes, false, &k->base, e);
+    if (rc)
+        return rc;
+    struct arena host = host_arena(&k->pool, tables.used);
+    data = (struct arena){.base = k->base, .size = k->bytes};
+    weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &host, &data);
+    rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
+    if (rc)
+        return rc;
+    load_all(list, n_thread, &k->room->mailbox->loaded);
+    mprotect(k->base, k->bytes, PROT_READ);
+    return touch_memory(k->room->kv, k->room->kv_bytes, e);
+}
+
+static int fork_ranks(struct keeper *k, struct err *e)
+{
+    pid_t self = getpid();
+    for (int r = 0; r < k->n_rank; r++) {
+        k->pid[r] = fork();
+        if (k->pid[r] < 0)
+            return err_set(e, -errno, "cannot start rank %d: %s", r, strerror(errno));
+        if (k->pid[r] == 0) {
+            sigset_t none;
+            sigemptyset(&none);
+            sigprocmask(SIG_SETMASK, &none, NULL);
+            close(k->fd);
+            if (!follow(self))
+                _exit(1);
+            rank_main(k, r);
+        }
+        say(k, &(struct keeper_word){.kind = KEEPER_RANK, .rank = r, .pid = k->pid[r]});
+    }
+    return 0;
+}
+
+static _Noreturn void leave(struct keeper *k, int code)
+{
+    atomic_store(&k->room->mailbox->stop, 1);
+    futex_wake(&k->room->mailbox->step_bell);
+    for (int r = 0; r < k->n_rank; r++)
+        if (k->pid[r] > 0)
+            kill(k->pid[r], SIGKILL); /* ranks own nothing: there is nothing to say good-bye to */
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
+    _exit(code);
+}
+
+/* Report every rank that has died. */
+static void reap(struct keeper *k)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (int r = 0; r < k->n_rank; r++)
+            if (k->pid[r] == pid) {
+                k->pid[r] = 0;
+                atomic_store(&k->room->mailbox->stop, 1);
+                say(k, &(struct keeper_word){.kind = KEEPER_DIED, .rank = r, .status = status});
+            }
+}
+
+static _Noreturn void watch(struct keeper *k, int signals)
+{
+    struct pollfd on[] = {{.fd = k->fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    for (;;) {
+        struct signalfd_siginfo info;
+        if (poll(on, COUNT(on), -1) < 0 && errno != EINTR)
+            leave(k, 1);
+        if (on[0].revents)
+            leave(k, 0); /* control closed its end, or is gone */
+        if (on[1].revents && read(signals, &info, sizeof(info)) > 0)
+            reap(k);
+    }
+}
+
+/* The view sizes, so that control can hold the plan against them. */
+static void report(struct keeper *k)
+{
+    struct keeper_word w = {.kind = KEEPER_READY, .weight_bytes = k->bytes};
+    for (int r = 0; r < k->n_rank; r++) {
+        struct weights view;
+        struct arena host = host_arena(&k->pool, rank_tables(k->p));
+        weights_view(&view, &k->whole, k->p, r, &host);
+        w.rank_weights[r] = weights_bytes(&view, k->p, r);
+    }
+    say(k, &w);
+}
+
+_Noreturn void keeper_run(const struct plan *p, const struct store *s, enum isa isa,
+                          struct room *room, int fd, int n_thread)
+{
+    struct keeper k = {.p = p, .room = room, .isa = isa, .fd = fd, .n_rank = plan_ranks(p)};
+    struct keeper_word failed = {.kind = KEEPER_FAILED};
+    struct err e = {{0}};
+    sigset_t child;
+
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    int signals = signalfd(-1, &child, SFD_CLOEXEC);
+    if (signals < 0 || load(&k, s, n_thread, &e) || fork_ranks(&k, &e)) {
+        snprintf(failed.text, sizeof(failed.text), "%s", e.text);
+        say(&k, &failed);
+        leave(&k, 1);
+    }
+    report(&k);
+    watch(&k, signals);
+}

@@ -1,0 +1,160 @@
+/* session.c - see session.h. There is no prefill and no decode, only tokens whose keys and values
+ * are not stored yet: a new prompt has many, a running answer one. */
+#include "engine/session.h"
+
+#include <time.h>
+
+struct session {
+    struct team *team;
+    const struct plan *plan;
+    struct pool pool;
+    int *tok, n_tok; /* the sequence so far */
+    int n_done;      /* tokens whose keys and values are stored */
+    int *pos, *slot, *seq, *page, *out;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct session *session_new(struct team *t, const struct plan *p)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    must(s);
+    int pages = (p->ctx + KV_PAGE - 1) / KV_PAGE;
+    size_t ints = (size_t)p->max_tok * sizeof(int);
+    s->team = t, s->plan = p;
+    s->tok = pool_get(&s->pool, ((size_t)p->ctx + 1) * sizeof(int));
+    s->pos = pool_get(&s->pool, ints);
+    s->slot = pool_get(&s->pool, ints);
+    s->seq = pool_get(&s->pool, ints); /* all zero: one sequence */
+    s->out = pool_get(&s->pool, ints);
+    s->page = pool_get(&s->pool, (size_t)pages * sizeof(int));
+    for (int i = 0; i < pages; i++)
+        s->page[i] = i;
+    return s;
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    pool_free(&s->pool);
+    free(s);
+}
+
+/* Submit the next n tokens; out rows are wanted from the last n_out of them. */
+static int64_t submit(struct session *s, int n, int n_out, const struct draw *draw, struct err *e)
+{
+    for (int i = 0; i < n; i++) {
+        int p = s->n_done + i;
+        s->pos[i] = p;
+        s->slot[i] = s->page[p / KV_PAGE] * KV_PAGE + p % KV_PAGE;
+    }
+    for (int i = 0; i < n_out; i++)
+        s->out[i] = n - n_out + i;
+    struct batch b = {.n_tok = n,
+                      .n_seq = 1,
+                      .n_out = n_out,
+                      .tok = s->tok + s->n_done,
+                      .pos = s->pos,
+                      .slot = s->slot,
+                      .seq = s->seq,
+                      .page = s->page,
+                      .stride = (s->plan->ctx + KV_PAGE - 1) / KV_PAGE,
+                      .out = s->out};
+    int64_t step = team_submit(s->team, &b, draw, e);
+    if (step > 0)
+        s->n_done += n;
+    return step;
+}
+
+/* Store all tokens and draw the next one. Chunks follow each other without waiting, so that every
+ * stage of a pipeline has work. */
+static int advance(struct session *s, const struct draw *draw, int *token, struct err *e)
+{
+    int64_t step = 0;
+    while (s->n_done < s->n_tok) {
+        int n = min_int(s->n_tok - s->n_done, s->plan->max_tok);
+        step = submit(s, n, s->n_done + n == s->n_tok, draw, e);
+        if (step < 0)
+            return (int)step;
+    }
+    return team_wait(s->team, step, token, NULL, e);
+}
+
+/* Keep what is stored of a common prefix; at least the last token is computed again, for its
+ * logits. */
+static int set_prompt(struct session *s, const int *ids, int n, struct err *e)
+{
+    int same = 0;
+    if (n < 1)
+        return err_set(e, -EINVAL, "the prompt is empty");
+    if (n >= s->plan->ctx)
+        return err_set(e, -E2BIG,
+                       "the prompt has %d tokens, but the context holds %d and needs room for the "
+                       "answer: shorten it or choose a larger --ctx (the model allows %d)",
+                       n, s->plan->ctx, s->plan->model.n_ctx);
+    for (int i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= s->plan->model.n_vocab)
+            return err_set(e, -EINVAL, "token id %d is outside the model's vocabulary of %d",
+                           ids[i], s->plan->model.n_vocab);
+    while (same < n - 1 && same < s->n_done && s->tok[same] == ids[same])
+        same++;
+    memcpy(s->tok, ids, (size_t)n * sizeof(int));
+    s->n_tok = n;
+    s->n_done = same;
+    return 0;
+}
+
+static bool needs_history(const struct sampling *s)
+{
+    return s->repetition != 1 || s->presence != 0 || s->frequency != 0;
+}
+
+int session_run(struct session *s, const int *ids, int n, int max_new,
+                const struct sampling *sampling, session_token_fn *fn, void *arg,
+                struct session_stats *stats, struct err *e)
+{
+    int rc = set_prompt(s, ids, n, e);
+    *stats = (struct session_stats){.prompt_tok = n, .cached_tok = s->n_done};
+    if (rc)
+        return rc;
+    double begin = now();
+    while (stats->new_tok < max_new && s->n_tok < s->plan->ctx) {
+        struct draw draw = {.sampling = *sampling, .n_prompt = n};
+        int token;
+        if (needs_history(sampling))
+            draw.seen = s->tok, draw.n_seen = s->n_tok;
+        rc = advance(s, &draw, &token, e);
+        if (rc)
+            return rc;
+        s->tok[s->n_tok++] = token;
+        if (!stats->new_tok++)
+            stats->prefill_s = now() - begin;
+        stats->decode_s = now() - begin - stats->prefill_s;
+        if (!fn(arg, token))
+            break;
+    }
+    return 0;
+}
+
+int session_logits(struct session *s, const int *ids, int n, float *to, struct err *e)
+{
+    size_t row = (size_t)s->plan->model.n_vocab;
+    int rc = set_prompt(s, ids, n, e);
+    struct draw draw[1] = {{.sampling = sampling_greedy}};
+    s->n_done = 0;
+    while (!rc && s->n_done < n) {
+        const float *logits;
+        /* one row of logits a step, so that any plan will do */
+        int64_t step = submit(s, 1, 1, draw, e);
+        rc = step < 0 ? (int)step : team_wait(s->team, step, NULL, &logits, e);
+        if (!rc)
+            memcpy(to + (size_t)(s->n_done - 1) * row, logits, row * sizeof(float));
+    }
+    return rc;
+}

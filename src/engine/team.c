@@ -1,0 +1,306 @@
+/* team.c - control's side of a team. See team.h. */
+#include "engine/team.h"
+#include "engine/keeper.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct team {
+    struct plan plan;
+    struct room room;
+    int fd;
+    pid_t keeper;
+    int64_t submitted;
+    bool failed;
+    size_t weight_bytes, rank_weights[PLAN_RANKS];
+    int pid[PLAN_RANKS];
+    struct rank_time since[PLAN_RANKS]; /* counters at the last reset */
+};
+
+/* ------------------------------------------------------------------------------- words */
+
+static int died(const struct keeper_word *w, struct err *e)
+{
+    if (WIFSIGNALED(w->status))
+        return err_set(e, -EIO, "rank %d was killed by signal %d (%s); start again", w->rank,
+                       WTERMSIG(w->status), strsignal(WTERMSIG(w->status)));
+    return err_set(e, -EIO, "rank %d ended with status %d; start again", w->rank,
+                   WEXITSTATUS(w->status));
+}
+
+/* Take every word that has come from the keeper. *ready is set by KEEPER_READY. */
+static int listen_keeper(struct team *t, bool *ready, struct err *e)
+{
+    struct keeper_word w;
+    for (;;) {
+        ssize_t n = recv(t->fd, &w, sizeof(w), MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return 0;
+        if (n != (ssize_t)sizeof(w)) {
+            t->failed = true;
+            return err_set(e, -EIO, "the keeper process has died; start again");
+        }
+        if (w.kind == KEEPER_RANK)
+            t->pid[w.rank] = w.pid;
+        if (w.kind == KEEPER_READY) {
+            t->weight_bytes = w.weight_bytes;
+            memcpy(t->rank_weights, w.rank_weights, sizeof(w.rank_weights));
+            *ready = true;
+        }
+        if (w.kind == KEEPER_FAILED || w.kind == KEEPER_DIED)
+            t->failed = true;
+        if (w.kind == KEEPER_FAILED)
+            return err_set(e, -EIO, "%s", w.text);
+        if (w.kind == KEEPER_DIED)
+            return died(&w, e);
+    }
+}
+
+/* ------------------------------------------------------------------------------- start, stop */
+
+static int start_keeper(struct team *t, const struct store *s, const struct team_opts *opts,
+                        struct err *e)
+{
+    int fd[2];
+    pid_t parent = getpid();
+    cpu_set_t cores;
+    int n_core = sched_getaffinity(0, sizeof(cores), &cores) ? 1 : CPU_COUNT(&cores);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd))
+        return err_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+    fflush(NULL);
+    t->keeper = fork();
+    if (t->keeper < 0) {
+        close(fd[0]);
+        close(fd[1]);
+        return err_set(e, -errno, "cannot start the keeper process: %s", strerror(errno));
+    }
+    if (t->keeper == 0) {
+        close(fd[0]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGINT, SIG_IGN);
+        signal(SIGQUIT, SIG_IGN);
+        if (getppid() != parent)
+            _exit(1);
+        keeper_run(&t->plan, s, opts->isa, &t->room, fd[1], n_core);
+    }
+    close(fd[1]);
+    t->fd = fd[0];
+    return 0;
+}
+
+static bool all_ready(const struct team *t)
+{
+    for (int r = 0; r < plan_ranks(&t->plan); r++)
+        if (!atomic_load(&t->room.mailbox->rank[r].ready))
+            return false;
+    return true;
+}
+
+static int wait_ready(struct team *t, const struct store *s, const struct team_opts *opts,
+                      struct err *e)
+{
+    bool loaded = false;
+    while (!loaded || !all_ready(t)) {
+        uint32_t bell = atomic_load(&t->room.mailbox->done_bell);
+        int rc = listen_keeper(t, &loaded, e);
+        if (rc)
+            return rc;
+        if (opts->progress)
+            opts->progress(opts->arg, atomic_load(&t->room.mailbox->loaded), store_bytes(s));
+        if (!loaded || !all_ready(t))
+            futex_sleep(&t->room.mailbox->done_bell, bell, loaded ? 1000 : 20000);
+    }
+    return 0;
+}
+
+int team_start(struct team **out, const struct plan *p, const struct store *s,
+               const struct team_opts *opts, struct err *e)
+{
+    *out = NULL;
+    if (strcmp(p->numerics, isa_numerics(opts->isa, p->weight)))
+        return err_set(e, -EINVAL,
+                       "the plan promises the bits of \"%s\", but %s on this machine gives \"%s\": "
+                       "choose another --isa or change \"numerics\" in the plan",
+                       p->numerics, isa_name(opts->isa), isa_numerics(opts->isa, p->weight));
+    struct team *t = calloc(1, sizeof(*t));
+    if (!t)
+        return err_set(e, -ENOMEM, "out of memory");
+    t->plan = *p;
+    t->fd = -1;
+    int rc = room_open(&t->room, &t->plan, opts->isa, opts->keep_logits, e);
+    if (!rc)
+        rc = start_keeper(t, s, opts, e);
+    if (!rc)
+        rc = wait_ready(t, s, opts, e);
+    if (rc) {
+        team_stop(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+void team_stop(struct team *t)
+{
+    if (!t)
+        return;
+    if (t->room.mailbox && t->room.base) {
+        atomic_store(&t->room.mailbox->stop, 1);
+        futex_wake(&t->room.mailbox->step_bell);
+    }
+    if (t->fd >= 0)
+        close(t->fd);
+    if (t->keeper > 0)
+        while (waitpid(t->keeper, NULL, 0) < 0 && errno == EINTR)
+            ;
+    room_close(&t->room);
+    free(t);
+}
+
+/* ------------------------------------------------------------------------------- steps */
+
+static bool step_done(const struct team *t, int64_t step)
+{
+    for (int r = 0; r < plan_ranks(&t->plan); r++)
+        if (atomic_load(&t->room.mailbox->rank[r].done) < (uint64_t)step)
+            return false;
+    return true;
+}
+
+static int rank_errors(const struct team *t, struct err *e)
+{
+    for (int r = 0; r < plan_ranks(&t->plan); r++) {
+        int code = atomic_load(&t->room.mailbox->rank[r].err);
+        if (code && code != -ECANCELED)
+            return err_set(e, code, "rank %d failed: %s; start again", r, strerror(-code));
+    }
+    return 0;
+}
+
+static int wait_done(struct team *t, int64_t step, struct err *e)
+{
+    while (!step_done(t, step)) {
+        uint32_t bell = atomic_load(&t->room.mailbox->done_bell);
+        bool ready;
+        int rc = listen_keeper(t, &ready, e);
+        if (!rc)
+            rc = rank_errors(t, e);
+        if (rc) {
+            t->failed = true;
+            return rc;
+        }
+        if (!step_done(t, step))
+            futex_sleep(&t->room.mailbox->done_bell, bell, 100000);
+    }
+    return 0;
+}
+
+int team_flight(const struct team *t) { return t->room.mailbox->flight; }
+
+static void put_draws(struct slot *s, const struct batch *b, const struct draw *draw)
+{
+    int at = 0;
+    for (int i = 0; i < b->n_out; i++) {
+        const struct draw *d = &draw[i];
+        s->draw[i] = (struct draw_wire){.sampling = d->sampling,
+                                        .position = (uint64_t)b->pos[b->out[i]] + 1,
+                                        .first = at,
+                                        .n_seen = d->n_seen,
+                                        .n_prompt = d->n_prompt};
+        memcpy(s->seen + at, d->seen, (size_t)d->n_seen * sizeof(int));
+        at += d->n_seen;
+    }
+}
+
+int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e)
+{
+    const struct plan *p = &t->plan;
+    struct mailbox *m = t->room.mailbox;
+    int64_t step = t->submitted + 1;
+    struct slot *s = &m->slot[step % m->flight];
+
+    must(b->n_tok <= p->max_tok && b->n_seq <= p->max_seq && b->n_out <= p->max_out);
+    if (t->failed)
+        return err_set(e, -EIO, "the ranks have failed; start again");
+    if (step > m->flight) {
+        int rc = wait_done(t, step - m->flight, e);
+        if (rc)
+            return rc;
+    }
+    const size_t tok = (size_t)b->n_tok * sizeof(int);
+    s->n_tok = b->n_tok, s->n_seq = b->n_seq, s->n_out = b->n_out, s->stride = b->stride;
+    memcpy(s->tok, b->tok, tok);
+    memcpy(s->pos, b->pos, tok);
+    memcpy(s->slot, b->slot, tok);
+    memcpy(s->seq, b->seq, tok);
+    memcpy(s->page, b->page, (size_t)b->n_seq * (size_t)b->stride * sizeof(int));
+    if (b->n_out)
+        memcpy(s->out, b->out, (size_t)b->n_out * sizeof(int));
+    put_draws(s, b, draw);
+    t->submitted = step;
+    atomic_store(&m->submitted, (uint64_t)step);
+    atomic_fetch_add(&m->step_bell, 1);
+    futex_wake(&m->step_bell);
+    return step;
+}
+
+int team_wait(struct team *t, int64_t step, int *tokens, const float **logits, struct err *e)
+{
+    struct mailbox *m = t->room.mailbox;
+    const struct slot *s = &m->slot[step % m->flight];
+    must(step <= t->submitted && step > t->submitted - m->flight);
+    int rc = wait_done(t, step, e);
+    if (rc)
+        return rc;
+    for (int i = 0; i < s->n_out; i++)
+        if (s->token[i] < 0)
+            return err_set(e, -EIO,
+                           "the model gave no finite logits: its weights or the chosen "
+                           "--dtype do not fit it");
+    if (tokens && s->n_out)
+        memcpy(tokens, s->token, (size_t)s->n_out * sizeof(int));
+    if (logits)
+        *logits = s->logits;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- figures */
+
+void team_times(struct team *t, struct rank_time *to, bool reset)
+{
+    for (int r = 0; r < plan_ranks(&t->plan); r++) {
+        const struct rank_state *s = &t->room.mailbox->rank[r];
+        struct rank_time now = {.compute = 1e-9 * (double)atomic_load(&s->compute_ns),
+                                .wait = 1e-9 * (double)atomic_load(&s->wait_ns),
+                                .move = 1e-9 * (double)atomic_load(&s->move_ns),
+                                .calls = atomic_load(&s->calls),
+                                .bytes = atomic_load(&s->bytes)};
+        struct rank_time *old = &t->since[r];
+        to[r] = (struct rank_time){now.compute - old->compute, now.wait - old->wait,
+                                   now.move - old->move, now.calls - old->calls,
+                                   now.bytes - old->bytes};
+        if (reset)
+            *old = now;
+    }
+}
+
+void team_memory(const struct team *t, struct team_memory *host, struct rank_memory *rank)
+{
+    const struct plan *p = &t->plan;
+    *host = (struct team_memory){
+        .weights = t->weight_bytes, .kv = t->room.kv_bytes, .mailbox = t->room.mailbox_bytes};
+    for (int r = 0; r < plan_ranks(p); r++) {
+        host->scratch += t->room.rank_bytes[r];
+        if (rank)
+            rank[r] = (struct rank_memory){.weights = t->rank_weights[r],
+                                           .kv = plan_kv_bytes(p, r),
+                                           .scratch = t->room.rank_bytes[r],
+                                           .core = p->core[r],
+                                           .pid = t->pid[r]};
+    }
+}
