@@ -111,6 +111,8 @@ void part_pack(const struct part *to, enum num type, const void *src, enum num f
                        (const char *)src + (size_t)c * num_bytes(from), from, stride,
                        (struct span){r, min_int(to->rows, r + PACK_ROWS)},
                        min_int(CHUNK, to->cols - c));
+    char *end = (char *)to->at + part_bytes(type, to->rows, to->cols);
+    memset(at, 0, (size_t)(end - at));
 }
 
 void part_row(const struct part *p, enum num type, int row, float *to)
