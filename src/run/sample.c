@@ -163,6 +163,29 @@ static double total_of(const struct word *w, int n, float top)
     return total;
 }
 
+/* Keep the words at least min_p times as likely as the first; their order stays. */
+static int cut_min_p(struct word *w, int n, float top, float min_p)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++)
+        if (exp((double)(w[i].logit - top)) >= (double)min_p)
+            w[kept++] = w[i];
+    return kept;
+}
+
+/* The word under u of the total; only as much of the order as u can reach is worked out. */
+static int draw(struct word *w, int n, float top, double u)
+{
+    double total = total_of(w, n, top), sum = 0;
+    int sorted = sort_head(w, n, total, top, u);
+    for (int i = 0; i < sorted; i++) {
+        sum += exp((double)(w[i].logit - top));
+        if (sum > u * total)
+            return w[i].id;
+    }
+    return w[sorted - 1].id;
+}
+
 int sample(float *logits, int n, const struct sampling *s, uint64_t position, const int *seen,
            int n_seen, int n_prompt, void *scratch)
 {
@@ -180,21 +203,11 @@ int sample(float *logits, int n, const struct sampling *s, uint64_t position, co
         select_first(w, n, s->top_k);
         n = s->top_k;
     }
-    double total = total_of(w, n, top), u = sample_draw(s->seed, position);
-    /* Only as much of the order as the draw can reach is worked out. */
-    int sorted = sort_head(w, n, total, top, s->top_p < 1 ? (double)s->top_p : u);
-    if (s->top_p < 1)
-        n = cut_top_p(w, sorted, total, top, s->top_p);
-    if (s->min_p > 0)
-        for (int i = 0; i < min_int(n, sorted); i++)
-            if (exp((double)(w[i].logit - top)) < (double)s->min_p)
-                n = i;
-    if (n <= sorted)
-        total = total_of(w, n, top);
-    for (int i = 0; i < min_int(n, sorted); i++) {
-        u -= exp((double)(w[i].logit - top)) / total;
-        if (u < 0)
-            return w[i].id;
+    if (s->top_p < 1) {
+        double total = total_of(w, n, top);
+        n = cut_top_p(w, sort_head(w, n, total, top, (double)s->top_p), total, top, s->top_p);
     }
-    return w[min_int(n, sorted) - 1].id;
+    if (s->min_p > 0)
+        n = cut_min_p(w, n, top, s->min_p);
+    return draw(w, n, top, sample_draw(s->seed, position));
 }
