@@ -13,7 +13,7 @@ struct session {
     int *pos, *slot, *seq, *page, *out;
 };
 
-static double now(void)
+static double seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -123,7 +123,7 @@ int session_run(struct session *s, const int *ids, int n, int max_new,
     *stats = (struct session_stats){.prompt_tok = n, .cached_tok = s->n_done};
     if (rc)
         return rc;
-    double begin = now();
+    double begin = seconds();
     while (stats->new_tok < max_new && s->n_tok < s->plan->ctx) {
         struct draw draw = {.sampling = *sampling, .n_prompt = n};
         int token;
@@ -134,8 +134,8 @@ int session_run(struct session *s, const int *ids, int n, int max_new,
             return rc;
         s->tok[s->n_tok++] = token;
         if (!stats->new_tok++)
-            stats->prefill_s = now() - begin;
-        stats->decode_s = now() - begin - stats->prefill_s;
+            stats->prefill_s = seconds() - begin;
+        stats->decode_s = seconds() - begin - stats->prefill_s;
         if (!fn(arg, token))
             break;
     }
@@ -145,16 +145,18 @@ int session_run(struct session *s, const int *ids, int n, int max_new,
 int session_logits(struct session *s, const int *ids, int n, float *to, struct err *e)
 {
     size_t row = (size_t)s->plan->model.n_vocab;
-    int rc = set_prompt(s, ids, n, e);
-    struct draw draw[1] = {{.sampling = sampling_greedy}};
+    int chunk = min_int(s->plan->max_tok, s->plan->max_out), rc = set_prompt(s, ids, n, e);
+    struct draw *draw = pool_get(&s->pool, (size_t)chunk * sizeof(*draw));
+    for (int i = 0; i < chunk; i++)
+        draw[i].sampling = sampling_greedy;
     s->n_done = 0;
     while (!rc && s->n_done < n) {
         const float *logits;
-        /* one row of logits a step, so that any plan will do */
-        int64_t step = submit(s, 1, 1, draw, e);
+        int at = s->n_done, now = min_int(chunk, n - at);
+        int64_t step = submit(s, now, now, draw, e);
         rc = step < 0 ? (int)step : team_wait(s->team, step, NULL, &logits, e);
         if (!rc)
-            memcpy(to + (size_t)(s->n_done - 1) * row, logits, row * sizeof(float));
+            memcpy(to + (size_t)at * row, logits, (size_t)now * row * sizeof(float));
     }
     return rc;
 }

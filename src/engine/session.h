@@ -24,8 +24,8 @@ int session_run(struct session *s, const int *ids, int n, int max_new,
                 const struct sampling *sampling, session_token_fn *fn, void *arg,
                 struct session_stats *stats, struct err *e);
 
-/* Logits of every position of ids[n], from nothing: to[n][n_vocab]. The team keeps logits and the
- * plan's max_out >= 1. For tests and checks. */
+/* Logits of every position of ids[n], from nothing: to[n][n_vocab], in steps of at most max_out
+ * tokens. The team keeps logits. For tests and checks. */
 int session_logits(struct session *s, const int *ids, int n, float *to, struct err *e);
 
 #endif

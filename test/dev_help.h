@@ -1,0 +1,122 @@
+/* dev_help.h - for tests of devices: one device per instruction set of this machine, random numbers
+ * of the nasty sort, and comparison by bits. */
+#ifndef TANDEM_DEV_HELP_H
+#define TANDEM_DEV_HELP_H
+
+#include "dev/dev.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+struct help {
+    struct dev dev[ISA_COUNT]; /* those that isa_here() */
+    struct pool pool;          /* lives until help_end() */
+    uint64_t seed;
+};
+
+/* n bytes aligned as weights and caches are. */
+static inline void *help_bytes(struct help *h, size_t n)
+{
+    char *at = pool_get(&h->pool, n + 64);
+    return at + (64 - (uintptr_t)at % 64) % 64;
+}
+
+static inline struct help help_begin(int max_tok, int max_dim)
+{
+    struct help h = {.seed = 7};
+    for (int i = 0; i < ISA_COUNT; i++) {
+        struct arena a = {0};
+        if (!isa_here((enum isa)i))
+            continue;
+        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
+        a = (struct arena){.base = help_bytes(&h, a.used), .size = a.used};
+        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
+    }
+    return h;
+}
+
+static inline void help_end(struct help *h) { pool_free(&h->pool); }
+
+/* 0 .. below - 1. */
+static inline int help_draw(struct help *h, int below)
+{
+    h->seed = h->seed * 6364136223846793005u + 1442695040888963407u;
+    return (int)((h->seed >> 33) % (unsigned)below);
+}
+
+/* Mostly of the order of one; now and then a zero of either sign, tiny, subnormal, or large. */
+static inline float help_number(struct help *h)
+{
+    float f = (float)(help_draw(h, 2000001) - 1000000) * 1e-6f;
+    switch (help_draw(h, 40)) {
+    case 0: return 0.0f;
+    case 1: return -0.0f;
+    case 2: return f * 1e-30f;
+    case 3: return f * 1e-39f;
+    case 4: return f * 100;
+    default: return f;
+    }
+}
+
+static inline struct mat help_mat(struct help *h, int n, int dim)
+{
+    struct mat m = {n, dim, NUM_F32, NULL};
+    m.at = help_bytes(h, mat_bytes(&m));
+    for (int i = 0; i < n * dim; i++)
+        ((float *)m.at)[i] = help_number(h);
+    return m;
+}
+
+static inline struct mat help_copy(struct help *h, const struct mat *from)
+{
+    struct mat m = *from;
+    m.at = help_bytes(h, mat_bytes(&m));
+    memcpy(m.at, from->at, mat_bytes(&m));
+    return m;
+}
+
+static inline struct mat help_columns(struct help *h, const struct mat *from, int col, int n)
+{
+    struct mat m = help_mat(h, from->n, n);
+    for (int i = 0; i < from->n; i++)
+        memcpy(mat_row(&m, i), mat_row(from, i) + col, (size_t)n * sizeof(float));
+    return m;
+}
+
+/* A random matrix cut into n_part parts, one after the other in memory, of uneven sizes. */
+static inline struct weight help_weight(struct help *h, enum num type, enum cut cut, int rows,
+                                        int cols, int first, int n_part)
+{
+    struct part *part = pool_get(&h->pool, (size_t)n_part * sizeof(*part));
+    struct mat m = help_mat(h, rows, cols);
+    char *at = help_bytes(h, 64 * (size_t)n_part + sizeof(float) * (size_t)(rows + 16 * n_part) *
+                                                       (size_t)(cols + n_part));
+    int total = cut == CUT_COLS ? cols : rows, lo = 0;
+    for (int i = 0; i < n_part; i++) {
+        int n = i == n_part - 1 ? total - lo : help_draw(h, 2 * (total - lo) / (n_part - i) + 1);
+        part[i] = cut == CUT_COLS ? (struct part){rows, n, at} : (struct part){n, cols, at};
+        const float *src = cut == CUT_COLS ? mat_row(&m, 0) + lo : mat_row(&m, lo);
+        part_pack(&part[i], type, src, NUM_F32, (size_t)cols);
+        at += part_bytes(type, part[i].rows, part[i].cols);
+        lo += n;
+    }
+    return (struct weight){type, rows, cols, first, n_part, part};
+}
+
+/* Prints the first number that differs. */
+static inline void assert_same(const struct mat *got, const struct mat *want)
+{
+    assert_int_equal(mat_bytes(got), mat_bytes(want));
+    for (int t = 0; t < got->n; t++)
+        for (int i = 0; i < got->dim; i++) {
+            float a = mat_row(got, t)[i], b = mat_row(want, t)[i];
+            if (memcmp(&a, &b, sizeof(a)) != 0)
+                print_error("row %d of %d, number %d of %d: %a, not %a\n", t, got->n, i, got->dim,
+                            (double)a, (double)b);
+            assert_memory_equal(&a, &b, sizeof(a));
+        }
+}
+
+#endif

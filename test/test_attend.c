@@ -1,0 +1,241 @@
+/* test_attend.c - attention over the paged cache: the reference's bits on every instruction set,
+ * whatever shares the step, whatever lies in slots that were never written; and it is attention.
+ */
+#include "dev_help.h"
+
+#include <math.h>
+
+#include "dev/cpu/cpu.h"
+
+/* Sequences in a cache of shuffled pages. Slots that hold nothing are NaN. */
+struct scene {
+    struct help h;
+    struct heads heads;
+    struct kv cache;
+    struct batch batch;
+    struct mat q, k, v; /* k, v: every position of every sequence, sequence by sequence */
+    int *first;         /* row of a sequence's position 0 in k and v */
+    int n_head;         /* of queries */
+};
+
+enum { MAX_TOK = 64 };
+
+static void fill_nan(void *at, size_t bytes) { memset(at, 0xff, bytes); }
+
+static void make_pages(struct scene *s, const int *length)
+{
+    int n_seq = s->batch.n_seq, used = 0, longest = 0;
+    for (int i = 0; i < n_seq; i++)
+        longest = max_int(longest, length[i]);
+    s->batch.stride = longest / KV_PAGE + 1;
+    int total = n_seq * s->batch.stride, *page = pool_get(&s->h.pool, (size_t)total * sizeof(int));
+    for (int i = 0; i < total; i++) { /* shuffled as they are dealt */
+        int other = help_draw(&s->h, used + 1);
+        page[used++] = page[other];
+        page[other] = i;
+    }
+    s->batch.page = page;
+    s->cache.head_bytes = kv_head_bytes(s->cache.type, s->cache.head_dim);
+    s->cache.page_bytes = s->cache.head_bytes * (size_t)s->cache.n_head + 128;
+    s->cache.at = help_bytes(&s->h, s->cache.page_bytes * (size_t)total);
+    fill_nan(s->cache.at, s->cache.page_bytes * (size_t)total);
+}
+
+static int slot_of(const struct scene *s, int seq, int pos)
+{
+    return s->batch.page[seq * s->batch.stride + pos / KV_PAGE] * KV_PAGE + pos % KV_PAGE;
+}
+
+static void fill_cache(struct scene *s, const int *length)
+{
+    int total = 0, dim = s->cache.n_head * s->cache.head_dim;
+    s->first = pool_get(&s->h.pool, (size_t)s->batch.n_seq * sizeof(int));
+    for (int i = 0; i < s->batch.n_seq; i++)
+        s->first[i] = total, total += length[i];
+    int *slot = pool_get(&s->h.pool, (size_t)total * sizeof(int));
+    for (int i = 0; i < s->batch.n_seq; i++)
+        for (int p = 0; p < length[i]; p++)
+            slot[s->first[i] + p] = slot_of(s, i, p);
+    s->k = help_mat(&s->h, total, dim), s->v = help_mat(&s->h, total, dim);
+    dev_store(&s->h.dev[ISA_REF], &s->cache, &s->k, &s->v, slot);
+}
+
+/* Sequence i has length[i] positions; the last queries[i] of them ask. */
+static struct scene make(enum num type, struct heads heads, int n_head, int n_seq,
+                         const int *length, const int *queries, uint64_t seed)
+{
+    struct scene s = {.h = help_begin(MAX_TOK, 200), .heads = heads, .n_head = n_head};
+    int n_kv = (heads.q_first + n_head - 1) / heads.group - heads.kv_first + 1, n = 0;
+    int *pos = pool_get(&s.h.pool, MAX_TOK * sizeof(int));
+    int *seq = pool_get(&s.h.pool, MAX_TOK * sizeof(int));
+    s.h.seed = seed;
+    s.cache = (struct kv){.type = type, .n_head = n_kv, .head_dim = heads.head_dim};
+    s.batch.n_seq = n_seq;
+    make_pages(&s, length);
+    fill_cache(&s, length);
+    for (int i = 0; i < n_seq; i++)
+        for (int p = length[i] - queries[i]; p < length[i]; p++, n++)
+            pos[n] = p, seq[n] = i;
+    assert_true(n <= MAX_TOK);
+    s.batch.n_tok = n, s.batch.pos = pos, s.batch.seq = seq;
+    s.q = help_mat(&s.h, n, n_head * heads.head_dim);
+    return s;
+}
+
+static void check(struct scene *s)
+{
+    struct mat want = help_copy(&s->h, &s->q), got = help_copy(&s->h, &s->q);
+    dev_attend(&s->h.dev[ISA_REF], &want, &s->q, &s->cache, &s->heads, &s->batch);
+    for (int i = 0; i < want.n * want.dim; i++)
+        assert_true(isfinite(((float *)want.at)[i]));
+    for (int k = ISA_AVX2; k < ISA_COUNT; k++) {
+        if (!isa_here((enum isa)k))
+            continue;
+        dev_attend(&s->h.dev[k], &got, &s->q, &s->cache, &s->heads, &s->batch);
+        assert_same(&got, &want);
+        for (int t = 0; t < s->q.n; t++) { /* alone */
+            struct mat q = mat_rows(&s->q, (struct span){t, t + 1});
+            struct mat y = mat_rows(&got, (struct span){t, t + 1});
+            struct batch b = s->batch;
+            b.n_tok = 1, b.pos += t, b.seq += t;
+            memset(y.at, 0, mat_bytes(&y));
+            dev_attend(&s->h.dev[k], &y, &q, &s->cache, &s->heads, &b);
+        }
+        assert_same(&got, &want);
+    }
+    help_end(&s->h);
+}
+
+static void attention_is_the_reference_bit_by_bit(void **state)
+{
+    (void)state;
+    static const int dims[] = {16, 64, 20, 2, 128, 33}, windows[] = {0, 1, 40, 150};
+    struct help rnd = help_begin(1, 1);
+    for (int i = 0; i < 48; i++) {
+        int group = 1 + help_draw(&rnd, 5), n_head = 1 + help_draw(&rnd, 7), length[3], asks[3];
+        struct heads heads = {.head_dim = dims[i % 6],
+                              .group = group,
+                              .q_first = help_draw(&rnd, 8),
+                              .window = windows[i % 4],
+                              .scale = 0.37f};
+        heads.kv_first = heads.q_first / group;
+        for (int k = 0; k < 3; k++) {
+            asks[k] = 1 + help_draw(&rnd, 18);
+            length[k] = asks[k] + help_draw(&rnd, 300);
+        }
+        struct scene s =
+            make(i % 2 ? NUM_BF16 : NUM_F32, heads, n_head, 3, length, asks, (uint64_t)i);
+        check(&s);
+    }
+    help_end(&rnd);
+}
+
+/* Tokens on both sides of the ends of a page, a block and a segment. */
+static void borders_of_blocks_and_segments_change_nothing(void **state)
+{
+    (void)state;
+    static const struct heads heads[] = {
+        {.head_dim = 16, .group = 2, .scale = 0.25f},
+        {.head_dim = 16, .group = 2, .scale = 0.25f, .window = 130},
+        {.head_dim = 16, .group = 2, .scale = 0.25f, .window = 2047},
+    };
+    static const int length[] = {KV_BLOCK + 5, KV_SEGMENT + 7, 2 * KV_SEGMENT + 2},
+                     asks[] = {20, 12, 4};
+    for (size_t i = 0; i < COUNT(heads); i++) {
+        struct scene s = make(i % 2 ? NUM_BF16 : NUM_F32, heads[i], 2, 3, length, asks, i);
+        check(&s);
+    }
+}
+
+/* Softmax of all scores at once, in double, from the numbers that were stored. */
+static void plain_attention(const struct scene *s, int t, int head, double *out)
+{
+    int dim = s->heads.head_dim, pos = s->batch.pos[t];
+    int kv = (s->heads.q_first + head) / s->heads.group - s->heads.kv_first;
+    int lo = s->heads.window ? max_int(0, pos - s->heads.window + 1) : 0;
+    const float *q = mat_row(&s->q, t) + head * dim;
+    double sum = 0;
+    for (int i = 0; i < dim; i++)
+        out[i] = 0;
+    for (int p = lo; p <= pos; p++) {
+        int row = s->first[s->batch.seq[t]] + p;
+        const float *k = mat_row(&s->k, row) + kv * dim, *v = mat_row(&s->v, row) + kv * dim;
+        double score = 0;
+        for (int i = 0; i < dim; i++)
+            score += (double)q[i] * (double)k[i];
+        double e = exp(score * (double)s->heads.scale);
+        sum += e;
+        for (int i = 0; i < dim; i++)
+            out[i] += e * (double)v[i];
+    }
+    for (int i = 0; i < dim; i++)
+        out[i] /= sum;
+}
+
+static void attention_is_softmax_of_scores_times_values(void **state)
+{
+    (void)state;
+    static const int length[] = {300, 45}, asks[] = {3, 20};
+    for (int window = 0; window < 200; window += 190) {
+        struct heads heads = {.head_dim = 24,
+                              .group = 3,
+                              .q_first = 2,
+                              .kv_first = 0,
+                              .window = window,
+                              .scale = 0.01f};
+        struct scene s = make(NUM_F32, heads, 5, 2, length, asks, 11);
+        struct mat y = help_copy(&s.h, &s.q);
+        dev_attend(&s.h.dev[ISA_REF], &y, &s.q, &s.cache, &s.heads, &s.batch);
+        for (int t = 0; t < y.n; t++)
+            for (int head = 0; head < 5; head++) {
+                double want[24];
+                plain_attention(&s, t, head, want);
+                for (int i = 0; i < 24; i++) {
+                    double got = (double)mat_row(&y, t)[head * 24 + i];
+                    assert_true(fabs(got - want[i]) < 1e-3 * (1 + fabs(want[i])));
+                }
+            }
+        help_end(&s.h);
+    }
+}
+
+static void store_rounds_to_the_cache_and_touches_nothing_else(void **state)
+{
+    (void)state;
+    for (int type = NUM_F32; type <= NUM_BF16; type += NUM_BF16) {
+        struct help h = help_begin(4, 64);
+        struct kv c = {.type = (enum num)type, .n_head = 2, .head_dim = 20};
+        c.head_bytes = kv_head_bytes(c.type, c.head_dim), c.page_bytes = 2 * c.head_bytes;
+        c.at = help_bytes(&h, 3 * c.page_bytes);
+        fill_nan(c.at, 3 * c.page_bytes);
+        struct mat k = help_mat(&h, 1, 40), v = help_mat(&h, 1, 40);
+        dev_store(&h.dev[ISA_REF], &c, &k, &v, (const int[]){KV_PAGE + 5});
+        size_t b = num_bytes(c.type), written = 0;
+        for (size_t i = 0; i < 3 * c.page_bytes; i += b)
+            written += memcmp(c.at + i, "\377\377\377\377", b) != 0;
+        assert_int_equal(written, 2 * (20 + 32)); /* the padding of a value is written too */
+        for (int j = 0; j < 2; j++)
+            for (int i = 0; i < 20; i++) {
+                const char *key = c.at + c.page_bytes + (size_t)j * c.head_bytes;
+                const char *value = key + kv_key_bytes(c.type, 20);
+                float want_k = mat_row(&k, 0)[j * 20 + i], want_v = mat_row(&v, 0)[j * 20 + i];
+                uint16_t round_k = f32_to_bf16(want_k), round_v = f32_to_bf16(want_v);
+                const void *from_k = type == NUM_F32 ? (void *)&want_k : (void *)&round_k;
+                const void *from_v = type == NUM_F32 ? (void *)&want_v : (void *)&round_v;
+                assert_memory_equal(key + (size_t)(i * KV_PAGE + 5) * b, from_k, b);
+                assert_memory_equal(value + (size_t)(5 * 32 + i) * b, from_v, b);
+            }
+        help_end(&h);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_is_the_reference_bit_by_bit),
+        cmocka_unit_test(borders_of_blocks_and_segments_change_nothing),
+        cmocka_unit_test(attention_is_softmax_of_scores_times_values),
+        cmocka_unit_test(store_rounds_to_the_cache_and_touches_nothing_else),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,294 @@
+/* test_layouts.c - the same bits in every layout: tp, pp, sp, uneven cuts, chunks, neighbours. */
+#include "tiny.h"
+
+enum { TOKENS = 40 };
+
+/* Shapes chosen to be awkward: heads that tp does not divide, odd columns and words, windows
+ * shorter than the prompt, biases, norms on heads. */
+static struct model llama(void)
+{
+    struct model m = {.arch = "LlamaForCausalLM",
+                      .n_layer = 3,
+                      .n_embd = 48,
+                      .n_head = 8,
+                      .n_kv = 2,
+                      .head_dim = 12,
+                      .n_ff = 100,
+                      .n_vocab = 203,
+                      .n_ctx = 128,
+                      .eps = 1e-5f};
+    m.kind[0].rope = (struct rope){.theta = 10000};
+    m.kind[1] = m.kind[0];
+    return m;
+}
+
+static struct model llama3_scaled(void)
+{
+    struct model m = llama();
+    m.tied = true;
+    m.mlp_bias = m.qkv_bias = m.o_bias = true;
+    m.kind[0].rope = (struct rope){.scaling = ROPE_LLAMA3,
+                                   .theta = 5e5f,
+                                   .factor = 8,
+                                   .low_freq = 1,
+                                   .high_freq = 4,
+                                   .original_ctx = 32};
+    return m;
+}
+
+static struct model mistral(void)
+{
+    struct model m = llama();
+    snprintf(m.arch, sizeof(m.arch), "MistralForCausalLM");
+    m.kind[1].window = 17;
+    memset(m.kind_of, 1, sizeof(m.kind_of));
+    return m;
+}
+
+static struct model qwen2(void)
+{
+    struct model m = llama();
+    snprintf(m.arch, sizeof(m.arch), "Qwen2ForCausalLM");
+    m.qkv_bias = m.tied = true;
+    m.n_head = 14;
+    m.head_dim = 8;
+    m.kind[1].window = 9;
+    m.kind_of[2] = 1;
+    return m;
+}
+
+static struct model qwen3(void)
+{
+    struct model m = llama();
+    snprintf(m.arch, sizeof(m.arch), "Qwen3ForCausalLM");
+    m.qk_norm = true;
+    m.n_head = 10;
+    m.n_kv = 5;
+    m.head_dim = 20;
+    m.kind[0].rope = (struct rope){.scaling = ROPE_YARN,
+                                   .theta = 1e6f,
+                                   .factor = 4,
+                                   .beta_fast = 32,
+                                   .beta_slow = 1,
+                                   .attention = 1.1386f,
+                                   .original_ctx = 32,
+                                   .truncate = true};
+    return m;
+}
+
+static struct plan plan_of(const struct model *m, int tp, int pp, bool sp, int chunk, enum num type,
+                           enum isa isa)
+{
+    struct plan p;
+    struct err e;
+    struct plan_ask ask = {.tp = tp,
+                           .pp = pp,
+                           .sp = sp,
+                           .shares = 8,
+                           .ctx = 64,
+                           .max_tok = chunk,
+                           .weight = type,
+                           .kv = type == NUM_BF16 ? NUM_BF16 : NUM_F32,
+                           .numerics = isa_numerics(isa, type)};
+    if (plan_make(&p, m, &ask, &e))
+        fail_msg("tp=%d pp=%d: %s", tp, pp, e.text);
+    p.max_out = chunk;
+    return p;
+}
+
+static void fill_ids(int *ids, int n, int n_vocab)
+{
+    for (int i = 0; i < n; i++)
+        ids[i] = (i * 37 + 11) % n_vocab;
+}
+
+static void expect_same(const struct plan *p, const struct tiny *t, enum isa isa, const int *ids,
+                        const float *want, const char *what)
+{
+    float *got = tiny_logits(p, t->store, isa, ids, TOKENS);
+    size_t n = (size_t)TOKENS * (size_t)p->model.n_vocab, differ = 0;
+    for (size_t i = 0; i < n; i++)
+        differ += memcmp(&got[i], &want[i], sizeof(float)) != 0;
+    if (differ)
+        fail_msg("%s tp=%d pp=%d sp=%d chunk=%d: %zu of %zu logits differ from one rank's", what,
+                 p->tp, p->pp, p->sp, p->max_tok, differ, n);
+    free(got);
+}
+
+/* All layouts of a model against one rank that takes the prompt in one piece. */
+static void sweep(const struct model *m, enum num type, enum isa isa, const int (*layout)[4],
+                  size_t n, const char *what)
+{
+    int ids[TOKENS];
+    struct tiny t = tiny_make(m, type, 7);
+    fill_ids(ids, TOKENS, m->n_vocab);
+    struct plan one = plan_of(m, 1, 1, false, TOKENS, type, isa);
+    float *want = tiny_logits(&one, t.store, isa, ids, TOKENS);
+    for (size_t i = 0; i < n; i++) {
+        struct plan p =
+            plan_of(m, layout[i][0], layout[i][1], layout[i][2], layout[i][3], type, isa);
+        expect_same(&p, &t, isa, ids, want, what);
+    }
+    free(want);
+    tiny_free(&t);
+}
+
+static const int every[][4] = {/* tp, pp, sp, chunk */
+                               {2, 1, 0, 40}, {3, 1, 0, 40}, {4, 1, 0, 40}, {5, 1, 0, 40},
+                               {8, 1, 0, 40}, {1, 2, 0, 40}, {1, 3, 0, 40}, {2, 2, 0, 7},
+                               {3, 2, 0, 16}, {4, 3, 0, 13}, {5, 3, 0, 1},  {8, 2, 0, 5},
+                               {2, 1, 1, 40}, {3, 1, 1, 7},  {4, 2, 1, 16}, {5, 1, 1, 3},
+                               {8, 1, 1, 40}, {1, 1, 0, 1},  {1, 1, 0, 7},  {7, 1, 0, 40},
+                               {6, 1, 1, 11}};
+
+static const int few[][4] = {{2, 1, 0, 40}, {3, 2, 0, 7}, {5, 1, 1, 16}, {8, 3, 0, 40}};
+
+static void every_layout_gives_the_bits_of_one_rank(void **state)
+{
+    struct model m = llama();
+    (void)state;
+    sweep(&m, NUM_F32, isa_best(), every, COUNT(every), "llama f32");
+}
+
+static void every_architecture_gives_the_same_bits(void **state)
+{
+    struct model m[] = {llama3_scaled(), mistral(), qwen2(), qwen3()};
+    (void)state;
+    for (size_t i = 0; i < COUNT(m); i++)
+        sweep(&m[i], NUM_F32, isa_best(), few, COUNT(few), m[i].arch);
+}
+
+static void every_format_gives_the_same_bits(void **state)
+{
+    struct model m = qwen2();
+    (void)state;
+    sweep(&m, NUM_BF16, isa_best(), few, COUNT(few), "bf16");
+    sweep(&m, NUM_F16, isa_best(), few, COUNT(few), "f16");
+}
+
+static void every_instruction_set_gives_the_same_bits_in_f32(void **state)
+{
+    struct model m = qwen3();
+    int ids[TOKENS];
+    struct tiny t = tiny_make(&m, NUM_F32, 3);
+    struct plan p = plan_of(&m, 2, 1, false, TOKENS, NUM_F32, ISA_REF);
+    (void)state;
+    fill_ids(ids, TOKENS, m.n_vocab);
+    float *want = tiny_logits(&p, t.store, ISA_REF, ids, TOKENS);
+    for (int isa = ISA_AVX2; isa < ISA_COUNT; isa++)
+        if (isa_here((enum isa)isa))
+            expect_same(&p, &t, (enum isa)isa, ids, want, isa_name((enum isa)isa));
+    free(want);
+    tiny_free(&t);
+}
+
+static void uneven_cuts_by_hand_give_the_same_bits(void **state)
+{
+    struct model m = llama();
+    int ids[TOKENS];
+    struct tiny t = tiny_make(&m, NUM_F32, 5);
+    struct err e;
+    (void)state;
+    fill_ids(ids, TOKENS, m.n_vocab);
+    struct plan one = plan_of(&m, 1, 1, false, TOKENS, NUM_F32, isa_best());
+    float *want = tiny_logits(&one, t.store, isa_best(), ids, TOKENS);
+    struct plan p = plan_of(&m, 3, 2, false, 9, NUM_F32, isa_best());
+    p.cut[1] = 1, p.cut[2] = 7;
+    p.stage[0] = (struct span){0, 2}, p.stage[1] = (struct span){2, 3};
+    assert_int_equal(plan_check(&p, &e), 0);
+    expect_same(&p, &t, isa_best(), ids, want, "uneven");
+    free(want);
+    tiny_free(&t);
+}
+
+/* Sixteen and thirty-two shares are other sums, each the same on any number of ranks. */
+static void more_shares_keep_the_promise(void **state)
+{
+    struct model m = llama();
+    int ids[TOKENS];
+    struct tiny t = tiny_make(&m, NUM_F32, 9);
+    (void)state;
+    m.n_head = 16, m.n_kv = 4, m.head_dim = 4;
+    tiny_free(&t);
+    t = tiny_make(&m, NUM_F32, 9);
+    fill_ids(ids, TOKENS, m.n_vocab);
+    for (int shares = 16; shares <= 32; shares *= 2) {
+        struct plan_ask ask = {.shares = shares,
+                               .ctx = 64,
+                               .max_tok = TOKENS,
+                               .weight = NUM_F32,
+                               .kv = NUM_F32,
+                               .numerics = "f32-fma"};
+        struct plan p;
+        struct err e;
+        float *want = NULL;
+        for (int tp = 1; tp <= 16; tp = tp == 1 ? 3 : tp * 2 - 1) {
+            ask.tp = tp;
+            if (plan_make(&p, &m, &ask, &e))
+                fail_msg("%s", e.text);
+            p.max_out = TOKENS;
+            if (!want)
+                want = tiny_logits(&p, t.store, isa_best(), ids, TOKENS);
+            expect_same(&p, &t, isa_best(), ids, want, "shares");
+        }
+        free(want);
+    }
+    tiny_free(&t);
+}
+
+/* A sequence gives the same logits alone and among others in one step. */
+static void neighbours_in_the_batch_change_nothing(void **state)
+{
+    enum { A = 21, B = 13, STRIDE = 4 };
+    struct model m = mistral();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = plan_of(&m, 3, 1, false, 64, NUM_F32, isa_best());
+    struct team *team;
+    struct err e;
+    struct team_opts opts = {.isa = isa_best(), .keep_logits = true};
+    int ids[A + B], pos[A + B], slot[A + B], seq[A + B], out[A + B];
+    int page[2 * STRIDE] = {3, 1, 2, 0, 6, 4, 5, 7};
+    struct draw draw[A + B];
+    const float *logits;
+    (void)state;
+
+    p.max_seq = 2, p.pages = 8, p.max_out = 64;
+    for (int i = 0; i < A + B; i++) {
+        seq[i] = i >= A;
+        pos[i] = seq[i] ? i - A : i;
+        ids[i] = (i * 53 + 5) % m.n_vocab;
+        slot[i] = page[seq[i] * STRIDE + pos[i] / KV_PAGE] * KV_PAGE + pos[i] % KV_PAGE;
+        out[i] = i;
+        draw[i] = (struct draw){.sampling = sampling_greedy};
+    }
+    struct batch b = {A + B, 2, A + B, ids, pos, slot, seq, page, STRIDE, out};
+    if (team_start(&team, &p, t.store, &opts, &e))
+        fail_msg("%s", e.text);
+    int64_t step = team_submit(team, &b, draw, &e);
+    assert_true(step > 0);
+    if (team_wait(team, step, NULL, &logits, &e))
+        fail_msg("%s", e.text);
+    float *alone = tiny_logits(&p, t.store, isa_best(), ids, A);
+    assert_memory_equal(logits, alone, A * (size_t)m.n_vocab * sizeof(float));
+    free(alone);
+    alone = tiny_logits(&p, t.store, isa_best(), ids + A, B);
+    assert_memory_equal(logits + A * (size_t)m.n_vocab, alone,
+                        B * (size_t)m.n_vocab * sizeof(float));
+    free(alone);
+    team_stop(team);
+    tiny_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_layout_gives_the_bits_of_one_rank),
+        cmocka_unit_test(every_architecture_gives_the_same_bits),
+        cmocka_unit_test(every_format_gives_the_same_bits),
+        cmocka_unit_test(every_instruction_set_gives_the_same_bits_in_f32),
+        cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
+        cmocka_unit_test(more_shares_keep_the_promise),
+        cmocka_unit_test(neighbours_in_the_batch_change_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
