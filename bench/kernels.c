@@ -41,15 +41,19 @@ static struct mat get_mat(int n, int dim)
 
 /* ------------------------------------------------------------------------------- limits */
 
-/* Read n bytes; the sum keeps the reads alive. */
-static void read_all(const void *at, size_t n)
+typedef uint64_t word2 __attribute__((vector_size(16)));
+
+/* Read n bytes in one stream, fetched ahead: the fastest of the ways that were tried. */
+static void read_all(const char *at, size_t n)
 {
-    typedef uint64_t word8 __attribute__((vector_size(64)));
-    const word8 *v = at;
-    word8 a = {0}, b = {0};
-    for (size_t i = 0; i + 1 < n / 64; i += 2)
-        a += v[i], b += v[i + 1];
-    a += b;
+    enum { AHEAD = 8192 };
+    word2 a = {0}, b = {0}, c = {0}, d = {0};
+    for (size_t i = 0; i < n; i += 4 * sizeof(a)) {
+        const word2 *from = (const void *)(at + i);
+        __builtin_prefetch(at + i + AHEAD);
+        a += from[0], b += from[1], c += from[2], d += from[3];
+    }
+    a += b + c + d;
     __asm__ volatile("" : : "m"(a));
 }
 
@@ -144,8 +148,8 @@ static void print_line(struct bench *b, const struct line *l)
     double rate = 0, read = 0, fma = 0, limit_flops;
     for (int run = 0; run < RUNS; run++) {
         double t = now();
-        read_all(b->memory, COPIES_BYTES / 4);
-        read = best(read, COPIES_BYTES / 4 / (now() - t));
+        read_all(b->memory, COPIES_BYTES);
+        read = best(read, COPIES_BYTES / (now() - t));
         t = now();
         limit_flops = peak(b->isa, l->type);
         fma = best(fma, limit_flops / (now() - t));
