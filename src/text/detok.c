@@ -1,0 +1,229 @@
+/* detok.c - ids to text, one by one, never half a character. See tok.h.
+ *
+ * Bytes that may still become a character are held back. With byte fallback a whole run of byte
+ * tokens is held, because one wrong byte makes every byte of the run U+FFFD. */
+#include "text/vocab.h"
+
+struct detok {
+    const struct tok *tok;
+    bool skip_special, began;
+    char *run; /* bytes not yet decided */
+    size_t n_run, run_room;
+    char *out;
+    size_t n_out, out_room;
+    int strip; /* leading characters still to be left out, see begin() */
+};
+
+static void grow(char **s, size_t *room, size_t need)
+{
+    if (need <= *room)
+        return;
+    *room = 2 * need;
+    *s = realloc(*s, *room);
+    must(*s);
+}
+
+static const struct step *decoder(const struct tok *t, int kind)
+{
+    for (int i = 0; i < t->decode.n; i++)
+        if ((int)t->decode.at[i].kind == kind)
+            return &t->decode.at[i];
+    return NULL;
+}
+
+static void begin(struct detok *d)
+{
+    const struct step *strip = decoder(d->tok, STEP_STRIP);
+    d->strip = strip ? strip->start : 0;
+    d->began = false;
+    d->n_run = 0;
+}
+
+struct detok *detok_new(const struct tok *t, bool skip_special)
+{
+    struct detok *d = calloc(1, sizeof(*d));
+    must(d);
+    d->tok = t;
+    d->skip_special = skip_special;
+    begin(d);
+    return d;
+}
+
+void detok_free(struct detok *d)
+{
+    if (!d)
+        return;
+    free(d->run);
+    free(d->out);
+    free(d);
+}
+
+/* Certain text goes out, but for what the Strip decoder takes from the front of it all. */
+static void emit(struct detok *d, const char *s, size_t n)
+{
+    const struct step *strip = decoder(d->tok, STEP_STRIP);
+    while (d->strip && n && n >= strip->from.n && !memcmp(s, strip->from.s, strip->from.n)) {
+        s += strip->from.n, n -= strip->from.n;
+        d->strip--;
+    }
+    if (n)
+        d->strip = 0;
+    grow(&d->out, &d->out_room, d->n_out + n + 1);
+    memcpy(d->out + d->n_out, s, n);
+    d->n_out += n;
+}
+
+static void hold(struct detok *d, const char *s, size_t n)
+{
+    grow(&d->run, &d->run_room, d->n_run + n);
+    memcpy(d->run + d->n_run, s, n);
+    d->n_run += n;
+}
+
+/* Byte level: every complete character goes out, every impossible sequence as one U+FFFD; the
+ * beginning of a character stays, unless this is the end. */
+static void settle_bytes(struct detok *d, bool end)
+{
+    size_t at = 0;
+    while (at < d->n_run) {
+        size_t bad;
+        int k = utf8_length(d->run + at, d->n_run - at, &bad);
+        if (k < 0 && !end)
+            break;
+        emit(d, k > 0 ? d->run + at : "\xEF\xBF\xBD", k > 0 ? (size_t)k : 3);
+        at += k > 0 ? (size_t)k : bad;
+    }
+    memmove(d->run, d->run + at, d->n_run - at);
+    d->n_run -= at;
+}
+
+/* Byte fallback: the run is text when all of it is, otherwise U+FFFD for each byte. */
+static void settle_run(struct detok *d)
+{
+    bool valid = true;
+    for (size_t at = 0, bad; valid && at < d->n_run;) {
+        int k = utf8_length(d->run + at, d->n_run - at, &bad);
+        valid = k > 0;
+        at += valid ? (size_t)k : 0;
+    }
+    if (valid)
+        emit(d, d->run, d->n_run);
+    for (size_t i = 0; !valid && i < d->n_run; i++)
+        emit(d, "\xEF\xBF\xBD", 3);
+    d->n_run = 0;
+}
+
+/* The bytes that a token spelt in the byte alphabet stands for; false: it is not. */
+static bool from_letters(struct text s, char *to, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0, bad; i < s.n;) {
+        const unsigned char *c = (const unsigned char *)s.s + i;
+        int k = utf8_length(s.s + i, s.n - i, &bad);
+        int b = k == 1   ? letter_byte(c[0])
+                : k == 2 ? letter_byte((c[0] & 31u) << 6 | (c[1] & 63u))
+                         : -1;
+        if (b < 0)
+            return false;
+        to[(*n)++] = (char)b;
+        i += (size_t)k;
+    }
+    return true;
+}
+
+/* "<0x41>" is the byte 0x41. */
+static int byte_token(struct text s)
+{
+    unsigned b;
+    char end;
+    if (s.n != 6 || memcmp(s.s, "<0x", 3) || sscanf(s.s, "<0x%2x%c", &b, &end) != 2 || end != '>')
+        return -1;
+    return (int)b;
+}
+
+static void take_byte_level(struct detok *d, const struct token *token)
+{
+    char small[256], *bytes = token->text.n <= sizeof(small) ? small : malloc(token->text.n);
+    size_t n;
+    must(bytes);
+    if (!token->added && from_letters(token->text, bytes, &n))
+        hold(d, bytes, n);
+    else
+        hold(d, token->text.s, token->text.n);
+    settle_bytes(d, false);
+    if (bytes != small)
+        free(bytes);
+}
+
+/* Marks become blanks: by a Metaspace decoder, which also takes the first one away, or Replace. */
+static void take_words(struct detok *d, const struct token *token)
+{
+    const struct step *meta = decoder(d->tok, STEP_METASPACE);
+    const struct step *swap = meta ? meta : decoder(d->tok, STEP_REPLACE);
+    struct text s = token->text, to = meta ? (struct text){" ", 1} : swap ? swap->to : s;
+    bool drop = meta && !d->began && (meta->always || meta->first_only);
+    for (size_t i = 0; i < s.n;) {
+        bool mark = swap && swap->from.n && s.n - i >= swap->from.n &&
+                    !memcmp(s.s + i, swap->from.s, swap->from.n);
+        if (!mark) {
+            emit(d, s.s + i, 1);
+            i++;
+            continue;
+        }
+        if (!(drop && i == 0))
+            emit(d, to.s, to.n);
+        i += swap->from.n;
+    }
+}
+
+const char *detok_next(struct detok *d, int id, size_t *n)
+{
+    const struct tok *t = d->tok;
+    const struct token *token = id >= 0 && id < t->n_vocab ? &t->token[id] : NULL;
+    d->n_out = 0;
+    grow(&d->out, &d->out_room, 1);
+    if (token && token->text.s && !(token->special && d->skip_special)) {
+        int byte = t->byte_fallback && !token->added ? byte_token(token->text) : -1;
+        if (t->byte_level) {
+            take_byte_level(d, token);
+        } else if (byte >= 0) {
+            hold(d, &(char){(char)byte}, 1);
+        } else {
+            settle_run(d);
+            take_words(d, token);
+        }
+        d->began = true;
+    }
+    d->out[d->n_out] = 0;
+    *n = d->n_out;
+    return d->out;
+}
+
+const char *detok_flush(struct detok *d, size_t *n)
+{
+    d->n_out = 0;
+    grow(&d->out, &d->out_room, 1);
+    if (d->tok->byte_level)
+        settle_bytes(d, true);
+    else
+        settle_run(d);
+    begin(d);
+    d->out[d->n_out] = 0;
+    *n = d->n_out;
+    return d->out;
+}
+
+char *tok_decode(const struct tok *t, const int *ids, size_t n, bool skip_special)
+{
+    struct detok *d = detok_new(t, skip_special);
+    char *all = NULL;
+    size_t room = 0, at = 0, k;
+    for (size_t i = 0; i <= n; i++) {
+        const char *s = i < n ? detok_next(d, ids[i], &k) : detok_flush(d, &k);
+        grow(&all, &room, at + k + 1);
+        memcpy(all + at, s, k + 1);
+        at += k;
+    }
+    detok_free(d);
+    return all;
+}

@@ -1,0 +1,314 @@
+/* split.c - before the merges: normalise text, cut it into pieces. See vocab.h. */
+#include "text/vocab.h"
+
+#include <utf8proc.h>
+
+/* ------------------------------------------------------------------------------- regex */
+
+struct buffer {
+    char *s;
+    size_t n, room;
+};
+
+static void put(struct buffer *b, const char *s, size_t n)
+{
+    if (b->n + n + 1 > b->room) {
+        b->room = 2 * (b->n + n + 1);
+        b->s = realloc(b->s, b->room);
+        must(b->s);
+    }
+    memcpy(b->s + b->n, s, n);
+    b->n += n;
+    b->s[b->n] = 0;
+}
+
+/* PCRE2 counts U+180E as white space, the tokenizers' engine does not: spell the class out. */
+static void translate(struct buffer *to, const char *p, size_t n)
+{
+    static const char space[] = "\\t-\\r\\x{85}\\p{Z}";
+    bool in_class = false;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == '\\' && i + 1 < n) {
+            bool lower = p[i + 1] == 's', upper = p[i + 1] == 'S';
+            if (lower || (upper && !in_class)) {
+                put(to, in_class ? "" : upper ? "[^" : "[", in_class ? 0 : upper ? 2 : 1);
+                put(to, space, sizeof(space) - 1);
+                put(to, "]", !in_class);
+            } else {
+                put(to, p + i, 2);
+            }
+            i++;
+            continue;
+        }
+        in_class = p[i] == '[' ? true : p[i] == ']' ? false : in_class;
+        put(to, p + i, 1);
+    }
+}
+
+pcre2_code *regex_new(const char *pattern, size_t n, struct err *e)
+{
+    struct buffer b = {0};
+    int code;
+    PCRE2_SIZE at;
+    if (n > 1 << 16) {
+        err_set(e, -EINVAL, "a pattern of %zu bytes", n);
+        return NULL;
+    }
+    put(&b, "", 0);
+    translate(&b, pattern, n);
+    pcre2_code *re = pcre2_compile(
+        (PCRE2_SPTR)b.s, b.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    if (!re) {
+        PCRE2_UCHAR why[160];
+        pcre2_get_error_message(code, why, sizeof(why));
+        err_set(e, -EINVAL, "pattern \"%.80s\": %s at %zu", b.s, (char *)why, (size_t)at);
+    } else {
+        pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* a wish: the interpreter does too */
+    }
+    free(b.s);
+    return re;
+}
+
+struct matcher {
+    pcre2_match_data *data;
+    pcre2_match_context *limits;
+};
+
+static struct matcher matcher_new(const pcre2_code *re)
+{
+    struct matcher m = {pcre2_match_data_create_from_pattern(re, NULL),
+                        pcre2_match_context_create(NULL)};
+    must(m.data && m.limits);
+    pcre2_set_match_limit(m.limits, 10000000);
+    pcre2_set_depth_limit(m.limits, 10000);
+    return m;
+}
+
+static void matcher_free(struct matcher *m)
+{
+    pcre2_match_data_free(m->data);
+    pcre2_match_context_free(m->limits);
+}
+
+/* The next match that is not empty, at or after `from`; false when there is none (or a limit was
+ * met: the rest is then one piece). */
+static bool match(const struct matcher *m, const pcre2_code *re, const char *s, size_t n,
+                  size_t from, size_t *lo, size_t *hi)
+{
+    while (from <= n) {
+        if (pcre2_match(re, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, m->data, m->limits) < 0)
+            return false;
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(m->data);
+        if (at[1] > at[0]) {
+            *lo = at[0], *hi = at[1];
+            return true;
+        }
+        for (from = at[1] + 1; from < n && ((unsigned char)s[from] & 0xC0) == 0x80;)
+            from++;
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------- normalising */
+
+static void replace(const struct step *step, const char *s, size_t n, struct buffer *to)
+{
+    size_t at = 0, lo, hi;
+    if (step->regex) {
+        struct matcher m = matcher_new(step->regex);
+        while (match(&m, step->regex, s, n, at, &lo, &hi)) {
+            put(to, s + at, lo - at);
+            put(to, step->to.s, step->to.n);
+            at = hi;
+        }
+        matcher_free(&m);
+    } else {
+        const char *found;
+        while (step->from.n && (found = memmem(s + at, n - at, step->from.s, step->from.n))) {
+            put(to, s + at, (size_t)(found - s) - at);
+            put(to, step->to.s, step->to.n);
+            at = (size_t)(found - s) + step->from.n;
+        }
+    }
+    put(to, s + at, n - at);
+}
+
+static void unicode_form(int options, const char *s, size_t n, struct buffer *to)
+{
+    utf8proc_uint8_t *out = NULL;
+    utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &out,
+                                      (utf8proc_option_t)options);
+    put(to, k >= 0 ? (char *)out : s, k >= 0 ? (size_t)k : n);
+    free(out);
+}
+
+static void lower(const char *s, size_t n, struct buffer *to)
+{
+    for (size_t i = 0; i < n;) {
+        utf8proc_int32_t c;
+        utf8proc_uint8_t out[4];
+        utf8proc_ssize_t k =
+            utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
+        if (k <= 0)
+            return;
+        put(to, (char *)out, (size_t)utf8proc_encode_char(utf8proc_tolower(c), out));
+        i += (size_t)k;
+    }
+}
+
+static void strip(const struct step *step, const char *s, size_t n, struct buffer *to)
+{
+    size_t lo = 0, hi = n;
+    while (step->start && lo < hi && strchr(" \t\n\r\v\f", s[lo]))
+        lo++;
+    while (step->stop && hi > lo && strchr(" \t\n\r\v\f", s[hi - 1]))
+        hi--;
+    put(to, s + lo, hi - lo);
+}
+
+static void normalise_step(const struct step *step, const char *s, size_t n, struct buffer *to)
+{
+    const int stable = UTF8PROC_STABLE, compat = UTF8PROC_STABLE | UTF8PROC_COMPAT;
+    switch ((int)step->kind) {
+    case STEP_NFC: unicode_form(stable | UTF8PROC_COMPOSE, s, n, to); break;
+    case STEP_NFD: unicode_form(stable | UTF8PROC_DECOMPOSE, s, n, to); break;
+    case STEP_NFKC: unicode_form(compat | UTF8PROC_COMPOSE, s, n, to); break;
+    case STEP_NFKD: unicode_form(compat | UTF8PROC_DECOMPOSE, s, n, to); break;
+    case STEP_LOWER: lower(s, n, to); break;
+    case STEP_STRIP: strip(step, s, n, to); break;
+    case STEP_REPLACE: replace(step, s, n, to); break;
+    case STEP_PREPEND:
+        if (n)
+            put(to, step->to.s, step->to.n);
+        put(to, s, n);
+        break;
+    default: must(!"not a normaliser");
+    }
+}
+
+char *normalise(const struct tok *t, const char *s, size_t n, size_t *n_out)
+{
+    struct buffer now = {0};
+    put(&now, s, n);
+    for (int i = 0; i < t->normal.n; i++) {
+        struct buffer next = {0};
+        put(&next, "", 0);
+        normalise_step(&t->normal.at[i], now.s, now.n, &next);
+        free(now.s);
+        now = next;
+    }
+    *n_out = now.n;
+    return now.s;
+}
+
+/* ------------------------------------------------------------------------------- splitting */
+
+struct splitting {
+    const struct tok *tok;
+    bool first; /* the stretch begins the text */
+    piece_fn *fn;
+    void *arg;
+};
+
+static void split_from(const struct splitting *w, int step, bool first, const char *s, size_t n);
+
+/* Pieces from matches and what lies between, as the behaviour says. `open` is where the piece
+ * being made begins. */
+static void split_regex(const struct splitting *w, int k, bool first, const char *s, size_t n)
+{
+    const struct step *step = &w->tok->split.at[k];
+    struct matcher m = matcher_new(step->regex);
+    size_t at = 0, open = 0, lo = 0, hi = 0;
+    bool was_match = false;
+#define EMIT(from, to)                                                                             \
+    if ((to) > (from))                                                                             \
+    split_from(w, k + 1, first && (from) == 0, s + (from), (to) - (from))
+    while (at < n) {
+        bool found = match(&m, step->regex, s, n, at, &lo, &hi);
+        size_t end[2] = {found ? lo : n, found ? hi : n};
+        for (int part = 0; part < 2; part++) { /* what lies before the match, then the match */
+            bool is_match = (part == 1) != step->invert;
+            if (end[part] == at)
+                continue;
+            if (step->behaviour == REMOVED) {
+                if (!is_match)
+                    EMIT(at, end[part]);
+                open = end[part];
+            } else if (step->behaviour == ISOLATED) {
+                EMIT(at, end[part]);
+                open = end[part];
+            } else if (step->behaviour == WITH_PREVIOUS) {
+                if (is_match) {
+                    EMIT(open, end[part]);
+                    open = end[part];
+                }
+            } else if (step->behaviour == WITH_NEXT) {
+                if (is_match) {
+                    EMIT(open, at);
+                    open = at;
+                }
+            } else if (is_match != was_match) {
+                EMIT(open, at);
+                open = at;
+            }
+            was_match = is_match;
+            at = end[part];
+        }
+    }
+    EMIT(open, n);
+#undef EMIT
+    matcher_free(&m);
+}
+
+/* Blanks become the mark; every mark begins a piece. */
+static void split_metaspace(const struct splitting *w, int k, bool first, const char *s, size_t n)
+{
+    const struct step *step = &w->tok->split.at[k];
+    struct step blanks = {.kind = STEP_REPLACE, .from = {" ", 1}, .to = step->from};
+    struct buffer b = {0};
+    size_t mark = step->from.n;
+    bool marked = n && (s[0] == ' ' || (n >= mark && !memcmp(s, step->from.s, mark)));
+    put(&b, "", 0);
+    if (n && !marked && (step->always || (step->first_only && first)))
+        put(&b, step->from.s, mark);
+    replace(&blanks, s, n, &b);
+    size_t open = 0;
+    for (size_t i = 1; step->split_each && i + mark <= b.n; i++)
+        if (!memcmp(b.s + i, step->from.s, mark)) {
+            split_from(w, k + 1, first && !open, b.s + open, i - open);
+            open = i;
+        }
+    if (b.n > open)
+        split_from(w, k + 1, first && !open, b.s + open, b.n - open);
+    free(b.s);
+}
+
+static void split_from(const struct splitting *w, int k, bool first, const char *s, size_t n)
+{
+    if (k == w->tok->split.n) {
+        w->fn(w->arg, s, n);
+        return;
+    }
+    const struct step *step = &w->tok->split.at[k];
+    if (step->kind == STEP_METASPACE) {
+        split_metaspace(w, k, first, s, n);
+    } else if (step->kind == STEP_BYTE_LEVEL && step->prefix_space && n && s[0] != ' ') {
+        char *spaced = malloc(n + 1);
+        must(spaced);
+        spaced[0] = ' ';
+        memcpy(spaced + 1, s, n);
+        (step->regex ? split_regex : split_from)(w, step->regex ? k : k + 1, first, spaced, n + 1);
+        free(spaced);
+    } else if (step->regex) {
+        split_regex(w, k, first, s, n);
+    } else {
+        split_from(w, k + 1, first, s, n);
+    }
+}
+
+void split_text(const struct tok *t, const char *s, size_t n, bool first, piece_fn *fn, void *arg)
+{
+    struct splitting w = {t, first, fn, arg};
+    if (n)
+        split_from(&w, 0, first, s, n);
+}

@@ -1,0 +1,437 @@
+/* tok_json.c - reading tokenizer.json (untrusted) into the tables of vocab.h. What is not known is
+ * refused by name. */
+#include "base/json.h"
+#include "text/vocab.h"
+
+#define BYTE_LEVEL_PATTERN                                                                         \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+static struct text text_of(struct tok *t, const json_t *v)
+{
+    size_t n = json_string_length(v);
+    return (struct text){pool_text(&t->pool, n ? json_string_value(v) : "", n), n};
+}
+
+static const char *type_of(const json_t *o)
+{
+    const char *type = json_string_value(json_object_get(o, "type"));
+    return type ? type : "(none)";
+}
+
+static bool is(const json_t *o, const char *type) { return !strcmp(type_of(o), type); }
+
+static bool flag(const json_t *o, const char *key, bool fallback)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_boolean(v) ? json_is_true(v) : fallback;
+}
+
+static int new_step(struct steps *to, int kind, struct step **step, struct err *e)
+{
+    if (to->n == STEPS_MAX)
+        return err_set(e, -EINVAL, "more than %d steps", STEPS_MAX);
+    *step = &to->at[to->n++];
+    (*step)->kind = kind;
+    return 0;
+}
+
+/* {"String": "..."} or {"Regex": "..."} */
+static int pattern_of(struct tok *t, const json_t *o, struct step *step, bool always_regex,
+                      struct err *e)
+{
+    const json_t *p = json_object_get(o, "pattern"), *s = json_object_get(p, "String"),
+                 *re = json_object_get(p, "Regex");
+    if (json_is_string(s))
+        step->from = text_of(t, s);
+    if (json_is_string(s) && !always_regex)
+        return 0;
+    if (!json_is_string(s) && !json_is_string(re))
+        return err_set(e, -EINVAL, "%s: the pattern is neither String nor Regex", type_of(o));
+    char *quoted = NULL;
+    struct text pattern = s ? step->from : text_of(t, re);
+    if (s) {
+        quoted = pool_get(&t->pool, pattern.n + 5);
+        snprintf(quoted, pattern.n + 5, "\\Q%s\\E", pattern.s);
+        pattern = (struct text){quoted, pattern.n + 4};
+    }
+    step->regex = regex_new(pattern.s, pattern.n, e);
+    return step->regex ? 0 : -EINVAL;
+}
+
+static int regex_step(struct steps *to, const char *pattern, int behaviour, bool invert,
+                      struct err *e)
+{
+    struct step *s;
+    int rc = new_step(to, STEP_SPLIT, &s, e);
+    if (rc)
+        return rc;
+    s->behaviour = behaviour;
+    s->invert = invert;
+    s->regex = regex_new(pattern, strlen(pattern), e);
+    return s->regex ? 0 : -EINVAL;
+}
+
+static void metaspace(struct tok *t, const json_t *o, struct step *s)
+{
+    const json_t *mark = json_object_get(o, "replacement");
+    const char *scheme = json_string_value(json_object_get(o, "prepend_scheme"));
+    s->from = json_is_string(mark) ? text_of(t, mark) : (struct text){"\xE2\x96\x81", 3};
+    s->always = scheme ? !strcmp(scheme, "always") : flag(o, "add_prefix_space", true);
+    s->first_only = scheme && !strcmp(scheme, "first");
+    s->split_each = flag(o, "split", true);
+}
+
+/* ------------------------------------------------------------------------------- normalisers */
+
+typedef int step_reader(struct tok *t, const json_t *o, struct err *e);
+
+/* A Sequence is its members, one after the other. */
+static int each(struct tok *t, const json_t *o, const char *key, step_reader *read, struct err *e)
+{
+    size_t i;
+    json_t *v;
+    if (!o || json_is_null(o))
+        return 0;
+    if (!is(o, "Sequence"))
+        return read(t, o, e);
+    json_array_foreach(json_object_get(o, key), i, v)
+    {
+        int rc =
+            is(v, "Sequence") ? err_set(e, -EINVAL, "a Sequence inside a Sequence") : read(t, v, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_normaliser(struct tok *t, const json_t *o, struct err *e)
+{
+    static const struct {
+        const char *type;
+        int kind;
+    } row[] = {{"NFC", STEP_NFC},         {"NFD", STEP_NFD},         {"NFKC", STEP_NFKC},
+               {"NFKD", STEP_NFKD},       {"Lowercase", STEP_LOWER}, {"Prepend", STEP_PREPEND},
+               {"Replace", STEP_REPLACE}, {"Strip", STEP_STRIP}};
+    struct step *s;
+    for (size_t i = 0; i < COUNT(row); i++) {
+        if (!is(o, row[i].type))
+            continue;
+        int rc = new_step(&t->normal, row[i].kind, &s, e);
+        if (rc)
+            return rc;
+        s->start = flag(o, "strip_left", true);
+        s->stop = flag(o, "strip_right", true);
+        s->to = text_of(t, json_object_get(o, s->kind == STEP_PREPEND ? "prepend" : "content"));
+        return s->kind == STEP_REPLACE ? pattern_of(t, o, s, false, e) : 0;
+    }
+    return err_set(e, -ENOTSUP, "normalizer \"%.40s\" is not supported", type_of(o));
+}
+
+/* ------------------------------------------------------------------------------- splitters */
+
+static int read_split(struct tok *t, const json_t *o, struct err *e)
+{
+    static const char *const name[] = {"Isolated", "Removed", "MergedWithPrevious",
+                                       "MergedWithNext", "Contiguous"};
+    const char *behaviour = json_string_value(json_object_get(o, "behavior"));
+    struct step *s;
+    int rc = new_step(&t->split, STEP_SPLIT, &s, e);
+    if (rc)
+        return rc;
+    size_t i = 0;
+    while (i < COUNT(name) && strcmp(behaviour ? behaviour : "Isolated", name[i]))
+        i++;
+    if (i == COUNT(name))
+        return err_set(e, -ENOTSUP, "Split behavior \"%.40s\" is not supported", behaviour);
+    s->behaviour = (int)i;
+    s->invert = flag(o, "invert", false);
+    return pattern_of(t, o, s, true, e);
+}
+
+static int read_splitter(struct tok *t, const json_t *o, struct err *e)
+{
+    struct step *s;
+    if (is(o, "Split"))
+        return read_split(t, o, e);
+    if (is(o, "Digits"))
+        return regex_step(&t->split, flag(o, "individual_digits", false) ? "\\p{N}" : "\\p{N}+",
+                          ISOLATED, false, e);
+    if (is(o, "Whitespace"))
+        return regex_step(&t->split, "\\w+|[^\\w\\s]+", REMOVED, true, e);
+    if (is(o, "WhitespaceSplit"))
+        return regex_step(&t->split, "\\s+", REMOVED, false, e);
+    if (is(o, "Punctuation"))
+        return regex_step(&t->split, "[\\p{P}$+<=>^`|~]", ISOLATED, false, e);
+    if (!is(o, "ByteLevel") && !is(o, "Metaspace"))
+        return err_set(e, -ENOTSUP, "pre_tokenizer \"%.40s\" is not supported", type_of(o));
+    int rc = new_step(&t->split, is(o, "Metaspace") ? STEP_METASPACE : STEP_BYTE_LEVEL, &s, e);
+    if (rc)
+        return rc;
+    if (s->kind == STEP_METASPACE) {
+        metaspace(t, o, s);
+        return s->from.n ? 0 : err_set(e, -EINVAL, "Metaspace without a mark");
+    }
+    t->byte_level = true;
+    s->prefix_space = flag(o, "add_prefix_space", true);
+    if (flag(o, "use_regex", true)) {
+        s->regex = regex_new(BYTE_LEVEL_PATTERN, strlen(BYTE_LEVEL_PATTERN), e);
+        return s->regex ? 0 : -EINVAL;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- decoders */
+
+static int read_decoder(struct tok *t, const json_t *o, struct err *e)
+{
+    static const struct {
+        const char *type;
+        int kind;
+    } row[] = {{"ByteLevel", STEP_BYTE_LEVEL},
+               {"ByteFallback", STEP_BYTE_FALLBACK},
+               {"Fuse", STEP_FUSE},
+               {"Strip", STEP_STRIP},
+               {"Replace", STEP_REPLACE},
+               {"Metaspace", STEP_METASPACE}};
+    struct step *s;
+    for (size_t i = 0; i < COUNT(row); i++) {
+        if (!is(o, row[i].type))
+            continue;
+        int rc = new_step(&t->decode, row[i].kind, &s, e);
+        if (!rc)
+            rc = json_get_int(o, "start", 0, 1000, &s->start, e);
+        if (rc)
+            return rc;
+        const json_t *content = json_object_get(o, "content");
+        if (s->kind == STEP_STRIP)
+            s->from = text_of(t, content);
+        if (s->kind == STEP_METASPACE)
+            metaspace(t, o, s);
+        if (s->kind != STEP_REPLACE)
+            return 0;
+        s->to = text_of(t, content);
+        return pattern_of(t, o, s, false, e);
+    }
+    return err_set(e, -ENOTSUP, "decoder \"%.40s\" is not supported", type_of(o));
+}
+
+/* ------------------------------------------------------------------------------- the model */
+
+static int check_id(const json_t *v, const char *what, int *id, struct err *e)
+{
+    json_int_t n = json_integer_value(v);
+    if (!json_is_integer(v) || n < 0 || n >= VOCAB_MAX)
+        return err_set(e, -EINVAL, "the id of \"%.60s\" is not a whole number below %d", what,
+                       VOCAB_MAX);
+    *id = (int)n;
+    return 0;
+}
+
+static int size_vocab(struct tok *t, const json_t *vocab, const json_t *added, struct err *e)
+{
+    const char *text;
+    json_t *v;
+    size_t i;
+    int id, most = -1;
+    json_object_foreach((json_t *)vocab, text, v)
+    {
+        if (check_id(v, text, &id, e))
+            return -EINVAL;
+        most = max_int(most, id);
+    }
+    json_array_foreach((json_t *)added, i, v)
+    {
+        if (check_id(json_object_get(v, "id"), "an added token", &id, e))
+            return -EINVAL;
+        most = max_int(most, id);
+    }
+    if (most < 0)
+        return err_set(e, -EINVAL, "the vocabulary is empty");
+    size_t tokens = json_object_size(vocab) + json_array_size(added);
+    if ((size_t)most > 64 * tokens + 65536)
+        return err_set(e, -EINVAL, "token id %d with only %zu tokens", most, tokens);
+    vocab_reserve(t, most + 1);
+    return 0;
+}
+
+static int fill_vocab(struct tok *t, const json_t *vocab, struct err *e)
+{
+    json_t *v;
+    /* keys may hold any byte but 0, which JSON strings of keys cannot */
+    for (void *it = json_object_iter((json_t *)vocab); it;
+         it = json_object_iter_next((json_t *)vocab, it)) {
+        const char *text = json_object_iter_key(it);
+        v = json_object_iter_value(it);
+        int rc = vocab_add(t, (int)json_integer_value(v), text, strlen(text), e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* One merge, "left right" or ["left", "right"]. */
+static int read_merge(struct tok *t, const json_t *v, int rank, struct err *e)
+{
+    const char *a = json_string_value(json_array_get(v, 0)), *b;
+    size_t n, m;
+    if (json_is_string(v)) {
+        a = json_string_value(v);
+        const char *blank = strchr(a, ' ');
+        if (!blank)
+            return err_set(e, -EINVAL, "merge %d: \"%.40s\" is not two tokens", rank, a);
+        b = blank + 1;
+        n = (size_t)(blank - a);
+    } else {
+        b = json_string_value(json_array_get(v, 1));
+        n = a ? strlen(a) : 0;
+    }
+    if (!a || !b)
+        return err_set(e, -EINVAL, "merge %d is not two tokens", rank);
+    m = strlen(b);
+    char small[256], *both = n + m <= sizeof(small) ? small : pool_get(&t->pool, n + m);
+    memcpy(both, a, n);
+    memcpy(both + n, b, m);
+    int left = vocab_find(t, a, n), right = vocab_find(t, b, m), to = vocab_find(t, both, n + m);
+    if (left < 0 || right < 0 || to < 0)
+        return err_set(e, -EINVAL, "merge %d: \"%.40s\" is not in the vocabulary", rank,
+                       left < 0    ? a
+                       : right < 0 ? b
+                                   : "its result");
+    vocab_merge(t, left, right, to, rank);
+    return 0;
+}
+
+static int read_model(struct tok *t, const json_t *model, const json_t *added, struct err *e)
+{
+    const json_t *vocab = json_object_get(model, "vocab"),
+                 *merges = json_object_get(model, "merges");
+    const char *unk = json_string_value(json_object_get(model, "unk_token"));
+    const char *type = json_string_value(json_object_get(model, "type"));
+    if ((type && strcmp(type, "BPE")) || !json_is_object(vocab))
+        return err_set(e, -ENOTSUP, "model type \"%.40s\" is not supported; BPE is",
+                       type ? type : "(none)");
+    if (!json_is_array(merges))
+        return err_set(e, -EINVAL, "the BPE model has no list of merges");
+    int rc = size_vocab(t, vocab, added, e);
+    if (!rc)
+        rc = fill_vocab(t, vocab, e);
+    if (rc)
+        return rc;
+    vocab_reserve_merges(t, json_array_size(merges));
+    for (size_t i = 0; !rc && i < json_array_size(merges); i++)
+        rc = read_merge(t, json_array_get(merges, i), (int)i, e);
+    t->unk = unk ? vocab_find(t, unk, strlen(unk)) : -1;
+    t->byte_fallback = flag(model, "byte_fallback", false);
+    t->fuse_unk = flag(model, "fuse_unk", false);
+    t->ignore_merges = flag(model, "ignore_merges", false);
+    return rc;
+}
+
+static int read_added(struct tok *t, const json_t *list, struct err *e)
+{
+    size_t i;
+    json_t *o;
+    t->added = pool_get(&t->pool, (json_array_size(list) + 1) * sizeof(*t->added));
+    json_array_foreach((json_t *)list, i, o)
+    {
+        const json_t *content = json_object_get(o, "content");
+        if (!json_is_string(content) || !json_string_length(content))
+            return err_set(e, -EINVAL, "added token %zu has no text", i);
+        struct added a = {.text = text_of(t, content),
+                          .id = (int)json_integer_value(json_object_get(o, "id")),
+                          .special = flag(o, "special", false),
+                          .lstrip = flag(o, "lstrip", false),
+                          .rstrip = flag(o, "rstrip", false),
+                          .normalized = flag(o, "normalized", true),
+                          .single_word = flag(o, "single_word", false)};
+        int rc = vocab_add(t, a.id, a.text.s, a.text.n, e);
+        if (rc)
+            return rc;
+        t->token[a.id].added = true;
+        t->token[a.id].special = a.special;
+        t->added[t->n_added++] = a;
+    }
+    vocab_sort_added(t);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- templates */
+
+/* What stands before and after a single sequence; the parts are {"SpecialToken": {"id": ...}} and
+ * {"Sequence": ...}. */
+static int read_template(struct tok *t, const json_t *o, struct err *e)
+{
+    size_t i;
+    json_t *v;
+    bool after = false;
+    if (!is(o, "TemplateProcessing"))
+        return is(o, "ByteLevel") ? 0
+                                  : err_set(e, -ENOTSUP,
+                                            "post_processor \"%.40s\" is not "
+                                            "supported",
+                                            type_of(o));
+    json_array_foreach(json_object_get(o, "single"), i, v)
+    {
+        const json_t *s = json_object_get(json_object_get(v, "SpecialToken"), "id");
+        if (!json_is_string(s)) {
+            after = true;
+            continue;
+        }
+        int id = vocab_find(t, json_string_value(s), json_string_length(s));
+        int *list = after ? t->suffix : t->prefix, *n = after ? &t->n_suffix : &t->n_prefix;
+        if (id < 0 || *n == TEMPLATE_MAX)
+            return err_set(e, -EINVAL, "the template names the token \"%.40s\"",
+                           json_string_value(s));
+        list[(*n)++] = id;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- all */
+
+static void find_bytes(struct tok *t)
+{
+    for (int b = 0; b < 256; b++) {
+        char s[8];
+        int n = t->byte_level ? byte_letter((unsigned char)b, s)
+                              : snprintf(s, sizeof(s), "<0x%02X>", b);
+        t->byte_id[b] = vocab_find(t, s, (size_t)n);
+    }
+}
+
+static int read_all(struct tok *t, const json_t *o, struct err *e)
+{
+    const json_t *added = json_object_get(o, "added_tokens");
+    int rc = read_model(t, json_object_get(o, "model"), added, e);
+    if (!rc)
+        rc = read_added(t, added, e);
+    if (!rc)
+        rc = each(t, json_object_get(o, "normalizer"), "normalizers", read_normaliser, e);
+    if (!rc)
+        rc = each(t, json_object_get(o, "pre_tokenizer"), "pretokenizers", read_splitter, e);
+    if (!rc)
+        rc = each(t, json_object_get(o, "decoder"), "decoders", read_decoder, e);
+    if (!rc)
+        rc = each(t, json_object_get(o, "post_processor"), "processors", read_template, e);
+    find_bytes(t);
+    return rc;
+}
+
+int tok_load_json(const char *text, size_t n, const char *what, struct tok **out, struct err *e)
+{
+    *out = NULL;
+    json_t *o = json_parse(text, n, what, e);
+    if (!o)
+        return -EINVAL;
+    struct tok *t = calloc(1, sizeof(*t));
+    must(t);
+    t->bos = t->eos = t->unk = -1;
+    int rc = json_is_object(o) ? read_all(t, o, e) : err_set(e, -EINVAL, "not a JSON object");
+    json_decref(o);
+    if (rc) {
+        tok_free(t);
+        return err_add(e, rc, "%s", what);
+    }
+    *out = t;
+    return 0;
+}

@@ -1,0 +1,123 @@
+/* vocab.h - the tables of a tokenizer. Private to text/. */
+#ifndef TANDEM_VOCAB_H
+#define TANDEM_VOCAB_H
+
+#include "base/arena.h"
+#include "text/tok.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+enum { VOCAB_MAX = 1 << 24, STEPS_MAX = 16, TEMPLATE_MAX = 16 };
+
+struct text { /* bytes, not 0-terminated */
+    const char *s;
+    size_t n;
+};
+
+struct token {
+    struct text text; /* as the file spells it; s == NULL: no token has this id */
+    bool added, special;
+};
+
+/* A map from bytes to ids, open addressing; the texts are those of the tokens. */
+struct text_map {
+    int *slot; /* id + 1, 0: free */
+    size_t size;
+};
+
+struct merge {
+    uint64_t pair; /* left << 32 | right; UINT64_MAX: free */
+    int rank, to;
+};
+
+struct added {
+    struct text text;
+    int id;
+    bool special, lstrip, rstrip, normalized, single_word;
+};
+
+/* One step of normalising, splitting or decoding. */
+struct step {
+    enum {
+        STEP_NFC,
+        STEP_NFD,
+        STEP_NFKC,
+        STEP_NFKD,
+        STEP_LOWER,
+        STEP_PREPEND, /* normalisers */
+        STEP_REPLACE,
+        STEP_STRIP, /* also decoders */
+        STEP_BYTE_LEVEL,
+        STEP_METASPACE, /* also splitters */
+        STEP_SPLIT,
+        STEP_DIGITS, /* splitters */
+        STEP_BYTE_FALLBACK,
+        STEP_FUSE, /* decoders */
+    } kind;
+    struct text from, to;    /* replace; strip: from; metaspace: from is its mark; prepend: to */
+    pcre2_code *regex;       /* split, replace: owned */
+    int start, stop;         /* strip: how many; normaliser: whether */
+    bool first_only, always; /* metaspace: where the mark is prepended */
+    bool prefix_space, split_each; /* byte level; digits: one by one */
+    enum { ISOLATED, REMOVED, WITH_PREVIOUS, WITH_NEXT, CONTIGUOUS } behaviour;
+    bool invert;
+};
+
+struct steps {
+    int n;
+    struct step at[STEPS_MAX];
+};
+
+struct tok {
+    struct pool pool;
+    int n_vocab;
+    struct token *token; /* [n_vocab] */
+    struct text_map map;
+    struct merge *merge;
+    size_t n_merge_slot;
+    struct added *added; /* longest first within a first byte */
+    int n_added;
+    int added_first[257]; /* added[added_first[b] .. added_first[b + 1]) begin with byte b */
+    struct steps normal, split, decode;
+    int prefix[TEMPLATE_MAX], n_prefix, suffix[TEMPLATE_MAX], n_suffix;
+    int bos, eos, unk;
+    int byte_id[256]; /* of a byte on its own, -1 when there is none */
+    bool byte_level;  /* tokens are spelt in the byte alphabet of GPT-2 */
+    bool byte_fallback, fuse_unk, ignore_merges;
+};
+
+/* vocab.c */
+void vocab_reserve(struct tok *t, int n_vocab);
+int vocab_add(struct tok *t, int id, const char *s, size_t n, struct err *e);
+int vocab_find(const struct tok *t, const char *s, size_t n);
+void vocab_reserve_merges(struct tok *t, size_t n);
+void vocab_merge(struct tok *t, int left, int right, int to, int rank);
+const struct merge *vocab_merged(const struct tok *t, int left, int right);
+void vocab_sort_added(struct tok *t);
+
+/* The byte alphabet: a byte as UTF-8 of its letter (returns 1 or 2 bytes), and back (-1: not of
+ * the alphabet). */
+int byte_letter(unsigned char b, char to[2]);
+int letter_byte(unsigned code_point);
+
+/* bpe.c: one piece of text to ids; appends to out. */
+struct ids {
+    int *at;
+    size_t n, room;
+};
+void ids_push(struct ids *out, int id);
+void bpe_encode(const struct tok *t, const char *s, size_t n, struct ids *out);
+
+/* split.c: normalise a stretch of text (malloc'd result), cut it into pieces. first: the stretch
+ * begins the text. */
+char *normalise(const struct tok *t, const char *s, size_t n, size_t *n_out);
+typedef void piece_fn(void *arg, const char *s, size_t n);
+void split_text(const struct tok *t, const char *s, size_t n, bool first, piece_fn *fn, void *arg);
+pcre2_code *regex_new(const char *pattern, size_t n, struct err *e);
+
+/* UTF-8: length of the character at s (n > 0 bytes there), 0 when it is not valid, -1 when it is
+ * the valid beginning of one that is cut off. *bad: how many bytes one U+FFFD stands for. */
+int utf8_length(const char *s, size_t n, size_t *bad);
+
+#endif
