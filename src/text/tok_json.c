@@ -61,7 +61,7 @@ static int pattern_of(struct tok *t, const json_t *o, struct step *step, bool al
 static int regex_step(struct steps *to, const char *pattern, int behaviour, bool invert,
                       struct err *e)
 {
-    struct step *s;
+    struct step *s = NULL;
     int rc = new_step(to, STEP_SPLIT, &s, e);
     if (rc)
         return rc;
@@ -112,7 +112,7 @@ static int read_normaliser(struct tok *t, const json_t *o, struct err *e)
     } row[] = {{"NFC", STEP_NFC},         {"NFD", STEP_NFD},         {"NFKC", STEP_NFKC},
                {"NFKD", STEP_NFKD},       {"Lowercase", STEP_LOWER}, {"Prepend", STEP_PREPEND},
                {"Replace", STEP_REPLACE}, {"Strip", STEP_STRIP}};
-    struct step *s;
+    struct step *s = NULL;
     for (size_t i = 0; i < COUNT(row); i++) {
         if (!is(o, row[i].type))
             continue;
@@ -134,7 +134,7 @@ static int read_split(struct tok *t, const json_t *o, struct err *e)
     static const char *const name[] = {"Isolated", "Removed", "MergedWithPrevious",
                                        "MergedWithNext", "Contiguous"};
     const char *behaviour = json_string_value(json_object_get(o, "behavior"));
-    struct step *s;
+    struct step *s = NULL;
     int rc = new_step(&t->split, STEP_SPLIT, &s, e);
     if (rc)
         return rc;
@@ -150,7 +150,7 @@ static int read_split(struct tok *t, const json_t *o, struct err *e)
 
 static int read_splitter(struct tok *t, const json_t *o, struct err *e)
 {
-    struct step *s;
+    struct step *s = NULL;
     if (is(o, "Split"))
         return read_split(t, o, e);
     if (is(o, "Digits"))
@@ -193,7 +193,7 @@ static int read_decoder(struct tok *t, const json_t *o, struct err *e)
                {"Strip", STEP_STRIP},
                {"Replace", STEP_REPLACE},
                {"Metaspace", STEP_METASPACE}};
-    struct step *s;
+    struct step *s = NULL;
     for (size_t i = 0; i < COUNT(row); i++) {
         if (!is(o, row[i].type))
             continue;
@@ -413,7 +413,8 @@ static int read_all(struct tok *t, const json_t *o, struct err *e)
         rc = each(t, json_object_get(o, "decoder"), "decoders", read_decoder, e);
     if (!rc)
         rc = each(t, json_object_get(o, "post_processor"), "processors", read_template, e);
-    find_bytes(t);
+    if (!rc)
+        find_bytes(t);
     return rc;
 }
 
