@@ -5,12 +5,15 @@
  * worthless and its caller throws it away. Rows are shared out by share(): rank i of n owns the
  * rows share(m->n, n, i) of a mat.
  *
- * Memory: every mat handed to a group (but the `to` of recv and the plain sum result of a group
- * of one) lies in the rank's peer arena, which the other ranks of a host can read; the layout of
- * that arena is the same on every rank, so that a peer's mat is found at the same offset.
+ * Memory: what sum, scatter_sum, gather and merge read from, and the `to` of sum and join, lie in
+ * the rank's peer arena, which the other ranks of a host can read; the layout of that arena is the
+ * same on every rank, so that a peer's mat is found at the same offset. Other mats lie anywhere. So
+ * that all can find all planes, every rank fills planes.at[] for the rank that has most of them,
+ * whatever its own planes.n. All numbers are NUM_F32. `to` overlaps nothing that is read.
  *
- * Reuse: what sum, scatter_sum and gather read from must not be written again before the *next*
- * call on the group has returned; merge, join, send and recv are done with their mats on return.
+ * Reuse: what sum, scatter_sum and gather read from, and the `to` of sum, must not be written again
+ * before the next collective call on the group has returned; but the next sum may have the same
+ * `to`. merge, join, send and recv are done with their mats on return.
  */
 #ifndef TANDEM_COMM_H
 #define TANDEM_COMM_H

@@ -66,8 +66,9 @@ static void emit(struct detok *d, const char *s, size_t n)
         s += strip->from.n, n -= strip->from.n;
         d->strip--;
     }
-    if (n)
-        d->strip = 0;
+    if (!n)
+        return;
+    d->strip = 0;
     grow(&d->out, &d->out_room, d->n_out + n + 1);
     memcpy(d->out + d->n_out, s, n);
     d->n_out += n;
