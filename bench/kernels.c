@@ -35,7 +35,7 @@ static struct mat get_mat(int n, int dim)
     struct mat m = {n, dim, NUM_F32, NULL};
     m.at = get(mat_bytes(&m));
     for (int i = 0; i < n * dim; i++)
-        ((float *)m.at)[i] = (float)(i * 7919 % 2001 - 1000) * 1e-3f;
+        ((float *)m.at)[i] = (float)(i % 2001 * 7919 % 2001 - 1000) * 1e-3f;
     return m;
 }
 
@@ -244,9 +244,9 @@ static void bench_attention(struct bench *b, enum num type, int n)
     }
     a.batch = (struct batch){.n_tok = n, .n_seq = 1, .pos = a.pos, .seq = a.seq, .page = a.page};
     snprintf(name, sizeof(name), "attend, %d of %d", n, CONTEXT);
-    print_line(b, &(struct line){name, type, 4.0 * pairs * HEADS * HEAD_DIM,
-                                 (double)a.cache.page_bytes * CONTEXT / KV_PAGE, call_attention,
-                                 &a});
+    print_line(b,
+               &(struct line){name, type, 4.0 * pairs * HEADS * HEAD_DIM,
+                              (double)a.cache.page_bytes * CONTEXT / KV_PAGE, call_attention, &a});
     free(a.q.at), free(a.y.at), free(a.cache.at);
 }
 
@@ -341,7 +341,8 @@ static void bench_isa(struct bench *b)
 int main(int argc, char **argv)
 {
     struct bench b = {.memory = get(COPIES_BYTES)};
-    printf("isa          type  operation                       of reading    of fused multiply-add\n");
+    printf(
+        "isa          type  operation                       of reading    of fused multiply-add\n");
     for (int i = ISA_AVX2; i < ISA_COUNT; i++) {
         b.isa = (enum isa)i;
         if (isa_here(b.isa) && (argc < 2 || !strcmp(argv[1], isa_name(b.isa))))

@@ -311,7 +311,8 @@ static void norm_is_what_its_formula_says(void **state)
     }
     dev_norm(&h.dev[ISA_REF], &y, &x, &w, 1e-3f);
     for (int i = 0; i < 300; i++) {
-        double want = (double)mat_row(&x, 0)[i] / sqrt(sum / 300 + 1e-3) * (double)mat_row(&w, 0)[i];
+        double want =
+            (double)mat_row(&x, 0)[i] / sqrt(sum / 300 + 1e-3) * (double)mat_row(&w, 0)[i];
         assert_true(fabs((double)mat_row(&y, 0)[i] - want) < 1e-6 * (1 + fabs(want)));
     }
     help_end(&h);

@@ -73,9 +73,8 @@ static void check_part(enum num type, enum num from, int rows, int cols, size_t 
     for (int r = 0; r < rows; r++) {
         part_row(&p, type, r, row);
         for (int c = 0; c < cols; c++) {
-            float want =
-                through(widen(src + 1 + ((size_t)r * stride + (size_t)c) * num_bytes(from), from),
-                        type);
+            float want = through(
+                widen(src + 1 + ((size_t)r * stride + (size_t)c) * num_bytes(from), from), type);
             float got = widen(at + place(type, r, c, cols) * num_bytes(type), type);
             assert_memory_equal(&got, &want, sizeof(got));
             assert_memory_equal(&row[c], &want, sizeof(want));
@@ -98,8 +97,7 @@ static void every_element_is_where_the_layout_says(void **state)
             check_part((enum num)type, (enum num)from, 32, 130, 150);
             for (int i = 0; i < 20; i++) {
                 int rows = 1 + (int)(draw() % 50), cols = 1 + (int)(draw() % 150);
-                check_part((enum num)type, (enum num)from, rows, cols,
-                           (size_t)cols + draw() % 3);
+                check_part((enum num)type, (enum num)from, rows, cols, (size_t)cols + draw() % 3);
             }
         }
 }

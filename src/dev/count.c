@@ -71,8 +71,8 @@ static void count_rope(struct dev *d, struct mat *x, int head_dim, const struct 
     price(d, 0, 2 * size(x) + size(angle));
 }
 
-static void count_store(struct dev *d, const struct kv *c, const struct mat *k,
-                        const struct mat *v, const int *slot)
+static void count_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
+                        const int *slot)
 {
     (void)slot;
     double numbers = (double)k->n * k->dim + (double)v->n * v->dim;

@@ -56,12 +56,13 @@ static void transpose4(uint32_t *to, const union line *from, int at)
 {
     word4 a = load4(from[0].word + at), b = load4(from[1].word + at);
     word4 c = load4(from[2].word + at), d = load4(from[3].word + at);
-    word4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    word4 ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    word4 out[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5),
-                    __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
-                    __builtin_shufflevector(ef, gh, 0, 1, 4, 5),
-                    __builtin_shufflevector(ef, gh, 2, 3, 6, 7)};
+    word4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+          cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    word4 ef = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+          gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    word4 out[4] = {
+        __builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+        __builtin_shufflevector(ef, gh, 0, 1, 4, 5), __builtin_shufflevector(ef, gh, 2, 3, 6, 7)};
     for (int i = 0; i < 4; i++)
         memcpy(to + i * PACK_ROWS, &out[i], sizeof(out[i]));
 }

@@ -232,7 +232,7 @@ static int size_vocab(struct tok *t, const json_t *vocab, const json_t *added, s
     const char *text;
     json_t *v;
     size_t i;
-    int id, most = -1;
+    int id = 0, most = -1;
     json_object_foreach((json_t *)vocab, text, v)
     {
         if (check_id(v, text, &id, e))

@@ -83,9 +83,9 @@ def sum_question(r, test=False):
 
 def turn(r):
     x = r.random()
-    if x < 0.62:
+    if x < 0.72:
         return sum_question(r)
-    if x < 0.85:
+    if x < 0.92:
         return fact(r)
     hero = r.choice(HEROES)
     article = "an" if hero[0] in "aeiou" else "a"

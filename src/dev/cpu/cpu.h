@@ -8,10 +8,10 @@
 #include "dev/dev.h"
 
 enum {
-    CPU_TOK = 240,      /* rows of a matmul at once: a multiple of every tile's width */
-    CPU_BLOCKS = 8,     /* row blocks of 16 outputs that CPU_TOK rows are multiplied with at once */
-    CPU_TILE = 12,      /* the widest tile, in rows of x */
-    CPU_LEVELS = 6,     /* pending sums of a tree of SHARES_MAX leaves */
+    CPU_TOK = 240,  /* rows of a matmul at once: a multiple of every tile's width */
+    CPU_BLOCKS = 8, /* row blocks of 16 outputs that CPU_TOK rows are multiplied with at once */
+    CPU_TILE = 12,  /* the widest tile, in rows of x */
+    CPU_LEVELS = 6, /* pending sums of a tree of SHARES_MAX leaves */
     CPU_SUM = CPU_TOK * CPU_BLOCKS * PACK_ROWS /* floats of one pending sum */
 };
 

@@ -1,5 +1,5 @@
-/* kern_avx512bf16.c - as kern_avx512.c, but products with bf16 weights use the bf16 dot instruction:
- * x is rounded to bf16, so they give other bits. */
+/* kern_avx512bf16.c - as kern_avx512.c, but products with bf16 weights use the bf16 dot
+ * instruction: x is rounded to bf16, so they give other bits. */
 #if defined(__x86_64__)
 
 #include "dev/cpu/vec_avx512.h"

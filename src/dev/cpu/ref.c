@@ -89,8 +89,8 @@ void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const str
     for (int t = 0; t < k->n; t++)
         for (int j = 0; j < c->n_head; j++) {
             const float *from_k = mat_row(k, t) + j * dim, *from_v = mat_row(v, t) + j * dim;
-            char *key = c->at + (size_t)(slot[t] / KV_PAGE) * c->page_bytes +
-                        (size_t)j * c->head_bytes;
+            char *key =
+                c->at + (size_t)(slot[t] / KV_PAGE) * c->page_bytes + (size_t)j * c->head_bytes;
             char *value = key + kv_key_bytes(c->type, dim);
             int lane = slot[t] % KV_PAGE;
             for (int i = 0; i < dim; i++)
@@ -275,8 +275,8 @@ static void block(struct soft *s, const struct row *r, struct span keys)
         s->out[i] *= keep;
     for (int i = 0; i < len(keys); i++) {
         int pos = keys.lo + i, lane = pos % KV_PAGE;
-        const char *value = kv_page(r->cache, r->batch, r->seq, pos, r->head) +
-                            kv_key_bytes(r->cache->type, dim);
+        const char *value =
+            kv_page(r->cache, r->batch, r->seq, pos, r->head) + kv_key_bytes(r->cache->type, dim);
         p[i] = cpu_exp(p[i] - max);
         sum[lane] += p[i];
         for (int k = 0; k < dim; k++)
@@ -323,8 +323,12 @@ static void ref_attend(struct dev *d, struct mat *y, const struct mat *q, const 
     for (int t = 0; t < q->n; t++)
         for (int i = 0; i * h->head_dim < q->dim; i++) {
             int at = i * h->head_dim;
-            struct row r = {c, b, mat_row(q, t) + at, b->seq[t],
-                            (h->q_first + i) / h->group - h->kv_first, h->scale};
+            struct row r = {c,
+                            b,
+                            mat_row(q, t) + at,
+                            b->seq[t],
+                            (h->q_first + i) / h->group - h->kv_first,
+                            h->scale};
             struct soft all = {.out = mat_row(y, t) + at}, s = {.out = cpu_of(d)->x};
             attend_row(&r, (struct span){window_begin(h, b->pos[t]), b->pos[t] + 1}, &all, &s);
         }
