@@ -1,8 +1,8 @@
 """Renders chat templates for tandem: the helper process of chat_helper.c.
 
 Reads requests from descriptor 3 and writes answers to it, each 4 bytes of length (little endian)
-and JSON. The environment is the one Hugging Face transformers gives its templates. After start-up
-a system-call filter is installed that leaves nothing but computing and this descriptor.
+and JSON. The environment is the one Hugging Face transformers gives its templates; limits
+on memory, files and processes were set before this program began.
 """
 import datetime
 import json

@@ -1,0 +1,186 @@
+/* test_plan.c - who holds what: totals, tiling, JSON, and plans that must be refused. */
+#include "dev/dev.h"
+#include "model/folder.h"
+#include "plan/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static struct model shape(const char *name)
+{
+    struct model m;
+    struct generation g;
+    struct notes notes;
+    struct err e;
+    const char *config = model_config(name);
+    assert_non_null(config);
+    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e))
+        fail_msg("%s: %s", name, e.text);
+    return m;
+}
+
+static struct plan plan_of(const char *name, int tp, int pp)
+{
+    struct model m = shape(name);
+    struct plan p;
+    struct err e;
+    struct plan_ask ask = {
+        .tp = tp, .pp = pp, .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "bf16-dot"};
+    if (plan_make(&p, &m, &ask, &e))
+        fail_msg("%s", e.text);
+    return p;
+}
+
+static void parameters_are_the_published_numbers(void **state)
+{
+    static const struct {
+        const char *name;
+        uint64_t numbers;
+    } golden[] = {
+        {"llama-3.2-1b", 1235814400},    {"llama-3.2-3b", 3212749824},   {"llama-3-8b", 8030261248},
+        {"llama-3-70b", 70553706496},    {"qwen2.5-0.5b", 494032768},    {"qwen2.5-7b", 7615616512},
+        {"qwen3-0.6b", 596049920},       {"qwen3-8b", 8190735360},       {"qwen3-32b", 32762123264},
+        {"mistral-7b-v0.1", 7241732096}, {"mistral-7b-v0.3", 7248023552}};
+    (void)state;
+    for (size_t i = 0; i < COUNT(golden); i++) {
+        struct plan p = plan_of(golden[i].name, 1, 1);
+        if (plan_parameters(&p) != golden[i].numbers)
+            fail_msg("%s: %llu", golden[i].name, (unsigned long long)plan_parameters(&p));
+    }
+}
+
+struct area {
+    uint64_t held, whole;
+};
+
+static void add_area(void *arg, const struct piece *pc)
+{
+    struct area *a = arg;
+    bool copied = pc->cut == CUT_NONE || pc->of == KVHEADS;
+    if (copied)
+        return;
+    a->held += (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
+    if (pc->first == 0)
+        a->whole += (uint64_t)pc->rows * (uint64_t)pc->cols;
+}
+
+/* First pieces begin at 0, so each tensor is counted whole once a stage. */
+static void ranks_tile_every_cut_tensor(void **state)
+{
+    (void)state;
+    for (int tp = 1; tp <= 8; tp++)
+        for (int pp = 1; pp <= 4; pp++) {
+            struct plan p = plan_of("qwen2.5-0.5b", tp, pp);
+            struct area a = {0};
+            for (int r = 0; r < plan_ranks(&p); r++)
+                plan_pieces(&p, r, add_area, &a);
+            assert_int_equal(a.held, a.whole);
+        }
+}
+
+static void every_rank_has_heads_and_its_kv_heads(void **state)
+{
+    (void)state;
+    for (int tp = 1; tp <= 8; tp++) {
+        struct plan p = plan_of("qwen2.5-0.5b", tp, 1); /* 14 heads, 2 of keys and values */
+        int at = 0;
+        for (int r = 0; r < tp; r++) {
+            struct span h = plan_share(&p, r, HEADS), kv = plan_share(&p, r, KVHEADS);
+            assert_int_equal(h.lo, at);
+            assert_true(len(h) > 0);
+            assert_int_equal(kv.lo, h.lo / 7);
+            assert_int_equal(kv.hi, (h.hi - 1) / 7 + 1);
+            at = h.hi;
+        }
+        assert_int_equal(at, 14);
+    }
+}
+
+static void stages_are_equal_by_bytes(void **state)
+{
+    struct plan p = plan_of("llama-3-70b", 1, 4);
+    size_t most = 0;
+    (void)state;
+    for (int s = 0; s < 4; s++)
+        most = plan_weight_bytes(&p, s) > most ? plan_weight_bytes(&p, s) : most;
+    /* 20 layers a stage would be 36.33 GB where the embedding or the head is too */
+    assert_true(most < 36000000000);
+}
+
+static void json_gives_the_plan_back(void **state)
+{
+    struct plan p = plan_of("mistral-7b-v0.1", 3, 2), q;
+    struct err e;
+    (void)state;
+    json_t *o = plan_to_json(&p);
+    if (plan_from_json(o, &q, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(plan_hash(&p), plan_hash(&q));
+    q.ctx--;
+    assert_int_not_equal(plan_hash(&p), plan_hash(&q));
+    json_decref(o);
+}
+
+/* Change one field of a good plan's JSON; the refusal names it. */
+static void expect_refusal(const char *key, json_t *value, const char *word)
+{
+    struct plan p = plan_of("llama-3.2-1b", 2, 2), q;
+    struct err e;
+    json_t *o = plan_to_json(&p);
+    json_object_set_new(o, key, value);
+    assert_true(plan_from_json(o, &q, &e) < 0);
+    if (!strstr(e.text, word) || strchr(e.text, '\n'))
+        fail_msg("%s: \"%s\" does not say \"%s\"", key, e.text, word);
+    json_decref(o);
+}
+
+static void wrong_edits_are_refused_by_name(void **state)
+{
+    (void)state;
+    expect_refusal("tp", json_integer(3), "cut");
+    expect_refusal("tp", json_integer(-1), "tp");
+    expect_refusal("tp", json_string("two"), "tp");
+    expect_refusal("tensor_parallel", json_integer(2), "tensor_parallel");
+    expect_refusal("shares", json_integer(12), "shares");
+    expect_refusal("stage", json_pack("[[ii][ii]]", 0, 8, 9, 16), "layer 8");
+    expect_refusal("stage", json_pack("[[ii]]", 0, 16), "stage");
+    expect_refusal("cut", json_pack("[iii]", 0, 0, 8), "none");
+    expect_refusal("ctx", json_integer(1 << 27), "ctx");
+    expect_refusal("pages", json_integer(1), "pages");
+    expect_refusal("numerics", json_string("fast"), "numerics");
+    expect_refusal("schema", json_integer(99), "schema");
+    expect_refusal("model", json_integer(1), "object");
+}
+
+static void impossible_wishes_say_what_to_change(void **state)
+{
+    struct model m = shape("qwen2.5-0.5b");
+    struct plan p;
+    struct err e;
+    struct plan_ask ask = {.tp = 15, .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "f32-fma"};
+    (void)state;
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "14 attention heads"));
+    ask.tp = 1, ask.pp = 25;
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "24 layers"));
+    ask.pp = 1, ask.ctx = 1 << 20;
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "32768"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parameters_are_the_published_numbers),
+        cmocka_unit_test(ranks_tile_every_cut_tensor),
+        cmocka_unit_test(every_rank_has_heads_and_its_kv_heads),
+        cmocka_unit_test(stages_are_equal_by_bytes),
+        cmocka_unit_test(json_gives_the_plan_back),
+        cmocka_unit_test(wrong_edits_are_refused_by_name),
+        cmocka_unit_test(impossible_wishes_say_what_to_change),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
