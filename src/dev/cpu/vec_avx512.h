@@ -17,11 +17,12 @@ enum { TILE_TOK = 12 };
 INLINE int tile_blocks(int mt) { return mt <= 2 ? 8 : mt <= 6 ? 4 : 2; }
 
 /* T(row blocks, rows of x) for all that tile_blocks() and its halves name. */
+/* clang-format off: two formats would take turns here */
 #define TILES(T)                                                                                   \
-    T(8, 1)                                                                                        \
-    T(4, 1) T(2, 1) T(1, 1) T(8, 2) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3) T(4, 4)        \
-        T(2, 4) T(1, 4) T(4, 5) T(2, 5) T(1, 5) T(4, 6) T(2, 6) T(1, 6) T(2, 7) T(1, 7) T(2, 8)    \
-            T(1, 8) T(2, 9) T(1, 9) T(2, 10) T(1, 10) T(2, 11) T(1, 11) T(2, 12) T(1, 12)
+    T(8, 1) T(4, 1) T(2, 1) T(1, 1) T(8, 2) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3)         \
+    T(4, 4) T(2, 4) T(1, 4) T(4, 5) T(2, 5) T(1, 5) T(4, 6) T(2, 6) T(1, 6) T(2, 7) T(1, 7)         \
+    T(2, 8) T(1, 8) T(2, 9) T(1, 9) T(2, 10) T(1, 10) T(2, 11) T(1, 11) T(2, 12) T(1, 12)
+/* clang-format on */
 
 INLINE struct vec v_set(float f) { return (struct vec){_mm512_set1_ps(f)}; }
 INLINE struct vec v_load(const float *at) { return (struct vec){_mm512_loadu_ps(at)}; }
