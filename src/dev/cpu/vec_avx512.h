@@ -17,7 +17,7 @@ enum { TILE_TOK = 12 };
 INLINE int tile_blocks(int mt) { return mt <= 2 ? 8 : mt <= 6 ? 4 : 2; }
 
 /* T(row blocks, rows of x) for all that tile_blocks() and its halves name. */
-/* clang-format off: two formats would take turns here */
+/* clang-format off */
 #define TILES(T)                                                                                   \
     T(8, 1) T(4, 1) T(2, 1) T(1, 1) T(8, 2) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3)         \
     T(4, 4) T(2, 4) T(1, 4) T(4, 5) T(2, 5) T(1, 5) T(4, 6) T(2, 6) T(1, 6) T(2, 7) T(1, 7)         \
