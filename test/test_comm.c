@@ -34,8 +34,11 @@ static int sum_each_length(struct seat *s)
         for (int p = 0; p < PLANES; p++)
             from->at[p].dim = to.dim;
         fill_planes(s, from, k);
+        if (k + 1 < l->n) /* the number after the last is not touched */
+            memset((float *)to.at + to.dim, 0x55, sizeof(float));
         comm_sum(&s->c, &to, from);
         wrong += wrong_in(s, &to, (struct span){0, 1}, k);
+        wrong += k + 1 < l->n && ((char *)to.at)[(size_t)to.dim * sizeof(float)] != 0x55;
     }
     return wrong + (s->c.err != 0) + (s->c.calls != (uint64_t)l->n);
 }

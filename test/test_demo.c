@@ -39,7 +39,7 @@ static void answers_are_as_expected_in_every_layout(void **state)
                                .kv = NUM_F32,
                                .numerics = "f32-fma"};
         struct team_opts opts = {.isa = isa_best()};
-        struct team *team;
+        struct team *team = NULL;
         size_t i, j;
         json_t *one, *id;
         if (plan_make(&p, &m, &ask, &e) || team_start(&team, &p, store, &opts, &e))

@@ -179,6 +179,58 @@ static void rows_do_not_depend_on_how_they_are_cut(void **state)
     help_end(&h);
 }
 
+/* Whole blocks that do and that do not follow each other in memory. */
+static void a_gap_between_parts_is_not_read(void **state)
+{
+    (void)state;
+    struct help h = help_begin(MAX_TOK, MAX_DIM);
+    struct weight whole = help_weight(&h, NUM_F32, CUT_ROWS, 96, 40, 0, 1);
+    struct part part[3];
+    struct weight cut = {NUM_F32, 96, 40, 0, 3, part};
+    struct mat x = help_mat(&h, 3, 40), none = {0}, a = help_mat(&h, 3, 96),
+               b = help_mat(&h, 3, 96);
+    size_t third = part_bytes(NUM_F32, 32, 40);
+    for (size_t gap = 0; gap < 128; gap += 64)
+        for (int k = 0; k < ISA_COUNT; k++) {
+            char *at = help_bytes(&h, 3 * third + 2 * gap);
+            if (!isa_here((enum isa)k))
+                continue;
+            for (size_t i = 0; i < 3; i++) {
+                part[i] = (struct part){32, 40, at + i * (third + gap)};
+                memcpy(part[i].at, (char *)whole.part[0].at + i * third, third);
+            }
+            dev_matmul(&h.dev[k], &a, &x, &whole, &none);
+            dev_matmul(&h.dev[k], &b, &x, &cut, &none);
+            assert_same(&b, &a);
+        }
+    help_end(&h);
+}
+
+/* A product that underflows to -0 stays -0, but a missing column of a pair adds 0 * 0. */
+static void the_missing_half_of_a_pair_turns_minus_zero_into_zero(void **state)
+{
+    (void)state;
+    for (int cols = 1; cols < 3; cols++) {
+        struct help h = help_begin(MAX_TOK, MAX_DIM);
+        struct weight w = help_weight(&h, NUM_BF16, CUT_ROWS, 16, cols, 0, 1);
+        struct mat x = help_mat(&h, 1, cols), y = help_mat(&h, 1, 16), none = {0};
+        const float row[2] = {0, -0x1p-100f};
+        for (int r = 0; r < 16; r++)
+            for (int c = 0; c < cols; c++)
+                ((uint16_t *)w.part[0].at)[2 * r + c] = f32_to_bf16(row[2 - cols + c]);
+        for (int c = 0; c < cols; c++)
+            ((float *)x.at)[c] = 0x1p-100f;
+        for (int k = 0; k < ISA_COUNT; k++) {
+            if (!isa_here((enum isa)k) || !same_class((enum isa)k, NUM_BF16))
+                continue;
+            dev_matmul(&h.dev[k], &y, &x, &w, &none);
+            for (int r = 0; r < 16; r++)
+                assert_int_equal(!!signbit(mat_row(&y, 0)[r]), cols == 2);
+        }
+        help_end(&h);
+    }
+}
+
 /* Whole numbers are exact in every class, so there all must agree. */
 static void the_dot_instruction_computes_the_same_product(void **state)
 {
@@ -402,6 +454,8 @@ int main(void)
         cmocka_unit_test(shares_cut_elsewhere_add_up_to_the_same_bits),
         cmocka_unit_test(a_row_has_the_same_bits_in_every_batch),
         cmocka_unit_test(rows_do_not_depend_on_how_they_are_cut),
+        cmocka_unit_test(a_gap_between_parts_is_not_read),
+        cmocka_unit_test(the_missing_half_of_a_pair_turns_minus_zero_into_zero),
         cmocka_unit_test(the_dot_instruction_computes_the_same_product),
         cmocka_unit_test(work_by_element_is_the_reference_bit_by_bit),
         cmocka_unit_test(silu_is_the_reference_over_the_whole_range),

@@ -121,7 +121,7 @@ static void tell(const char *name, int tp, int pp, bool sp, int chunk)
 {
     struct model m;
     struct store *s;
-    struct team *team;
+    struct team *team = NULL;
     struct err e;
     char path[600];
     load(model_folder(name), &m, &s);
@@ -193,7 +193,7 @@ static void a_killed_rank_is_one_clear_error_and_leaves_nothing(void **state)
 {
     struct model m;
     struct store *s;
-    struct team *team;
+    struct team *team = NULL;
     struct err e;
     struct rank_memory rank[PLAN_RANKS];
     struct team_memory host;

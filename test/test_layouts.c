@@ -243,7 +243,7 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     struct model m = mistral();
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = plan_of(&m, 3, 1, false, 64, NUM_F32, isa_best());
-    struct team *team;
+    struct team *team = NULL;
     struct err e;
     struct team_opts opts = {.isa = isa_best(), .keep_logits = true};
     int ids[A + B], pos[A + B], slot[A + B], seq[A + B], out[A + B];

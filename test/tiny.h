@@ -96,7 +96,7 @@ static inline void tiny_free(struct tiny *t)
 static inline float *tiny_logits(const struct plan *p, const struct store *s, enum isa isa,
                                  const int *ids, int n)
 {
-    struct team *team;
+    struct team *team = NULL;
     struct err e;
     struct team_opts opts = {.isa = isa, .keep_logits = true};
     float *to = malloc((size_t)n * (size_t)p->model.n_vocab * sizeof(*to));

@@ -226,22 +226,39 @@ static int start_ranks(const struct run *b, struct err *e)
     return rc ? rc : reaped;
 }
 
-/* Measure one size; fills line->own. */
-static int measure(const struct bench_allreduce *opts, bool own_cores, struct line *line,
-                   struct err *e)
+static struct run run_of(const struct bench_allreduce *opts, const struct line *line,
+                         bool own_cores)
 {
     int shares = opts->ranks <= 8 ? 8 : opts->ranks <= 16 ? 16 : 32;
     struct run b = {
         .ranks = opts->ranks, .calls = line->calls, .bytes = line->bytes, .own_cores = own_cores};
-    struct arena a = {0};
     for (int r = 0; r < b.ranks; r++)
         b.cut[r + 1] = share(shares, b.ranks, r).hi;
+    return b;
+}
+
+static int check_memory(const struct bench_allreduce *opts, const struct line *largest,
+                        struct err *e)
+{
+    struct run b = run_of(opts, largest, false);
+    struct arena a = {0};
+    size_t have = memory_available();
     lay_out_all(&b, &a);
-    if (a.used > memory_available())
-        return err_set(e, -ENOMEM,
-                       "bench allreduce: %zu bytes over %d ranks take %zu MiB, %zu are free; "
-                       "lower --max or --ranks",
-                       b.bytes, b.ranks, a.used >> 20, memory_available() >> 20);
+    if (a.used <= have)
+        return 0;
+    return err_set(e, -ENOMEM,
+                   "bench allreduce: %zu bytes over %d ranks take %zu MiB of memory, but %zu are "
+                   "free; lower --max or --ranks",
+                   b.bytes, b.ranks, a.used >> 20, have >> 20);
+}
+
+/* Measure one size; fills line->own. */
+static int measure(const struct bench_allreduce *opts, bool own_cores, struct line *line,
+                   struct err *e)
+{
+    struct run b = run_of(opts, line, own_cores);
+    struct arena a = {0};
+    lay_out_all(&b, &a);
     a.size = a.used, a.used = 0;
     a.base = mmap(NULL, a.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (a.base == MAP_FAILED)
@@ -301,7 +318,7 @@ static void print_json(const struct bench_allreduce *b, bool own_cores, const st
         json_array_append_new(sizes, line_json(b, &line[i]));
     json_t *all = json_pack("{s:i, s:b, s:o}", "ranks", b->ranks, "own_cores", (int)own_cores,
                             "sizes", sizes);
-    json_dumpf(all, stdout, JSON_INDENT(2));
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(all);
 }
@@ -329,12 +346,15 @@ int bench_allreduce(const struct bench_allreduce *b, struct err *e)
     cpu_set_t set;
     bool own_cores = b->ranks <= cores(&set);
     int n = 0, rc = 0;
+    must(sizeof(float) <= b->min_bytes && b->min_bytes <= b->max_bytes);
     if (b->ranks < 2 || b->ranks > SHARES_MAX)
         return err_set(e, -EINVAL, "bench allreduce: --ranks %d, but a sum takes 2 to %d", b->ranks,
                        SHARES_MAX);
     for (size_t bytes = b->min_bytes & ~(size_t)3; bytes <= b->max_bytes && n < SIZES_MAX;
          bytes *= 2, n++)
         line[n] = (struct line){.bytes = bytes, .calls = b->iters ? b->iters : calls_for(bytes)};
+    if ((rc = check_memory(b, &line[n - 1], e)))
+        return rc;
     bool mpi = b->mpi && measure_mpi(b, own_cores, line, n);
     if (!b->json)
         print_head(b, own_cores, mpi);

@@ -212,7 +212,8 @@ static void put_draws(struct slot *s, const struct batch *b, const struct draw *
                                         .first = at,
                                         .n_seen = d->n_seen,
                                         .n_prompt = d->n_prompt};
-        memcpy(s->seen + at, d->seen, (size_t)d->n_seen * sizeof(int));
+        if (d->n_seen)
+            memcpy(s->seen + at, d->seen, (size_t)d->n_seen * sizeof(int));
         at += d->n_seen;
     }
 }
