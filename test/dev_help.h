@@ -32,6 +32,7 @@ static inline struct help help_begin(int max_tok, int max_dim)
             continue;
         dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
         a = (struct arena){.base = help_bytes(&h, a.used), .size = a.used};
+        memset(a.base, 0xff, a.size); /* NaN: nothing may count on what scratch holds */
         dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
     }
     return h;
