@@ -1,71 +1,7 @@
 /* count.c - see count.h. Speeds and times are not its business. */
 #include "cmd/count.h"
+#include "comm/price.h"
 #include "run/rank.h"
-
-/* ----------------------------------------------------------- groups that only count. Volumes are
- * those of shared memory (comm/shm.h): a rank reads what the others hold. */
-
-static void count(struct comm *c, size_t bytes)
-{
-    c->calls++;
-    c->bytes += bytes;
-}
-
-static void count_sum(struct comm *c, struct mat *to, const struct planes *from)
-{
-    (void)to;
-    count(c, (size_t)(c->size - 1) * (size_t)from->n * mat_bytes(&from->at[0]));
-}
-
-static void count_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
-{
-    (void)to;
-    size_t rows = (size_t)len(share(from->at[0].n, c->size, c->rank));
-    count(c, (size_t)(c->size - 1) * (size_t)from->n * rows * (size_t)from->at[0].dim *
-                 num_bytes(from->at[0].type));
-}
-
-static void count_gather(struct comm *c, struct mat *m)
-{
-    size_t rows = (size_t)(m->n - len(share(m->n, c->size, c->rank)));
-    count(c, rows * (size_t)m->dim * num_bytes(m->type));
-}
-
-static void count_merge(struct comm *c, struct mat *to, const struct mat *from)
-{
-    (void)to;
-    count(c, (size_t)(c->size - 1) * mat_bytes(from));
-}
-
-/* Every rank but the first writes its columns into rank 0's mat. */
-static void count_join(struct comm *c, struct mat *to, const struct mat *from, const int *col)
-{
-    (void)to, (void)col;
-    count(c, c->rank ? mat_bytes(from) : 0);
-}
-
-static void count_send(struct comm *c, int peer, const struct mat *m)
-{
-    (void)peer, (void)m;
-    count(c, 0);
-}
-
-static void count_recv(struct comm *c, int peer, struct mat *m)
-{
-    (void)peer;
-    count(c, mat_bytes(m));
-}
-
-static const struct comm_ops counting = {
-    .name = "count",
-    .sum = count_sum,
-    .scatter_sum = count_scatter_sum,
-    .gather = count_gather,
-    .merge = count_merge,
-    .join = count_join,
-    .send = count_send,
-    .recv = count_recv,
-};
 
 /* ----------------------------------------------------------- a rank without numbers */
 
@@ -93,8 +29,11 @@ void count_step(const struct plan *p, int rank, int pos, struct step_cost *to)
     lay_out(&r, p, rank, &host);
 
     struct dev dev = {.ops = &dev_count, .speed = {1, 1, 0}};
-    struct comm tp = {.ops = &counting, .rank = plan_slice(p, rank), .size = p->tp};
-    struct comm pp = {.ops = &counting, .rank = plan_stage(p, rank), .size = p->pp};
+    struct comm tp, pp;
+    struct comm_price price[2] = {{.bytes_s = 1, .clock = &dev.clock},
+                                  {.bytes_s = 1, .clock = &dev.clock}};
+    comm_price_open(&tp, &price[0], plan_slice(p, rank), p->tp, p->cut);
+    comm_price_open(&pp, &price[1], plan_stage(p, rank), p->pp, NULL);
     r.dev = &dev, r.tp = &tp, r.pp = &pp;
 
     int zero = 0, pages = pos / KV_PAGE + 1;
