@@ -6,12 +6,9 @@
  * Not a test: the figures belong to one machine and moment.
  */
 #include "dev/dev.h"
+#include "topo/limits.h"
 
 #include <time.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum { ROWS = 8192, COLS = 2048, RUNS = 7, COPIES_BYTES = 192 << 20 };
 
@@ -39,97 +36,12 @@ static struct mat get_mat(int n, int dim)
     return m;
 }
 
-/* ------------------------------------------------------------------------------- limits */
-
-typedef uint64_t word2 __attribute__((vector_size(16)));
-
-/* Read n bytes in one stream, fetched ahead: the fastest of the ways that were tried. */
-static void read_all(const char *at, size_t n)
-{
-    enum { AHEAD = 8192 };
-    word2 a = {0}, b = {0}, c = {0}, d = {0};
-    for (size_t i = 0; i < n; i += 4 * sizeof(a)) {
-        const word2 *from = (const void *)(at + i);
-        __builtin_prefetch(at + i + AHEAD);
-        a += from[0], b += from[1], c += from[2], d += from[3];
-    }
-    a += b + c + d;
-    __asm__ volatile("" : : "m"(a));
-}
-
-enum { CHAINS = 12, LOOPS = 200000 };
-
-#if defined(__x86_64__)
-
-__attribute__((target("avx2,fma"))) static double fma_avx2(void)
-{
-    __m256 acc[CHAINS], x = _mm256_set1_ps(0.999f);
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = x;
-    for (int n = 0; n < LOOPS; n++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            acc[i] = _mm256_fmadd_ps(acc[i], x, x);
-        __asm__ volatile("" : "+x"(x));
-    }
-    __asm__ volatile("" : : "m"(acc));
-    return 2.0 * 8 * CHAINS * LOOPS;
-}
-
-__attribute__((target("avx512f"))) static double fma_avx512(void)
-{
-    __m512 acc[CHAINS], x = _mm512_set1_ps(0.999f);
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = x;
-    for (int n = 0; n < LOOPS; n++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            acc[i] = _mm512_fmadd_ps(acc[i], x, x);
-        __asm__ volatile("" : "+v"(x));
-    }
-    __asm__ volatile("" : : "m"(acc));
-    return 2.0 * 16 * CHAINS * LOOPS;
-}
-
-__attribute__((target("avx512f,avx512bf16"))) static double dot_avx512(void)
-{
-    __m512 acc[CHAINS];
-    __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f7f3f7f);
-    for (int i = 0; i < CHAINS; i++)
-        acc[i] = _mm512_setzero_ps();
-    for (int n = 0; n < LOOPS; n++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            acc[i] = _mm512_dpbf16_ps(acc[i], x, x);
-        __asm__ volatile("" : "+v"(x));
-    }
-    __asm__ volatile("" : : "m"(acc));
-    return 2.0 * 32 * CHAINS * LOOPS;
-}
-
-#endif
-
-/* One run at the peak of what a product with such weights could use; returns its FLOPs. */
-static double peak(enum isa isa, enum num type)
-{
-#if defined(__x86_64__)
-    switch (isa) {
-    case ISA_AVX2: return fma_avx2();
-    case ISA_AVX512: return fma_avx512();
-    case ISA_AVX512_BF16: return type == NUM_BF16 ? dot_avx512() : fma_avx512();
-    case ISA_REF:
-    case ISA_COUNT: break;
-    }
-#endif
-    (void)isa, (void)type;
-    return 0;
-}
-
 /* ------------------------------------------------------------------------------- one line */
 
 struct bench {
     struct dev dev;
     enum isa isa;
+    struct limits *limits;
     char *memory; /* COPIES_BYTES, larger than the last cache */
 };
 
@@ -145,14 +57,10 @@ static double best(double a, double b) { return a > b ? a : b; }
 
 static void print_line(struct bench *b, const struct line *l)
 {
-    double rate = 0, read = 0, fma = 0, limit_flops;
+    double rate = 0, read = 0, fma = 0, t;
     for (int run = 0; run < RUNS; run++) {
-        double t = now();
-        read_all(b->memory, COPIES_BYTES);
-        read = best(read, COPIES_BYTES / (now() - t));
-        t = now();
-        limit_flops = peak(b->isa, l->type);
-        fma = best(fma, limit_flops / (now() - t));
+        read = best(read, limits_read(b->limits));
+        fma = best(fma, limits_math(b->limits, isa_math(b->isa, l->type)));
         t = now();
         l->call(b, l->arg, run);
         rate = best(rate, 1 / (now() - t));
@@ -340,7 +248,10 @@ static void bench_isa(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.memory = get(COPIES_BYTES)};
+    struct err e;
+    struct bench b = {.memory = get(COPIES_BYTES),
+                      .limits = limits_open(&(int){-1}, 1, COPIES_BYTES, &e)};
+    must(b.limits);
     printf(
         "isa          type  operation                       of reading    of fused multiply-add\n");
     for (int i = ISA_AVX2; i < ISA_COUNT; i++) {
@@ -351,6 +262,7 @@ int main(int argc, char **argv)
     b.isa = isa_best();
     if (argc < 2)
         bench_pack(&b);
+    limits_close(b.limits);
     free(b.memory);
     return 0;
 }

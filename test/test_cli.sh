@@ -24,7 +24,7 @@ usage_error() { # WORDS...: exit 2, nothing on stdout, exactly one line on stder
 }
 mentions() { grep -qF -- "$1" "$work/$2"; }
 
-verbs=('run' 'plan' 'bench allreduce' 'make-model' 'help' 'version')
+mapfile -t verbs < <(sed -n 's/^VERB([A-Z_]*, [a-z_]*, "\([^"]*\)".*/\1/p' src/base/options.def)
 for verb in "${verbs[@]}"; do
     run $verb --help
     [ $rc = 0 ] && [ ! -s "$work/err" ] && mentions "Usage: tandem $verb" out &&

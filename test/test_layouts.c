@@ -279,6 +279,24 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     tiny_free(&t);
 }
 
+static void teams_side_by_side_stop_in_any_order(void **state)
+{
+    (void)state;
+    struct model m = llama();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = plan_of(&m, 2, 1, false, 16, NUM_F32, ISA_REF);
+    for (int first = 0; first < 2; first++) {
+        struct team *team[2];
+        struct team_opts opts = {.isa = ISA_REF};
+        struct err e;
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(team_start(&team[i], &p, t.store, &opts, &e), 0);
+        team_stop(team[first]);
+        team_stop(team[!first]);
+    }
+    tiny_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +307,7 @@ int main(void)
         cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
         cmocka_unit_test(more_shares_keep_the_promise),
         cmocka_unit_test(neighbours_in_the_batch_change_nothing),
+        cmocka_unit_test(teams_side_by_side_stop_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

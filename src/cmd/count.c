@@ -17,7 +17,29 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
                                .head_dim = p->model.head_dim};
 }
 
-void count_step(const struct plan *p, int rank, int pos, struct step_cost *to)
+struct batch step_batch(struct step_shape s, struct pool *pool)
+{
+    int n = s.n_seq * s.n_new, stride = s.last / KV_PAGE + 1;
+    int *tok = pool_get(pool, (size_t)n * sizeof(int)),
+        *pos = pool_get(pool, (size_t)n * sizeof(int));
+    int *slot = pool_get(pool, (size_t)n * sizeof(int)),
+        *seq = pool_get(pool, (size_t)n * sizeof(int));
+    int *page = pool_get(pool, (size_t)s.n_seq * (size_t)stride * sizeof(int));
+    int *out = pool_get(pool, (size_t)s.n_seq * sizeof(int));
+    for (int i = 0; i < s.n_seq * stride; i++)
+        page[i] = i;
+    for (int i = 0; i < n; i++) {
+        tok[i] = 1;
+        seq[i] = i / s.n_new;
+        pos[i] = s.last - s.n_new + 1 + i % s.n_new;
+        slot[i] = seq[i] * stride * KV_PAGE + pos[i];
+    }
+    for (int i = 0; i < s.n_seq; i++)
+        out[i] = (i + 1) * s.n_new - 1;
+    return (struct batch){n, s.n_seq, s.n_seq, tok, pos, slot, seq, page, stride, out};
+}
+
+void count_step(const struct plan *p, int rank, struct step_shape shape, struct step_cost *to)
 {
     struct rank r;
     struct pool pool = {0};
@@ -36,11 +58,7 @@ void count_step(const struct plan *p, int rank, int pos, struct step_cost *to)
     comm_price_open(&pp, &price[1], plan_stage(p, rank), p->pp, NULL);
     r.dev = &dev, r.tp = &tp, r.pp = &pp;
 
-    int zero = 0, pages = pos / KV_PAGE + 1;
-    struct batch b = {.n_tok = 1, .n_seq = 1, .n_out = 1, .stride = pages};
-    b.tok = b.seq = b.out = &zero;
-    b.pos = b.slot = &pos;
-    b.page = pool_get(&pool, (size_t)pages * sizeof(int));
+    struct batch b = step_batch(shape, &pool);
     forward(&r, &b);
     must(!dev.err && !tp.err && !pp.err);
 

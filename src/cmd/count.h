@@ -1,16 +1,27 @@
-/* count.h - what a step costs a rank, counted and not estimated. */
+/* count.h - steps of a regular shape, and what one costs a rank: counted and not estimated. */
 #ifndef TANDEM_CMD_COUNT_H
 #define TANDEM_CMD_COUNT_H
 
+#include "base/arena.h"
+#include "dev/dev.h"
 #include "plan/plan.h"
+
+/* Every one of n_seq sequences adds n_new tokens, the last of them at position `last`. Decode of a
+ * batch has n_new 1; a chunk of a prompt has n_seq 1. */
+struct step_shape {
+    int n_seq, n_new, last;
+};
+
+/* Such a step, every sequence with pages of its own from 0 on, all tokens 1; the last token of
+ * each sequence is wanted. The arrays are the pool's. */
+struct batch step_batch(struct step_shape s, struct pool *pool);
 
 struct step_cost {
     uint64_t flops, bytes; /* of the device: arithmetic, and memory read or written */
     uint64_t sums, moved;  /* calls on groups of more than one rank; bytes read from others */
 };
 
-/* One sequence, one new token at position pos < ctx: the real forward pass on a device that
- * computes nothing and groups that move nothing. */
-void count_step(const struct plan *p, int rank, int pos, struct step_cost *to);
+/* The real forward pass on a device that computes nothing and groups that move nothing. */
+void count_step(const struct plan *p, int rank, struct step_shape s, struct step_cost *to);
 
 #endif

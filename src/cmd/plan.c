@@ -20,7 +20,7 @@ static void print_rank(const struct plan *p, const struct room *room, int r)
     char weights[16], kv[16], scratch[16], bytes[16], moved[16], core[16] = "-", range[24];
     struct span layers = p->stage[plan_stage(p, r)];
     struct step_cost cost;
-    count_step(p, r, p->ctx - 1, &cost);
+    count_step(p, r, (struct step_shape){1, 1, p->ctx - 1}, &cost);
     if (p->core[r] >= 0)
         snprintf(core, sizeof(core), "%d", p->core[r]);
     snprintf(range, sizeof(range), "%d-%d", layers.lo, layers.hi - 1);

@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/tree.h"
 #include "dev/weight.h"
+#include "topo/limits.h"
 
 enum {
     KV_PAGE = 16,     /* tokens per page of the KV cache */
@@ -208,6 +209,9 @@ const char *isa_name(enum isa isa); /* "ref", "avx2", "avx512", "avx512-bf16" */
 
 /* Which bits to expect: "f32-fma" or "bf16-dot". Part of the plan's hash. */
 const char *isa_numerics(enum isa isa, enum num weight);
+
+/* The instruction that products with such weights stand on: their limit. */
+enum math isa_math(enum isa isa, enum num weight);
 
 /* Set up d as a CPU device; its scratch for steps of up to max_tok rows of up to max_dim numbers
  * comes from the arena (which may be a measuring one: then d is not usable). */

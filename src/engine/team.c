@@ -153,8 +153,10 @@ void team_stop(struct team *t)
         atomic_store(&t->room.mailbox->stop, 1);
         futex_wake(&t->room.mailbox->step_bell);
     }
-    if (t->fd >= 0)
+    if (t->fd >= 0) {
+        shutdown(t->fd, SHUT_RDWR); /* a later team's processes hold copies of it */
         close(t->fd);
+    }
     if (t->keeper > 0)
         while (waitpid(t->keeper, NULL, 0) < 0 && errno == EINTR)
             ;

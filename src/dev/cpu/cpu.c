@@ -80,6 +80,18 @@ const char *isa_numerics(enum isa isa, enum num weight)
     return isa == ISA_AVX512_BF16 && weight == NUM_BF16 ? "bf16-dot" : "f32-fma";
 }
 
+enum math isa_math(enum isa isa, enum num weight)
+{
+    switch (isa) {
+    case ISA_AVX2: return MATH_AVX2;
+    case ISA_AVX512: return MATH_AVX512;
+    case ISA_AVX512_BF16: return weight == NUM_BF16 ? MATH_AVX512_BF16 : MATH_AVX512;
+    case ISA_REF:
+    case ISA_COUNT: break;
+    }
+    return MATH_NONE;
+}
+
 /* x holds CPU_TOK rows, each share padded by one column at most; or what attention needs for a
  * tile: queries and two outputs per row. */
 static size_t x_floats(int max_tok, int max_dim)

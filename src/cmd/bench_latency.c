@@ -1,0 +1,398 @@
+/* bench_latency.c - `tandem bench latency`: how long steps take, and which share of the machine's
+ * limit that is. The limits are measured in turns with the steps, on the same cores; a share is
+ * that of one turn, and the median of the turns is shown. */
+#include "cmd/cmd.h"
+#include "cmd/count.h"
+#include "cmd/open.h"
+#include "engine/team.h"
+#include "topo/limits.h"
+
+#include <time.h>
+
+enum { POINTS_MAX = 64, LIST_MAX = 8, ROUNDS_MAX = 1000, LAYOUTS = 2, READ_BYTES = 256 << 20 };
+
+/* One line of the table: a prompt of `last + 1` tokens in chunks, or one decode step. */
+struct point {
+    bool prompt;
+    struct step_shape shape;
+    struct batch *step; /* [n_step] */
+    int n_step;
+    int repeat; /* how often in one turn */
+};
+
+struct layout {
+    struct plan plan;
+    struct team *team;
+    struct limits *limits;
+    double flops[POINTS_MAX], bytes[POINTS_MAX];
+    double (*seconds)[ROUNDS_MAX]; /* [point] */
+    double (*limit)[ROUNDS_MAX];   /* [point] the least it could take, by this turn's limits */
+    double read[ROUNDS_MAX], math[ROUNDS_MAX];
+};
+
+struct bench {
+    const struct options *o;
+    struct opened at;
+    struct pool pool;
+    int n_point, n_layout;
+    struct point point[POINTS_MAX];
+    struct layout *layout[LAYOUTS]; /* as asked; one rank */
+};
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ------------------------------------------------------------------------------- what to time */
+
+static int numbers(const char *name, const char *text, int list[LIST_MAX], int *n, struct err *e)
+{
+    *n = 0;
+    for (const char *at = text; *at;) {
+        char *end;
+        long v = strtol(at, &end, 10);
+        if (end == at || v < 0 || v > 1 << 20 || *n == LIST_MAX || (*end && *end != ','))
+            return err_set(e, CMD_USAGE,
+                           "--%s %s: up to %d whole numbers are needed, separated by commas", name,
+                           text, LIST_MAX);
+        if (v)
+            list[(*n)++] = (int)v;
+        at = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+static void add_point(struct bench *b, bool prompt, int n_seq, int last)
+{
+    must(b->n_point < POINTS_MAX);
+    b->point[b->n_point++] =
+        (struct point){.prompt = prompt, .shape = {n_seq, prompt ? last + 1 : 1, last}};
+}
+
+static int choose_points(struct bench *b, struct err *e)
+{
+    int prompt[LIST_MAX], batch[LIST_MAX], context[LIST_MAX], np, nb, nc;
+    int rc = numbers("prompts", b->o->prompts, prompt, &np, e);
+    if (!rc)
+        rc = numbers("batches", b->o->batches, batch, &nb, e);
+    if (!rc)
+        rc = numbers("contexts", b->o->contexts, context, &nc, e);
+    if (rc)
+        return rc;
+    for (int i = 0; i < np; i++)
+        add_point(b, true, 1, prompt[i] - 1);
+    for (int c = 0; c < nc; c++)
+        for (int i = 0; i < nb; i++)
+            add_point(b, false, batch[i], context[c]);
+    return b->n_point ? 0 : err_set(e, CMD_USAGE, "nothing to measure: all lists are empty");
+}
+
+/* The chunks of a prompt, or one decode step. */
+static void make_steps(struct bench *b, struct point *pt, int chunk)
+{
+    struct step_shape s = pt->shape;
+    pt->n_step = pt->prompt ? (s.n_new + chunk - 1) / chunk : 1;
+    pt->step = pool_get(&b->pool, (size_t)pt->n_step * sizeof(*pt->step));
+    for (int i = 0, done = 0; i < pt->n_step; i++) {
+        int n = pt->prompt ? min_int(chunk, s.n_new - done) : 1;
+        int last = pt->prompt ? done + n - 1 : s.last;
+        pt->step[i] = step_batch((struct step_shape){s.n_seq, n, last}, &b->pool);
+        done += n;
+    }
+}
+
+/* ------------------------------------------------------------------------------- layouts */
+
+/* Room for the largest batch and the longest context that will be timed. */
+static int widen(const struct bench *b, struct plan *p, struct err *e)
+{
+    int64_t pages = 0;
+    for (int i = 0; i < b->n_point; i++) {
+        struct step_shape s = b->point[i].shape;
+        int64_t need = (int64_t)s.n_seq * (s.last / KV_PAGE + 1);
+        p->ctx = max_int(p->ctx, s.last + 1);
+        p->max_seq = max_int(p->max_seq, s.n_seq);
+        p->max_tok = max_int(p->max_tok, s.n_seq);
+        pages = need > pages ? need : pages;
+    }
+    p->max_out = p->max_seq;
+    p->pages = (int)(pages > INT32_MAX ? INT32_MAX : pages);
+    p->pages = max_int(p->pages, (p->ctx + KV_PAGE - 1) / KV_PAGE);
+    return plan_check(p, e);
+}
+
+/* The same step limits and number formats on one rank. */
+static int make_one(struct bench *b, struct plan *one, struct err *e)
+{
+    const struct plan *p = &b->at.plan;
+    struct plan_ask ask = {.tp = 1,
+                           .pp = 1,
+                           .shares = p->shares,
+                           .ctx = p->ctx,
+                           .max_tok = p->max_tok,
+                           .weight = p->weight,
+                           .kv = p->kv,
+                           .numerics = p->numerics,
+                           .n_core = p->core[0] >= 0};
+    return plan_make(one, &p->model, &ask, e);
+}
+
+static void count_points(const struct bench *b, struct layout *l)
+{
+    for (int i = 0; i < b->n_point; i++) {
+        const struct point *pt = &b->point[i];
+        for (int s = 0; s < pt->n_step; s++) {
+            const struct batch *step = &pt->step[s];
+            struct step_shape shape = {step->n_seq, step->n_tok / step->n_seq,
+                                       step->pos[step->n_tok - 1]};
+            for (int r = 0; r < plan_ranks(&l->plan); r++) {
+                struct step_cost cost;
+                count_step(&l->plan, r, shape, &cost);
+                l->flops[i] += (double)cost.flops, l->bytes[i] += (double)cost.bytes;
+            }
+        }
+    }
+}
+
+static int start_layout(struct bench *b, struct layout *l, struct err *e)
+{
+    struct team_opts opts = {.isa = b->at.isa};
+    size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
+    l->seconds = pool_get(&b->pool, rounds);
+    l->limit = pool_get(&b->pool, rounds);
+    count_points(b, l);
+    l->limits = limits_open(l->plan.core, plan_ranks(&l->plan), READ_BYTES, e);
+    return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
+}
+
+static int start(struct bench *b, struct err *e)
+{
+    b->n_layout = b->o->beside_one ? 2 : 1;
+    int rc = 0;
+    for (int i = 0; !rc && i < b->n_layout; i++) {
+        struct layout *l = b->layout[i] = pool_get(&b->pool, sizeof(*l));
+        l->plan = b->at.plan;
+        if (i)
+            rc = make_one(b, &l->plan, e);
+        if (!rc)
+            rc = widen(b, &l->plan, e);
+        for (int k = 0; !rc && i == 0 && k < b->n_point; k++)
+            make_steps(b, &b->point[k], l->plan.max_tok);
+        if (!rc)
+            rc = start_layout(b, l, e);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- timing */
+
+static int run_point(struct layout *l, const struct point *pt, struct draw *draw, double *took,
+                     struct err *e)
+{
+    double begin = seconds();
+    int64_t step = 0;
+    for (int k = 0; k < pt->repeat; k++) {
+        for (int i = 0; i < pt->n_step; i++) {
+            step = team_submit(l->team, &pt->step[i], draw, e);
+            if (step < 0)
+                return (int)step;
+        }
+        int rc = team_wait(l->team, step, NULL, NULL, e);
+        if (rc)
+            return rc;
+    }
+    *took = (seconds() - begin) / pt->repeat;
+    return 0;
+}
+
+/* One turn: the limits of a layout's cores, then its steps. */
+static int turn(struct bench *b, struct layout *l, int round, struct draw *draw, struct err *e)
+{
+    enum math math = isa_math(b->at.isa, l->plan.weight);
+    l->read[round] = limits_read(l->limits);
+    l->math[round] = limits_math(l->limits, math);
+    for (int i = 0; i < b->n_point; i++) {
+        int rc = run_point(l, &b->point[i], draw, &l->seconds[i][round], e);
+        if (rc)
+            return rc;
+        double read = l->bytes[i] / l->read[round];
+        double compute = l->math[round] > 0 ? l->flops[i] / l->math[round] : 0;
+        l->limit[i][round] = read > compute ? read : compute;
+    }
+    return 0;
+}
+
+/* A first turn warms up and says how often a quick step must run to be timed. */
+static int measure(struct bench *b, struct err *e)
+{
+    const double least = 0.2;
+    struct draw *draw = pool_get(&b->pool, (size_t)b->layout[0]->plan.max_seq * sizeof(*draw));
+    for (int i = 0; i < b->layout[0]->plan.max_seq; i++)
+        draw[i].sampling = sampling_greedy;
+    for (int i = 0; i < b->n_point; i++)
+        b->point[i].repeat = 1;
+    int rc = 0;
+    for (int warm = 0; !rc && warm < 2; warm++)
+        for (int i = 0; !rc && i < b->n_layout; i++)
+            rc = turn(b, b->layout[i], 0, draw, e);
+    for (int i = 0; !rc && i < b->n_point; i++) {
+        double n = least / b->layout[0]->seconds[i][0];
+        b->point[i].repeat = n > 1000 ? 1000 : n < 1 ? 1 : (int)n;
+    }
+    for (int r = 0; !rc && r < b->o->rounds; r++)
+        for (int i = 0; !rc && i < b->n_layout; i++)
+            rc = turn(b, b->layout[i], r, draw, e);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- the table */
+
+struct figures {
+    double median, least, most;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static struct figures figures_of(const double *x, int n)
+{
+    double sorted[ROUNDS_MAX];
+    memcpy(sorted, x, (size_t)n * sizeof(*x));
+    qsort(sorted, (size_t)n, sizeof(*sorted), by_value);
+    return (struct figures){sorted[n / 2], sorted[0], sorted[n - 1]};
+}
+
+/* Of a quotient, turn by turn. */
+static struct figures quotient(const double *x, const double *y, int n)
+{
+    double q[ROUNDS_MAX];
+    for (int i = 0; i < n; i++)
+        q[i] = x[i] / y[i];
+    return figures_of(q, n);
+}
+
+struct line {
+    char name[40];
+    struct figures ms, share;                /* time; limit over time */
+    double tok_s, gb_s, gflop_s;             /* by the median */
+    double one_ms, faster, allowed, reached; /* beside one rank; 0: not measured */
+};
+
+static struct line line_of(const struct bench *b, int i)
+{
+    const struct layout *l = b->layout[0], *one = b->layout[1];
+    const struct point *pt = &b->point[i];
+    int n = b->o->rounds;
+    struct figures s = figures_of(l->seconds[i], n);
+    struct line to = {.ms = {1e3 * s.median, 1e3 * s.least, 1e3 * s.most},
+                      .share = quotient(l->limit[i], l->seconds[i], n),
+                      .tok_s = pt->shape.n_seq * pt->shape.n_new / s.median,
+                      .gb_s = 1e-9 * l->bytes[i] / s.median,
+                      .gflop_s = 1e-9 * l->flops[i] / s.median};
+    if (pt->prompt)
+        snprintf(to.name, sizeof(to.name), "prompt of %d", pt->shape.n_new);
+    else
+        snprintf(to.name, sizeof(to.name), "decode %d at %d", pt->shape.n_seq, pt->shape.last);
+    if (one) {
+        to.one_ms = 1e3 * figures_of(one->seconds[i], n).median;
+        to.faster = quotient(one->seconds[i], l->seconds[i], n).median;
+        to.allowed = quotient(one->limit[i], l->limit[i], n).median;
+        to.reached = quotient(l->limit[i], l->seconds[i], n).median /
+                     quotient(one->limit[i], one->seconds[i], n).median;
+    }
+    return to;
+}
+
+static void print_text(const struct bench *b)
+{
+    const struct plan *p = &b->layout[0]->plan;
+    enum math math = isa_math(b->at.isa, p->weight);
+    printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, kernels %s\n", p->model.arch,
+           (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp, p->sp ? ", sp" : "",
+           isa_name(b->at.isa));
+    for (int i = 0; i < b->n_layout; i++) {
+        struct layout *l = b->layout[i];
+        struct figures read = figures_of(l->read, b->o->rounds);
+        printf("%d core%s at most: reading %.1f GB/s (%.1f to %.1f), %s %.0f GFLOP/s\n",
+               plan_ranks(&l->plan), plan_ranks(&l->plan) == 1 ? "" : "s", 1e-9 * read.median,
+               1e-9 * read.least, 1e-9 * read.most, math_name(math),
+               1e-9 * figures_of(l->math, b->o->rounds).median);
+    }
+    printf("\n%-20s %9s %19s %9s %7s %8s %9s%s\n", "step", "median ms", "least to most", "tokens/s",
+           "GB/s", "GFLOP/s", "of limit",
+           b->n_layout > 1 ? "   one rank ms  faster  cores allow  reached" : "");
+    for (int i = 0; i < b->n_point; i++) {
+        struct line l = line_of(b, i);
+        printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f %7.0f %%", l.name, l.ms.median,
+               l.ms.least, l.ms.most, l.tok_s, l.gb_s, l.gflop_s, 100 * l.share.median);
+        if (b->n_layout > 1)
+            printf(" %13.2f %7.2f %12.2f %6.0f %%", l.one_ms, l.faster, l.allowed, 100 * l.reached);
+        putchar('\n');
+    }
+}
+
+static json_t *line_json(const struct line *l)
+{
+    json_t *o =
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "step", l->name, "ms", l->ms.median,
+                  "least_ms", l->ms.least, "most_ms", l->ms.most, "tokens_per_s", l->tok_s, "gb_s",
+                  l->gb_s, "gflop_s", l->gflop_s, "of_limit", l->share.median);
+    if (l->one_ms > 0)
+        json_object_update_new(o, json_pack("{s:f, s:f, s:f, s:f}", "one_rank_ms", l->one_ms,
+                                            "faster", l->faster, "cores_allow", l->allowed,
+                                            "reached", l->reached));
+    return o;
+}
+
+static void print_json(const struct bench *b)
+{
+    json_t *steps = json_array(), *limits = json_array();
+    for (int i = 0; i < b->n_point; i++) {
+        struct line l = line_of(b, i);
+        json_array_append_new(steps, line_json(&l));
+    }
+    for (int i = 0; i < b->n_layout; i++) {
+        const struct layout *l = b->layout[i];
+        json_array_append_new(
+            limits, json_pack("{s:i, s:f, s:f}", "cores", plan_ranks(&l->plan), "read_gb_s",
+                              1e-9 * figures_of(l->read, b->o->rounds).median, "math_gflop_s",
+                              1e-9 * figures_of(l->math, b->o->rounds).median));
+    }
+    json_t *all = json_pack("{s:o, s:i, s:o, s:o}", "plan", plan_to_json(&b->layout[0]->plan),
+                            "rounds", b->o->rounds, "limits", limits, "steps", steps);
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(all);
+}
+
+int cmd_bench_latency(const struct options *o, struct err *e)
+{
+    struct bench b = {.o = o};
+    int rc = choose_points(&b, e);
+    if (rc)
+        return rc;
+    rc = open_model(&b.at, o, o->n_word ? o->word[0] : NULL, e);
+    if (rc)
+        return rc;
+    rc = start(&b, e);
+    if (!rc)
+        rc = measure(&b, e);
+    if (!rc && o->json)
+        print_json(&b);
+    else if (!rc)
+        print_text(&b);
+    for (int i = 0; i < LAYOUTS; i++)
+        if (b.layout[i]) {
+            team_stop(b.layout[i]->team);
+            limits_close(b.layout[i]->limits);
+        }
+    pool_free(&b.pool);
+    open_close(&b.at);
+    return rc;
+}
