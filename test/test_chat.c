@@ -2,9 +2,16 @@
  * templates must not do. Skips what needs Jinja2 or the shared data when these are absent. */
 #include "base/json.h"
 #include "text/chat.h"
+#include "text/chat_builtin.h"
+#include "text/chat_jail.h"
 
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -40,18 +47,14 @@ static void need_jinja(void)
 }
 
 /* Render variables with the clock of the golden files. */
-static int render(const char *template_text, const json_t *variables, const char *bos,
-                  const char *eos, char **text, struct err *e)
+static int render(struct chat *c, const json_t *variables, char **text, struct err *e)
 {
-    struct chat *c;
     json_t *o = json_copy((json_t *)variables);
     json_object_set_new(o, "tandem_now", json_string(NOW));
     char *request = json_dumps(o, JSON_COMPACT);
-    chat_new(template_text, bos, eos, &c, e);
     int rc = chat_render(c, request, text, e);
     free(request);
     json_decref(o);
-    chat_free(c);
     return rc;
 }
 
@@ -74,12 +77,13 @@ static void every_case_of_hugging_face_is_met(void **state)
         if (strstr(name, "Hammer2.1"))
             continue;
         tried++;
-        if (render(json_string_value(json_object_get(one, "chat_template")),
-                   json_object_get(one, "data"), "", "", &got, &e) ||
-            strcmp(got, want)) {
+        struct chat *c;
+        chat_new(json_string_value(json_object_get(one, "chat_template")), "", "", &c, &e);
+        if (render(c, json_object_get(one, "data"), &got, &e) || strcmp(got, want)) {
             print_message("%s: %s\n", name, got ? "differs" : e.text);
             wrong++;
         }
+        chat_free(c);
         free(got);
     }
     print_message("%d of %d cases equal\n", tried - wrong, tried);
@@ -99,11 +103,13 @@ static int compare_template(const char *name, const json_t *renderings, const js
     int wrong = 0;
     snprintf(path, sizeof(path), "templates/%s", name);
     assert_int_equal(file_read(data(path), 1 << 24, &text, &n, &e), 0);
+    struct chat *c;
+    chat_new(text, "<BOS>", "<EOS>", &c, &e);
     json_object_foreach((json_t *)renderings, context, want)
     {
         const char *golden = json_string_value(json_object_get(want, "text"));
         char *got = NULL;
-        int rc = render(text, json_object_get(contexts, context), "<BOS>", "<EOS>", &got, &e);
+        int rc = render(c, json_object_get(contexts, context), &got, &e);
         bool same = golden ? !rc && !strcmp(got, golden) : rc != 0;
         if (!same)
             print_message("%s, %s: %s\n", name, context, rc ? e.text : "differs");
@@ -111,6 +117,7 @@ static int compare_template(const char *name, const json_t *renderings, const js
         ++*tried;
         free(got);
     }
+    chat_free(c);
     free(text);
     return wrong;
 }
@@ -137,7 +144,10 @@ static void expect_error(const char *template_text, const char *word)
     struct err e;
     char *text = NULL;
     json_t *o = json_object();
-    int rc = render(template_text, o, "", "", &text, &e);
+    struct chat *c;
+    chat_new(template_text, "", "", &c, &e);
+    int rc = render(c, o, &text, &e);
+    chat_free(c);
     json_decref(o);
     assert_true(rc < 0);
     if (!strstr(e.text, word))
@@ -174,6 +184,93 @@ static void a_renderer_that_was_ended_is_replaced(void **state)
     chat_free(c);
 }
 
+/* A number in /proc/PID/status, -1 when absent. */
+static int status_of(int pid, const char *key)
+{
+    char path[64], line[256];
+    int n = -1;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, key, strlen(key)))
+            sscanf(line + strlen(key), " %d", &n);
+    if (f)
+        fclose(f);
+    return n;
+}
+
+static int only_child(void)
+{
+    char path[64];
+    int pid = -1;
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+    FILE *f = fopen(path, "r");
+    if (!f || fscanf(f, "%d", &pid) != 1) {
+        print_message("skipped: this kernel does not list children\n");
+        skip();
+    }
+    fclose(f);
+    return pid;
+}
+
+static void templates_run_behind_a_filter_of_system_calls(void **state)
+{
+    struct chat *c;
+    struct err e;
+    char *text;
+    (void)state;
+    need_jinja();
+    chat_new("{{ strftime_now('%Y') | length }}", "", "", &c, &e);
+    assert_int_equal(chat_render(c, "{}", &text, &e), 0);
+    assert_string_equal(text, "4");
+    int pid = only_child();
+    assert_int_equal(status_of(pid, "NoNewPrivs:"), 1);
+    assert_int_equal(status_of(pid, "Seccomp:"), 2);
+    free(text);
+    chat_free(c);
+}
+
+/* Exit status of a process that installs the filter and then tries: 0 when all is as it should. */
+static int behind_filter(const char *hex)
+{
+    static struct sock_filter f[256];
+    struct sock_fprog program = {(unsigned short)(strlen(hex) / 2 / sizeof(f[0])), f};
+    for (size_t i = 0; hex[2 * i]; i++)
+        sscanf(hex + 2 * i, "%2hhx", (unsigned char *)f + i);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0))
+        return 77;
+    int end[2];
+    if (open("/dev/null", O_RDONLY) >= 0 || errno != EPERM)
+        return 1;
+    if (pipe(end) != -1 || fork() != -1 || kill(getppid(), 0) != -1)
+        return 2;
+    execl("/bin/true", "true", NULL);
+    return write(2, "", 0) ? 3 : 0;
+}
+
+static void the_filter_keeps_writing_and_refuses_files_processes_and_signals(void **state)
+{
+    char hex[JAIL_TEXT];
+    int status;
+    (void)state;
+    jail_filter(hex);
+    if (!hex[0]) {
+        print_message("skipped: no filter for this processor\n");
+        skip();
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(behind_filter(hex));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: a kernel without seccomp\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* Without Python: the same text for the templates that are known. */
 static void known_templates_need_no_python(void **state)
 {
@@ -207,6 +304,65 @@ static void known_templates_need_no_python(void **state)
     }
 }
 
+/* Compare a built-in rendering with what Jinja2 made; whether it was in the built-in's scope. */
+static bool expect_builtin(const char *name, const char *template_text, const json_t *variables,
+                           const char *golden, int *wrong)
+{
+    struct err e;
+    char *got;
+    json_t *request = json_copy((json_t *)variables);
+    json_object_set_new(request, "tandem_now", json_string(NOW));
+    int rc = builtin_render(template_text, request, "<BOS>", "<EOS>", &got, &e);
+    json_decref(request);
+    if (rc == -ENOTSUP)
+        return false;
+    if (golden ? rc || strcmp(got, golden) : !rc) {
+        print_message("%s by %s: %s\n", name, builtin_name(template_text), rc ? e.text : got);
+        ++*wrong;
+    }
+    free(got);
+    return true;
+}
+
+static void what_a_builtin_recognises_it_renders_as_jinja2_does(void **state)
+{
+    struct err e;
+    const char *name, *context;
+    json_t *renderings, *want, *one;
+    int wrong = 0, equal = 0, known = 0;
+    size_t i, n;
+    (void)state;
+    json_t *golden = json_file(data("golden_jinja2.json"), 1 << 26, NULL, &e);
+    json_object_foreach(json_object_get(golden, "renderings"), name, renderings)
+    {
+        char *text, path[300];
+        snprintf(path, sizeof(path), "templates/%s", name);
+        assert_int_equal(file_read(data(path), 1 << 24, &text, &n, &e), 0);
+        known += builtin_name(text) != NULL;
+        if (builtin_name(text))
+            json_object_foreach(renderings, context, want) equal += expect_builtin(
+                name, text, json_object_get(json_object_get(golden, "contexts"), context),
+                json_string_value(json_object_get(want, "text")), &wrong);
+        free(text);
+    }
+    json_t *cases = json_file(data("hf_cases.json"), 1 << 26, NULL, &e);
+    json_array_foreach(json_object_get(cases, "cases"), i, one)
+    {
+        const char *text = json_string_value(json_object_get(one, "chat_template"));
+        known += builtin_name(text) != NULL;
+        if (builtin_name(text))
+            equal += expect_builtin(json_string_value(json_object_get(one, "name")), text,
+                                    json_object_get(one, "data"),
+                                    json_string_value(json_object_get(one, "target")), &wrong);
+    }
+    print_message("%d templates recognised, %d of their renderings in scope, %d wrong\n", known,
+                  equal, wrong);
+    assert_int_equal(wrong, 0);
+    assert_true(known >= 15 && equal >= 50);
+    json_decref(golden);
+    json_decref(cases);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,7 +370,10 @@ int main(void)
         cmocka_unit_test(every_golden_rendering_is_met),
         cmocka_unit_test(hostile_templates_are_one_clear_line),
         cmocka_unit_test(a_renderer_that_was_ended_is_replaced),
+        cmocka_unit_test(templates_run_behind_a_filter_of_system_calls),
+        cmocka_unit_test(the_filter_keeps_writing_and_refuses_files_processes_and_signals),
         cmocka_unit_test(known_templates_need_no_python),
+        cmocka_unit_test(what_a_builtin_recognises_it_renders_as_jinja2_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

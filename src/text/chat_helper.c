@@ -1,7 +1,8 @@
 /* chat_helper.c - see chat_helper.h. The templates are programs from untrusted folders, so the
- * helper gets an empty environment, limits on memory and time, no new privileges, and dies with
- * us. */
+ * helper gets an empty environment, limits on memory and time, no new privileges, dies with us, and
+ * before it sees a template gives up all system calls but a few (chat_jail.h). */
 #include "text/chat_helper.h"
+#include "text/chat_jail.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -41,10 +42,16 @@ static void limit(int what, rlim_t n)
 
 static _Noreturn void become_helper(int fd, pid_t parent)
 {
-    char *const argv[] = {(char *)"python3", (char *)"-I", (char *)"-c",
-                          (char *)(uintptr_t)chat_script, NULL};
+    char filter[JAIL_TEXT];
+    char *const argv[] = {(char *)"python3",
+                          (char *)"-I",
+                          (char *)"-c",
+                          (char *)(uintptr_t)chat_script,
+                          filter,
+                          NULL};
     char *const env[] = {(char *)"LC_ALL=C.UTF-8", NULL};
     int null = open("/dev/null", O_RDWR);
+    jail_filter(filter);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (getppid() != parent)

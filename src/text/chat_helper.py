@@ -2,8 +2,10 @@
 
 Reads requests from descriptor 3 and writes answers to it, each 4 bytes of length (little endian)
 and JSON. The environment is the one Hugging Face transformers gives its templates; limits
-on memory, files and processes were set before this program began.
+on memory, files and processes were set before this program began. The one argument is a
+seccomp filter in hexadecimal, installed when all modules are loaded.
 """
+import ctypes
 import datetime
 import json
 import os
@@ -75,9 +77,27 @@ def render(o, cache):
     return cache[key].render(**o["variables"])
 
 
+class Filter(ctypes.Structure):
+    """struct sock_fprog of <linux/filter.h>"""
+
+    _fields_ = [("instructions", ctypes.c_ushort), ("at", ctypes.c_char_p)]
+
+
+def lock(program):
+    """From here on: compute, read, write. A kernel without seccomp leaves us the other limits."""
+    PR_SET_SECCOMP, SECCOMP_MODE_FILTER, BYTES = 22, 2, 8
+    if program:
+        ctypes.CDLL(None).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER,
+                                ctypes.byref(Filter(len(program) // BYTES, program)), 0, 0)
+
+
 def main():
     cache = {}
-    environment(None).from_string("{{ [1] | tojson }}{{ strftime_now('%d %b %Y') }}").render()  # loads all modules
+    try:  # what a template may need is loaded while files may be opened
+        environment(None).from_string("{{ [1] | tojson }}{{ strftime_now('%d %b %Y') }}{{ raise_exception('') }}").render()
+    except jinja2.exceptions.TemplateError:
+        pass
+    lock(bytes.fromhex(sys.argv[1]))
     answer({"ready": True})
     while True:
         o = json.loads(read(min(int.from_bytes(read(4), "little"), LIMIT)))
