@@ -14,15 +14,18 @@ struct make {
     uint64_t seed;
     enum num type;
     bool replace;
+    int threads;        /* that write; 0: one per core */
+    size_t shard_bytes; /* most data in one file; 0: 4 GB */
     /* Lists the tensors of the model: the caller knows the weight table. */
     int (*tensors)(const struct model *m, make_tensor_fn *fn, void *arg, struct err *e);
     void (*progress)(void *arg, size_t done, size_t all); /* or NULL */
     void *arg;
 };
 
-/* Writes config.json, generation_config.json, tokenizer.json, tokenizer_config.json and
- * model.safetensors. The same seed gives the same bytes. Refuses in one sentence, with the size
- * needed, when the disk lacks room; what was begun is removed on failure. */
+/* Writes config.json, generation_config.json, tokenizer.json, tokenizer_config.json and the
+ * weights, in shards with an index when they are large. The same seed gives the same numbers.
+ * Refuses in one sentence, with the size needed, when the disk lacks room; what was begun is
+ * removed on failure. */
 int make_model(const struct make *make, struct err *e);
 
 #endif
