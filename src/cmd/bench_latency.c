@@ -212,6 +212,8 @@ static int run_point(struct layout *l, const struct point *pt, struct draw *draw
 static int turn(struct bench *b, struct layout *l, int round, struct draw *draw, struct err *e)
 {
     enum math math = isa_math(b->at.isa, l->plan.weight);
+    nanosleep(&(struct timespec){.tv_nsec = 50000000},
+              NULL); /* until idle ranks have gone to sleep */
     l->read[round] = limits_read(l->limits);
     l->math[round] = limits_math(l->limits, math);
     for (int i = 0; i < b->n_point; i++) {

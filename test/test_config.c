@@ -1,0 +1,233 @@
+/* test_config.c - config.json: what is read, and what is refused by which words. */
+#include "model/folder.h"
+#include "plan/plan.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* A whole config with one field replaced or added. */
+static int parse(const char *field, struct model *m, struct notes *notes, struct err *e)
+{
+    static const char whole[] =
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, \"num_hidden_layers\": "
+        "2, "
+        "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"intermediate_size\": 128, "
+        "\"vocab_size\": 300, \"max_position_embeddings\": 512, \"hidden_act\": \"silu\"}";
+    char change[512];
+    struct generation g;
+    snprintf(change, sizeof(change), "{%s}", field);
+    json_t *o = json_loads(whole, 0, NULL), *with = json_loads(change, 0, NULL);
+    assert_non_null(with);
+    json_object_update(o, with);
+    char *text = json_dumps(o, 0);
+    int rc = model_parse(text, strlen(text), NULL, 0, m, &g, notes, e);
+    free(text);
+    json_decref(o);
+    json_decref(with);
+    return rc;
+}
+
+static const struct {
+    const char *field, *words;
+} refused[] = {
+    {"\"hidden_size\": 0", "hidden_size"},
+    {"\"hidden_size\": -64", "hidden_size"},
+    {"\"hidden_size\": 1e18", "hidden_size"},
+    {"\"hidden_size\": 64.5", "hidden_size"},
+    {"\"hidden_size\": \"64\"", "hidden_size"},
+    {"\"hidden_size\": null", "hidden_size is missing"},
+    {"\"num_hidden_layers\": 0", "num_hidden_layers"},
+    {"\"num_hidden_layers\": 100000", "num_hidden_layers"},
+    {"\"num_attention_heads\": 0", "num_attention_heads"},
+    {"\"num_attention_heads\": 5", "num_attention_heads 5"},
+    {"\"num_key_value_heads\": 3", "num_key_value_heads 3"},
+    {"\"num_key_value_heads\": 0", "num_key_value_heads"},
+    {"\"intermediate_size\": 999999999999", "intermediate_size"},
+    {"\"vocab_size\": -1", "vocab_size"},
+    {"\"head_dim\": 15", "head_dim 15"},
+    {"\"head_dim\": []", "head_dim"},
+    {"\"rms_norm_eps\": -1", "rms_norm_eps"},
+    {"\"rope_theta\": \"x\"", "rope_theta"},
+    {"\"rope_scaling\": 3", "rope_scaling"},
+    {"\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 2}", "longrope"},
+    {"\"rope_scaling\": {\"type\": \"linear\"}", "factor is missing"},
+    {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": -2}", "factor"},
+    {"\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+     "\"high_freq_factor\": 1}",
+     "high_freq_factor"},
+    {"\"hidden_act\": \"gelu\"", "gelu"},
+    {"\"partial_rotary_factor\": 0.5", "partial_rotary_factor"},
+    {"\"quantization_config\": {\"bits\": 4}", "quantised"},
+    {"\"tie_word_embeddings\": 1", "tie_word_embeddings"},
+    {"\"architectures\": [\"BertModel\"]", "BertModel"},
+    {"\"architectures\": [\"BertModel\"]", "LlamaForCausalLM, MistralForCausalLM, "
+                                           "Qwen2ForCausalLM, Qwen3ForCausalLM"},
+    {"\"architectures\": []", "none named"},
+    {"\"eos_token_id\": \"x\"", "eos_token_id"},
+    {"\"eos_token_id\": [1, -2]", "eos_token_id"},
+};
+
+static void absurd_fields_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        struct model m;
+        struct notes notes;
+        struct err e = {""};
+        if (!parse(refused[i].field, &m, &notes, &e))
+            fail_msg("%s is accepted", refused[i].field);
+        if (!strstr(e.text, refused[i].words))
+            fail_msg("%s: \"%s\" does not say \"%s\"", refused[i].field, e.text, refused[i].words);
+    }
+}
+
+static void missing_sizes_are_named(void **state)
+{
+    static const char *const text[] = {"", "{", "[]", "{}", "null", "{\"architectures\": 3}"};
+    (void)state;
+    for (size_t i = 0; i < COUNT(text); i++) {
+        struct model m;
+        struct generation g;
+        struct notes notes;
+        struct err e = {""};
+        assert_true(model_parse(text[i], strlen(text[i]), NULL, 0, &m, &g, &notes, &e) < 0);
+        assert_non_null(strstr(e.text, "config.json"));
+    }
+}
+
+static void rope_scalings_are_read(void **state)
+{
+    static const struct {
+        const char *field;
+        enum rope_scaling want;
+    } kind[] = {
+        {"", ROPE_PLAIN},
+        {"\"rope_scaling\": null", ROPE_PLAIN},
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}", ROPE_LINEAR},
+        {"\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", ROPE_DYNAMIC},
+        {"\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}", ROPE_YARN},
+        {"\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"rope_theta\": 5000}",
+         ROPE_YARN},
+        {"\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 128}",
+         ROPE_LLAMA3},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(kind); i++) {
+        struct model m;
+        struct notes notes;
+        struct err e;
+        if (parse(kind[i].field, &m, &notes, &e))
+            fail_msg("%s: %s", kind[i].field, e.text);
+        assert_int_equal(m.kind[0].rope.scaling, kind[i].want);
+        assert_int_equal(notes.n, 0);
+        if (strstr(kind[i].field, "5000"))
+            assert_true(m.kind[0].rope.theta == 5000);
+    }
+}
+
+static void unknown_fields_are_noted_and_ignored(void **state)
+{
+    struct model m;
+    struct notes notes;
+    struct err e;
+    (void)state;
+    assert_int_equal(parse("\"wormholes\": 7, \"use_cache\": true", &m, &notes, &e), 0);
+    assert_int_equal(notes.n, 1);
+    assert_non_null(strstr(notes.text[0], "wormholes"));
+}
+
+/* Parameters in millions, as published; every other config of the folder is refused. */
+static const struct {
+    const char *file;
+    int millions;
+} published[] = {
+    {"01-ai--Yi-34B.json", 34389},
+    {"Qwen--Qwen2-72B.json", 72706},
+    {"Qwen--Qwen2.5-32B-Instruct.json", 32764},
+    {"Qwen--Qwen2.5-7B-Instruct.json", 7616},
+    {"Qwen--Qwen3-0.6B.json", 596},
+    {"Qwen--Qwen3-1.7B.json", 1721},
+    {"Qwen--Qwen3-14B.json", 14768},
+    {"Qwen--Qwen3-32B.json", 32762},
+    {"Qwen--Qwen3-8B.json", 8191},
+    {"codellama--CodeLlama-34b-Instruct-hf.json", 33744},
+    {"meta-llama--Llama-2-70b-hf.json", 68977},
+    {"meta-llama--Llama-2-7b-hf.json", 6738},
+    {"meta-llama--Llama-3.2-1B-Instruct.json", 1236},
+    {"meta-llama--Meta-Llama-3-70B.json", 70554},
+    {"meta-llama--Meta-Llama-3-8B.json", 8030},
+    {"meta-llama--Meta-Llama-3.1-405B.json", 405853},
+    {"meta-llama--Meta-Llama-3.1-70B.json", 70554},
+    {"meta-llama--Meta-Llama-3.1-8B.json", 8030},
+    {"mistralai--Mistral-7B-Instruct-v0.3.json", 7248},
+    {"mistralai--Mistral-Nemo-Instruct-2407.json", 12248},
+    {"nvidia--Llama-3.1-70B-Instruct-FP8.json", 70554},
+};
+
+static int published_millions(const char *file)
+{
+    for (size_t i = 0; i < COUNT(published); i++)
+        if (!strcmp(published[i].file, file))
+            return published[i].millions;
+    return 0;
+}
+
+static void expect_config(const char *path, const char *file, int *loaded, int *others)
+{
+    struct model m;
+    struct generation g;
+    struct notes notes;
+    struct plan p;
+    struct err e = {""};
+    struct plan_ask ask = {.weight = NUM_BF16, .kv = NUM_BF16, .numerics = "bf16-dot"};
+    int want = published_millions(file), rc = model_load(path, &m, &g, &notes, &e);
+    if (!want) {
+        assert_int_not_equal(rc, 0);
+        assert_non_null(strstr(e.text, "LlamaForCausalLM") ? e.text : strstr(e.text, "quantised"));
+        ++*others;
+        return;
+    }
+    if (rc || plan_make(&p, &m, &ask, &e))
+        fail_msg("%s: %s", file, e.text);
+    assert_int_equal((plan_parameters(&p) + 500000) / 1000000, want);
+    ++*loaded;
+}
+
+static void published_configs_have_their_published_sizes(void **state)
+{
+    char folder[512], path[1024];
+    const char *shared = getenv("TANDEM_SHARED");
+    int loaded = 0, others = 0;
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/data/configs", shared ? shared : "../shared");
+    DIR *d = opendir(folder);
+    if (!d) {
+        print_message("skipped: no shared test data at %s\n", folder);
+        skip();
+    }
+    for (struct dirent *at; (at = readdir(d));) {
+        snprintf(path, sizeof(path), "%s/%s", folder, at->d_name);
+        if (strstr(at->d_name, ".json"))
+            expect_config(path, at->d_name, &loaded, &others);
+    }
+    closedir(d);
+    assert_int_equal(loaded, COUNT(published));
+    assert_true(others > 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(absurd_fields_are_refused_by_name),
+        cmocka_unit_test(missing_sizes_are_named),
+        cmocka_unit_test(rope_scalings_are_read),
+        cmocka_unit_test(unknown_fields_are_noted_and_ignored),
+        cmocka_unit_test(published_configs_have_their_published_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
