@@ -65,7 +65,7 @@ static void print_line(struct bench *b, const struct line *l)
         l->call(b, l->arg, run);
         rate = best(rate, 1 / (now() - t));
     }
-    printf("%-12s %-5s %-24s %7.1f GB/s %4.0f %%  %7.1f GFLOP/s", isa_name(b->isa),
+    printf("%-12s %-9s %-24s %7.1f GB/s %4.0f %%  %7.1f GFLOP/s", isa_name(b->isa),
            num_name(l->type), l->name, rate * l->bytes * 1e-9, 100 * rate * l->bytes / read,
            rate * l->flops * 1e-9);
     if (fma > 0)
@@ -84,11 +84,19 @@ struct product {
     bool cut;
 };
 
+static size_t product_bytes(const struct weight *w)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < w->n_part; i++)
+        bytes += part_bytes(w->type, w->part[i].rows, w->part[i].cols);
+    return bytes;
+}
+
 /* Every run takes the next copy, so that the weights come from memory. */
 static void call_product(struct bench *b, void *arg, int run)
 {
     struct product *p = arg;
-    size_t bytes = (size_t)ROWS * COLS * num_bytes(p->w.type);
+    size_t bytes = product_bytes(&p->w);
     char *at = b->memory + (size_t)run % (COPIES_BYTES / bytes) * bytes;
     for (int i = 0; i < p->w.n_part; i++) {
         p->part[i].at = at;
@@ -109,8 +117,8 @@ static void bench_product(struct bench *b, enum num type, int n, bool cut)
     for (int i = 0; i < p.w.n_part; i++)
         p.part[i] = (struct part){ROWS, COLS / p.w.n_part, NULL};
     snprintf(name, sizeof(name), "%s, %d rows", cut ? "partial" : "matmul", n);
-    print_line(b, &(struct line){name, type, 2.0 * n * ROWS * COLS,
-                                 (double)ROWS * COLS * (double)num_bytes(type), call_product, &p});
+    print_line(b, &(struct line){name, type, 2.0 * n * ROWS * COLS, (double)product_bytes(&p.w),
+                                 call_product, &p});
     free(p.x.at), free(p.y.at);
 }
 
@@ -233,8 +241,8 @@ static void bench_isa(struct bench *b)
     a = (struct arena){.base = get(a.used), .size = a.used};
     char *scratch = a.base;
     dev_cpu_init(&b->dev, b->isa, 512, ROWS, &a);
-    for (int type = NUM_F32; type <= NUM_BF16; type++)
-        for (size_t i = 0; i < COUNT(n); i++)
+    for (int type = NUM_F32; type < NUM_COUNT; type++)
+        for (size_t i = 0; type != NUM_I32 && i < COUNT(n); i++)
             bench_product(b, (enum num)type, n[i], false);
     bench_product(b, NUM_BF16, 1, true);
     bench_product(b, NUM_BF16, 512, true);
@@ -252,8 +260,8 @@ int main(int argc, char **argv)
     struct bench b = {.memory = get(COPIES_BYTES),
                       .limits = limits_open(&(int){-1}, 1, COPIES_BYTES, &e)};
     must(b.limits);
-    printf(
-        "isa          type  operation                       of reading    of fused multiply-add\n");
+    printf("isa          type      operation                       of reading    of fused "
+           "multiply-add\n");
     for (int i = ISA_AVX2; i < ISA_COUNT; i++) {
         b.isa = (enum isa)i;
         if (isa_here(b.isa) && (argc < 2 || !strcmp(argv[1], isa_name(b.isa))))

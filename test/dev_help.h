@@ -93,13 +93,13 @@ static inline struct weight help_weight(struct help *h, enum num type, enum cut 
     struct part *part = pool_get(&h->pool, (size_t)n_part * sizeof(*part));
     struct mat m = help_mat(h, rows, cols);
     char *at = help_bytes(h, 64 * (size_t)n_part + sizeof(float) * (size_t)(rows + 16 * n_part) *
-                                                       (size_t)(cols + n_part));
+                                                       (size_t)(cols + 8 * n_part));
     int total = cut == CUT_COLS ? cols : rows, lo = 0;
     for (int i = 0; i < n_part; i++) {
         int n = i == n_part - 1 ? total - lo : help_draw(h, 2 * (total - lo) / (n_part - i) + 1);
         part[i] = cut == CUT_COLS ? (struct part){rows, n, at} : (struct part){n, cols, at};
         const float *src = cut == CUT_COLS ? mat_row(&m, 0) + lo : mat_row(&m, lo);
-        part_pack(&part[i], type, src, NUM_F32, (size_t)cols);
+        must(!part_pack(&part[i], type, src, NUM_F32, (size_t)cols));
         at += part_bytes(type, part[i].rows, part[i].cols);
         lo += n;
     }

@@ -4,8 +4,40 @@
 
 #include "base/base.h"
 
-enum num { NUM_F32, NUM_F16, NUM_BF16, NUM_I32, NUM_COUNT };
+/* The formats from NUM_INT8 on are for weights only: whole numbers in groups of columns, with a
+ * scale (f16) per row and group, and perhaps the number that 0 stands for. */
+enum num {
+    NUM_F32,
+    NUM_F16,
+    NUM_BF16,
+    NUM_I32,
+    NUM_INT8,      /* groups of 128 */
+    NUM_INT4,      /* groups of 64 */
+    NUM_INT8_G32,  /* what GGUF calls Q8_0 */
+    NUM_INT4_G32,  /* Q4_0 */
+    NUM_INT4_G32Z, /* Q4_1: with the least number of the group */
+    NUM_INT4_G128,
+    NUM_COUNT
+};
 
+/* A weight is scale * (q - zero), or scale * q + least; q has no sign. bits == 0: not quantised. */
+struct quant {
+    int bits, group, zero;
+    bool least;
+};
+
+static inline struct quant num_quant(enum num t)
+{
+    static const struct quant quant[NUM_COUNT] = {
+        [NUM_INT8] = {8, 128, 128, false},    [NUM_INT4] = {4, 64, 8, false},
+        [NUM_INT8_G32] = {8, 32, 128, false}, [NUM_INT4_G32] = {4, 32, 8, false},
+        [NUM_INT4_G32Z] = {4, 32, 0, true},   [NUM_INT4_G128] = {4, 128, 8, false}};
+    return quant[t];
+}
+
+static inline bool num_is_float(enum num t) { return t <= NUM_BF16; }
+
+/* Of one number; 0 for a quantised one. */
 static inline size_t num_bytes(enum num t)
 {
     static const uint8_t bytes[NUM_COUNT] = {
@@ -15,8 +47,16 @@ static inline size_t num_bytes(enum num t)
 
 static inline const char *num_name(enum num t)
 {
-    static const char *const name[NUM_COUNT] = {
-        [NUM_F32] = "f32", [NUM_F16] = "f16", [NUM_BF16] = "bf16", [NUM_I32] = "i32"};
+    static const char *const name[NUM_COUNT] = {[NUM_F32] = "f32",
+                                                [NUM_F16] = "f16",
+                                                [NUM_BF16] = "bf16",
+                                                [NUM_I32] = "i32",
+                                                [NUM_INT8] = "int8",
+                                                [NUM_INT4] = "int4",
+                                                [NUM_INT8_G32] = "int8-g32",
+                                                [NUM_INT4_G32] = "int4-g32",
+                                                [NUM_INT4_G32Z] = "int4-g32z",
+                                                [NUM_INT4_G128] = "int4-g128"};
     return name[t];
 }
 

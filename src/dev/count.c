@@ -35,7 +35,7 @@ static void count_embed(struct dev *d, struct mat *y, const struct weight *w, in
                         const int *tok)
 {
     (void)first, (void)tok; /* a price for any words */
-    price(d, 0, (double)y->n * w->cols * (double)num_bytes(w->type) + size(y));
+    price(d, 0, (double)y->n * (double)pack_block_bytes(w->type, w->cols) / PACK_ROWS + size(y));
 }
 
 static void count_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,

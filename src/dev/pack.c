@@ -100,12 +100,14 @@ static void pack_chunk(char *to, enum num type, const char *src, enum num from, 
         put_words((uint32_t *)to, line, type == NUM_BF16 ? (n + 1) / 2 : n);
 }
 
-void part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride)
+int part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride)
 {
-    size_t block = round_up((size_t)to->cols, (size_t)pack_k(type)) * PACK_ROWS * num_bytes(type);
+    size_t block = pack_block_bytes(type, to->cols);
     char *at = to->at;
 
-    must(type < NUM_I32 && from < NUM_I32);
+    must(num_is_float(from));
+    if (num_quant(type).bits)
+        return quant_pack(to, type, src, from, stride);
     for (int r = 0; r < to->rows; r += PACK_ROWS, at += block)
         for (int c = 0; c < to->cols; c += CHUNK)
             pack_chunk(at + (size_t)c * PACK_ROWS * num_bytes(type), type,
@@ -114,6 +116,7 @@ void part_pack(const struct part *to, enum num type, const void *src, enum num f
                        min_int(CHUNK, to->cols - c));
     char *end = (char *)to->at + part_bytes(type, to->rows, to->cols);
     memset(at, 0, (size_t)(end - at));
+    return 0;
 }
 
 void part_row(const struct part *p, enum num type, int row, float *to)
@@ -123,6 +126,10 @@ void part_row(const struct part *p, enum num type, int row, float *to)
     size_t first = (size_t)(row / PACK_ROWS) * wide * PACK_ROWS + (size_t)(row % PACK_ROWS * k);
 
     must(row >= 0 && row < p->rows);
+    if (num_quant(type).bits) {
+        quant_row(p, type, row, to);
+        return;
+    }
     for (int c = 0; c < p->cols; c++) {
         size_t at = first + (size_t)(c / k * k * PACK_ROWS + c % k);
         if (type == NUM_F32)

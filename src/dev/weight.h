@@ -6,6 +6,13 @@
  *
  * so that SIMD lanes are outputs, no kernel needs a horizontal sum, and a product with one row
  * gives the same bits as a product with many. Missing rows and columns are zeros.
+ *   Whole numbers: a block of 16 rows is
+ *
+ *     [groups][16] scales, perhaps [groups][16] least numbers, both f16 and filled up to 64 bytes;
+ *     [ceil(cols / 8)][2][16][4] numbers; of 4 bits: [ceil(cols / 8)][16][4] bytes, the first
+ *     four columns in their lower halves and the next four in the upper ones.
+ *
+ *   Groups begin anew in every part, so a part can be multiplied without its neighbours.
  *   Cut by rows:  the parts hold successive rows; each yields successive outputs.
  *   Cut by cols:  part i holds the columns of share first + i; each yields one leaf of the tree
  *                 of base/tree.h over all rows. A share without columns is a part with cols == 0.
@@ -36,20 +43,54 @@ struct weight {
 
 static inline int pack_k(enum num type) { return type == NUM_BF16 ? 2 : 1; }
 
+/* Scales, or least numbers, of a block of 16 rows. */
+static inline size_t pack_scale_bytes(enum num type, int cols)
+{
+    size_t group = (size_t)num_quant(type).group;
+    return round_up(((size_t)cols + group - 1) / group * PACK_ROWS * sizeof(uint16_t), 64);
+}
+
+/* What stands before the numbers of a block of 16 rows. */
+static inline size_t pack_head_bytes(enum num type, int cols)
+{
+    struct quant q = num_quant(type);
+    return q.bits ? pack_scale_bytes(type, cols) * (q.least ? 2 : 1) : 0;
+}
+
+/* A block of 16 rows. */
+static inline size_t pack_block_bytes(enum num type, int cols)
+{
+    size_t k = (size_t)pack_k(type), n = (size_t)cols;
+    int bits = num_quant(type).bits;
+    if (bits)
+        return pack_head_bytes(type, cols) + round_up(n, 8) * PACK_ROWS * (size_t)bits / 8;
+    return round_up(n, k) * PACK_ROWS * num_bytes(type);
+}
+
 /* Bytes of a packed part: a multiple of 64. */
 static inline size_t part_bytes(enum num type, int rows, int cols)
 {
-    size_t k = (size_t)pack_k(type);
-    return round_up(round_up((size_t)rows, PACK_ROWS) * round_up((size_t)cols, k) * num_bytes(type),
-                    64);
+    size_t block = round_up((size_t)rows, PACK_ROWS) / PACK_ROWS;
+    return round_up(block * pack_block_bytes(type, cols), 64);
 }
 
 /* Fill a part of type `type` from a dense matrix in a file: element (r, c) of the part is
  * src[r * stride + c], of type `from`, possibly unaligned. Converts between all of f32, f16, bf16
- * (round to nearest even). Thread-safe; the loader calls it for different parts at once. */
-void part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride);
+ * (round to nearest even), and from them to whole numbers: then a number that is infinite or none
+ * gives -EDOM. Thread-safe; the loader calls it for different parts at once. */
+int part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride);
 
 /* The inverse for one row, to f32: the embedding and the tests read it. */
 void part_row(const struct part *p, enum num type, int row, float *to);
+
+/* quant.c: the same two for whole numbers. */
+int quant_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride);
+void quant_row(const struct part *p, enum num type, int row, float *to);
+
+/* n <= 128 activations as whole numbers -127 .. 127 by a scale of their own:
+ *     top = the largest magnitude; below 1e-30 all is 0
+ *     q = x * (127 / top), to the nearest, ties to even;  scale = top / 127
+ * With an infinite number or none among them scale is a NaN and q is 0. *total is the sum of q. */
+void quant_x(const float *x, int n, int8_t *q, float *scale, int32_t *total);
 
 #endif

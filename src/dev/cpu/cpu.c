@@ -42,7 +42,9 @@ static bool machine_has(enum isa isa)
     case ISA_REF: return true;
     case ISA_AVX2: return has_avx2();
     case ISA_AVX512: return has_avx512();
-    case ISA_AVX512_BF16: return has_avx512() && __builtin_cpu_supports("avx512bf16");
+    case ISA_AVX512_BF16: /* every such machine has the products of bytes too */
+        return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("avx512vnni");
     case ISA_COUNT: break;
     }
     return false;
@@ -82,6 +84,8 @@ const char *isa_numerics(enum isa isa, enum num weight)
 
 enum math isa_math(enum isa isa, enum num weight)
 {
+    if (isa == ISA_AVX512_BF16 && num_quant(weight).bits)
+        return MATH_AVX512_VNNI;
     switch (isa) {
     case ISA_AVX2: return MATH_AVX2;
     case ISA_AVX512: return MATH_AVX512;
@@ -92,12 +96,12 @@ enum math isa_math(enum isa isa, enum num weight)
     return MATH_NONE;
 }
 
-/* x holds CPU_TOK rows, each share padded by one column at most; or what attention needs for a
+/* x holds CPU_TOK rows, each share padded to eight columns; or what attention needs for a
  * tile: queries and two outputs per row. */
 static size_t x_floats(int max_tok, int max_dim)
 {
     int row = min_int(max_tok, CPU_TOK);
-    return (size_t)max_int(row, 3 * CPU_TILE) * round_up((size_t)max_dim + SHARES_MAX, 16);
+    return (size_t)max_int(row, 3 * CPU_TILE) * round_up((size_t)max_dim + 8 * SHARES_MAX, 16);
 }
 
 void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, struct arena *a)

@@ -180,23 +180,58 @@ static float dot(const float *w, const float *x, int cols, bool padded)
     return padded ? fmaf(0, 0, s) : s;
 }
 
+/* Whole numbers: the products of a group are added exactly, the groups ascending in f32. */
+static float dot_quant(const struct part *p, enum num type, int row, const float *x)
+{
+    struct quant q = num_quant(type);
+    const uint8_t *block =
+        (const uint8_t *)p->at + (size_t)(row / PACK_ROWS) * pack_block_bytes(type, p->cols);
+    const uint16_t *scale = (const uint16_t *)block;
+    const uint16_t *least = scale + pack_scale_bytes(type, p->cols) / sizeof(*least);
+    const uint8_t *number = block + pack_head_bytes(type, p->cols);
+    float s = 0;
+    for (int lo = 0, i = row % PACK_ROWS; lo < p->cols; lo += q.group, i += PACK_ROWS) {
+        int n = min_int(q.group, p->cols - lo);
+        int8_t xq[128];
+        float x_scale;
+        int32_t total, sum = 0;
+        quant_x(x + lo, n, xq, &x_scale, &total);
+        for (int c = lo; c < lo + n; c++) {
+            int word = q.bits == 4 ? c / 8 : c / 4, shift = q.bits == 4 && c % 8 >= 4 ? 4 : 0;
+            int w = number[(word * PACK_ROWS + row % PACK_ROWS) * 4 + c % 4] >> shift;
+            sum += (w & ((1 << q.bits) - 1)) * xq[c - lo];
+        }
+        sum -= q.zero * total;
+        s = fmaf((float)sum, f16_to_f32(scale[i]) * x_scale, s);
+        if (q.least)
+            s = fmaf(f16_to_f32(least[i]), x_scale * (float)total, s);
+    }
+    return s;
+}
+
+/* Row `row` of a part times x; `scratch` holds a row. */
+static float dot_part(const struct part *p, enum num type, int row, const float *x, float *scratch)
+{
+    if (num_quant(type).bits)
+        return dot_quant(p, type, row, x);
+    part_row(p, type, row, scratch);
+    return dot(scratch, x, p->cols, p->cols % pack_k(type));
+}
+
 static void ref_matmul(struct dev *d, struct mat *y, const struct mat *x, const struct weight *w,
                        const struct mat *bias)
 {
     float *row = cpu_of(d)->x;
     const float *more = bias->n ? bias->at : NULL;
-    bool padded = w->cols % pack_k(w->type);
     int at = 0;
 
     must(w->cols <= cpu_of(d)->max_dim);
     for (int i = 0; i < w->n_part; i++)
-        for (int r = 0; r < w->part[i].rows; r++, at++) {
-            part_row(&w->part[i], w->type, r, row);
+        for (int r = 0; r < w->part[i].rows; r++, at++)
             for (int t = 0; t < x->n; t++) {
-                float s = dot(row, mat_row(x, t), w->cols, padded);
+                float s = dot_part(&w->part[i], w->type, r, mat_row(x, t), row);
                 mat_row(y, t)[at] = more ? s + more[at] : s;
             }
-        }
 }
 
 /* The sum of leaves [lo, hi), a complete subtree. */
@@ -219,8 +254,7 @@ static void ref_partial(struct dev *d, struct planes *y, const struct mat *x,
             const float *from = mat_row(x, t);
             for (int i = 0; i < w->n_part; i++) {
                 const struct part *p = &w->part[i];
-                part_row(p, w->type, r, row);
-                leaf[i] = dot(row, from, p->cols, p->cols % pack_k(w->type));
+                leaf[i] = dot_part(p, w->type, r, from, row);
                 from += p->cols;
             }
             for (int i = 0; i < n; i++)

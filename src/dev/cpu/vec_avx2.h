@@ -132,4 +132,94 @@ INLINE struct vec v_pair(const void *at, int which)
     return (struct vec){_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)};
 }
 
+/* ------------------------------------------------------------------------------- whole numbers */
+
+struct ivec { /* sixteen of 32 bits, or of four bytes each */
+    __m256i lo, hi;
+};
+
+/* The widest tile of bytes, and its row blocks. */
+enum { INT_TOK = 2 };
+INLINE int int_blocks(int mt) { return mt == 1 ? 2 : 1; }
+#define INT_TILES(T) T(2, 1) T(1, 1) T(1, 2)
+
+INLINE struct ivec i_set(int32_t n)
+{
+    return (struct ivec){_mm256_set1_epi32(n), _mm256_set1_epi32(n)};
+}
+INLINE struct ivec i_load(const void *at)
+{
+    const __m256i *half = at;
+    return (struct ivec){_mm256_loadu_si256(half), _mm256_loadu_si256(half + 1)};
+}
+INLINE struct ivec i_low(struct ivec a) /* the lower half of every byte */
+{
+    __m256i mask = _mm256_set1_epi8(15);
+    return (struct ivec){_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
+}
+INLINE struct ivec i_high(struct ivec a)
+{
+    return i_low((struct ivec){_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+}
+
+INLINE __m256i dot_bytes(__m256i acc, __m256i a, __m256i b)
+{
+    __m256i even = _mm256_and_si256(a, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(a, 8);
+    even = _mm256_madd_epi16(even, _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
+    odd = _mm256_madd_epi16(odd, _mm256_srai_epi16(b, 8));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+
+/* acc + the four products of bytes: a without sign, b with. */
+INLINE struct ivec i_dot(struct ivec acc, struct ivec a, struct ivec b)
+{
+    return (struct ivec){dot_bytes(acc.lo, a.lo, b.lo), dot_bytes(acc.hi, a.hi, b.hi)};
+}
+
+INLINE struct ivec i_add(struct ivec a, struct ivec b)
+{
+    return (struct ivec){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+INLINE struct ivec i_max(struct ivec a, struct ivec b)
+{
+    return (struct ivec){_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
+}
+
+INLINE int32_t i_sum(struct ivec a)
+{
+    __m256i s = _mm256_add_epi32(a.lo, a.hi);
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+INLINE int32_t i_top(struct ivec a)
+{
+    __m256i s = _mm256_max_epi32(a.lo, a.hi);
+    __m128i t = _mm_max_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+INLINE struct ivec i_magnitude(struct vec v) /* as bits: ordered as the numbers are */
+{
+    __m256i mask = _mm256_set1_epi32(0x7fffffff);
+    return (struct ivec){_mm256_and_si256(_mm256_castps_si256(v.lo), mask),
+                         _mm256_and_si256(_mm256_castps_si256(v.hi), mask)};
+}
+INLINE struct ivec i_round(struct vec v)
+{
+    return (struct ivec){_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)};
+}
+INLINE struct vec v_from_i(struct ivec a)
+{
+    return (struct vec){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+INLINE void i_put_bytes(void *at, struct ivec a)
+{
+    __m256i half = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
+    __m128i lo = _mm256_castsi256_si128(half), hi = _mm256_extracti128_si256(half, 1);
+    _mm_storeu_si128(at, _mm_packs_epi16(lo, hi));
+}
+
 #endif

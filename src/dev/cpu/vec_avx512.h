@@ -119,4 +119,67 @@ INLINE struct vec v_pair(const void *at, int which)
     return (struct vec){_mm512_castsi512_ps(pair)};
 }
 
+/* ------------------------------------------------------------------------------- whole numbers */
+
+struct ivec { /* sixteen of 32 bits, or of four bytes each */
+    __m512i v;
+};
+
+/* The widest tile of bytes, and its row blocks: sums of a group and of all take two registers. */
+enum { INT_TOK = 6 };
+INLINE int int_blocks(int mt) { return mt == 1 ? 8 : mt <= 3 ? 4 : 2; }
+
+/* clang-format off */
+#define INT_TILES(T)                                                                               \
+    T(8, 1) T(4, 1) T(2, 1) T(1, 1) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3)                 \
+    T(2, 4) T(1, 4) T(2, 5) T(1, 5) T(2, 6) T(1, 6)
+/* clang-format on */
+
+INLINE struct ivec i_set(int32_t n) { return (struct ivec){_mm512_set1_epi32(n)}; }
+INLINE struct ivec i_load(const void *at) { return (struct ivec){_mm512_loadu_si512(at)}; }
+INLINE struct ivec i_low(struct ivec a) /* the lower half of every byte */
+{
+    return (struct ivec){_mm512_and_si512(a.v, _mm512_set1_epi8(15))};
+}
+INLINE struct ivec i_high(struct ivec a)
+{
+    return (struct ivec){_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
+}
+
+/* acc + the four products of bytes: a without sign, b with. */
+INLINE struct ivec i_dot(struct ivec acc, struct ivec a, struct ivec b)
+{
+#ifdef __AVX512VNNI__
+    return (struct ivec){_mm512_dpbusd_epi32(acc.v, a.v, b.v)};
+#else
+    __m512i even = _mm512_and_si512(a.v, _mm512_set1_epi16(255));
+    __m512i odd = _mm512_srli_epi16(a.v, 8);
+    even = _mm512_madd_epi16(even, _mm512_srai_epi16(_mm512_slli_epi16(b.v, 8), 8));
+    odd = _mm512_madd_epi16(odd, _mm512_srai_epi16(b.v, 8));
+    return (struct ivec){_mm512_add_epi32(acc.v, _mm512_add_epi32(even, odd))};
+#endif
+}
+
+INLINE struct ivec i_add(struct ivec a, struct ivec b)
+{
+    return (struct ivec){_mm512_add_epi32(a.v, b.v)};
+}
+INLINE struct ivec i_max(struct ivec a, struct ivec b)
+{
+    return (struct ivec){_mm512_max_epi32(a.v, b.v)};
+}
+INLINE int32_t i_sum(struct ivec a) { return _mm512_reduce_add_epi32(a.v); }
+INLINE int32_t i_top(struct ivec a) { return _mm512_reduce_max_epi32(a.v); }
+INLINE struct ivec i_magnitude(struct vec v) /* as bits: ordered as the numbers are */
+{
+    __m512i bits = _mm512_castps_si512(v.v);
+    return (struct ivec){_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff))};
+}
+INLINE struct ivec i_round(struct vec v) { return (struct ivec){_mm512_cvtps_epi32(v.v)}; }
+INLINE struct vec v_from_i(struct ivec a) { return (struct vec){_mm512_cvtepi32_ps(a.v)}; }
+INLINE void i_put_bytes(void *at, struct ivec a)
+{
+    _mm_storeu_si128(at, _mm512_cvtepi32_epi8(a.v));
+}
+
 #endif
