@@ -120,7 +120,7 @@ static void sweep(const struct model *m, enum num type, enum isa isa, const int 
                   size_t n, const char *what)
 {
     int ids[TOKENS];
-    struct tiny t = tiny_make(m, type, 7);
+    struct tiny t = tiny_make(m, num_is_float(type) ? type : NUM_F32, 7);
     fill_ids(ids, TOKENS, m->n_vocab);
     struct plan one = plan_of(m, 1, 1, false, TOKENS, type, isa);
     float *want = tiny_logits(&one, t.store, isa, ids, TOKENS);
@@ -164,21 +164,26 @@ static void every_format_gives_the_same_bits(void **state)
     (void)state;
     sweep(&m, NUM_BF16, isa_best(), few, COUNT(few), "bf16");
     sweep(&m, NUM_F16, isa_best(), few, COUNT(few), "f16");
+    for (int type = NUM_INT8; type < NUM_COUNT; type++)
+        sweep(&m, (enum num)type, isa_best(), few, COUNT(few), num_name((enum num)type));
 }
 
-static void every_instruction_set_gives_the_same_bits_in_f32(void **state)
+static void every_instruction_set_gives_the_same_bits(void **state)
 {
+    static const enum num type[] = {NUM_F32, NUM_INT8, NUM_INT4, NUM_INT4_G32Z};
     struct model m = qwen3();
     int ids[TOKENS];
-    struct tiny t = tiny_make(&m, NUM_F32, 3);
-    struct plan p = plan_of(&m, 2, 1, false, TOKENS, NUM_F32, ISA_REF);
     (void)state;
     fill_ids(ids, TOKENS, m.n_vocab);
-    float *want = tiny_logits(&p, t.store, ISA_REF, ids, TOKENS);
-    for (int isa = ISA_AVX2; isa < ISA_COUNT; isa++)
-        if (isa_here((enum isa)isa))
-            expect_same(&p, &t, (enum isa)isa, ids, want, isa_name((enum isa)isa));
-    free(want);
+    struct tiny t = tiny_make(&m, NUM_F32, 3);
+    for (size_t i = 0; i < COUNT(type); i++) {
+        struct plan p = plan_of(&m, 2, 1, false, TOKENS, type[i], ISA_REF);
+        float *want = tiny_logits(&p, t.store, ISA_REF, ids, TOKENS);
+        for (int isa = ISA_AVX2; isa < ISA_COUNT; isa++)
+            if (isa_here((enum isa)isa))
+                expect_same(&p, &t, (enum isa)isa, ids, want, isa_name((enum isa)isa));
+        free(want);
+    }
     tiny_free(&t);
 }
 
@@ -303,7 +308,7 @@ int main(void)
         cmocka_unit_test(every_layout_gives_the_bits_of_one_rank),
         cmocka_unit_test(every_architecture_gives_the_same_bits),
         cmocka_unit_test(every_format_gives_the_same_bits),
-        cmocka_unit_test(every_instruction_set_gives_the_same_bits_in_f32),
+        cmocka_unit_test(every_instruction_set_gives_the_same_bits),
         cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
         cmocka_unit_test(more_shares_keep_the_promise),
         cmocka_unit_test(neighbours_in_the_batch_change_nothing),

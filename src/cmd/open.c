@@ -127,7 +127,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .ctx = o->ctx,
         .max_tok = o->chunk,
         .weight = weight,
-        .kv = choose_num(o->kv, weight == NUM_BF16 ? NUM_BF16 : NUM_F32),
+        .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
         .n_core = usable_cores(),
     };

@@ -139,7 +139,9 @@ static int load(struct keeper *k, const struct store *s, int n_thread, struct er
     rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
     if (rc)
         return rc;
-    load_all(list, n_thread, &k->room->mailbox->loaded);
+    rc = load_all(list, n_thread, &k->room->mailbox->loaded, e);
+    if (rc)
+        return rc;
     mprotect(k->base, k->bytes, PROT_READ);
     return touch_memory(k->room->kv, k->room->kv_bytes, e);
 }

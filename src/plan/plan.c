@@ -235,8 +235,8 @@ static int check_spans(const struct plan *p, struct err *e)
 static int check_limits(const struct plan *p, struct err *e)
 {
     const struct model *m = &p->model;
-    if (p->weight != NUM_F32 && p->weight != NUM_F16 && p->weight != NUM_BF16)
-        return err_set(e, -EINVAL, "plan: weights must be f32, f16 or bf16");
+    if (!num_is_float(p->weight) && !num_quant(p->weight).bits)
+        return err_set(e, -EINVAL, "plan: weights cannot be %s", num_name(p->weight));
     if (p->kv != NUM_F32 && p->kv != NUM_BF16)
         return err_set(e, -EINVAL, "plan: the KV cache must be f32 or bf16");
     if (p->ctx < 1 || p->ctx > m->n_ctx)

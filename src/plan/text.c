@@ -165,11 +165,11 @@ static int get_choice(const json_t *o, const char *key, const char *const *names
 
 static int get_num(const json_t *o, const char *key, enum num *to, struct err *e)
 {
-    const char *names[NUM_I32];
+    const char *names[NUM_COUNT];
     int at = 0;
-    for (int i = 0; i < NUM_I32; i++)
+    for (int i = 0; i < NUM_COUNT; i++)
         names[i] = num_name((enum num)i);
-    int rc = get_choice(o, key, names, NUM_I32, &at, e);
+    int rc = get_choice(o, key, names, NUM_COUNT, &at, e);
     *to = (enum num)at;
     return rc;
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 struct job {
+    const char *name;        /* of the tensor, the store's */
     const struct part *part; /* NULL: a vector */
     struct mat vector;
     const void *src;
@@ -20,6 +21,7 @@ struct load {
     struct job *job;
     size_t n_job, room, bytes;
     _Atomic size_t next;
+    _Atomic size_t bad; /* 1 + the number of a job that failed */
     _Atomic uint64_t *done;
     struct err *err;
     int rc;
@@ -44,7 +46,8 @@ static void add_matrix(struct load *l, const struct piece *pc, const struct tens
         struct span s = plan_part(l->p, pc, i);
         size_t skip = (size_t)s.lo * (pc->cut == CUT_COLS ? 1 : (size_t)pc->cols);
         size_t numbers = (size_t)w->part[i].rows * (size_t)w->part[i].cols;
-        *new_job(l) = (struct job){.part = &w->part[i],
+        *new_job(l) = (struct job){.name = t->name,
+                                   .part = &w->part[i],
                                    .src = (const char *)t->data + skip * num_bytes(t->type),
                                    .from = t->type,
                                    .stride = (size_t)pc->cols,
@@ -67,7 +70,8 @@ static void add_piece(void *arg, const struct piece *pc)
     if (pc->matrix)
         add_matrix(l, pc, &t, (const struct weight *)(owner + pc->field));
     else
-        *new_job(l) = (struct job){.vector = *(const struct mat *)(owner + pc->field),
+        *new_job(l) = (struct job){.name = t.name,
+                                   .vector = *(const struct mat *)(owner + pc->field),
                                    .src = t.data,
                                    .from = t.type,
                                    .bytes = t.bytes};
@@ -107,15 +111,15 @@ static void *work(void *arg)
         if (i >= l->n_job)
             return NULL;
         const struct job *j = &l->job[i];
-        if (j->part)
-            part_pack(j->part, l->p->weight, j->src, j->from, j->stride);
-        else
+        if (j->part && part_pack(j->part, l->p->weight, j->src, j->from, j->stride))
+            atomic_store(&l->bad, i + 1);
+        else if (!j->part)
             load_vector(j);
         atomic_fetch_add(l->done, j->bytes);
     }
 }
 
-void load_all(struct load *l, int n_thread, _Atomic uint64_t *done)
+int load_all(struct load *l, int n_thread, _Atomic uint64_t *done, struct err *e)
 {
     enum { THREADS = 64 };
     pthread_t thread[THREADS];
@@ -127,4 +131,11 @@ void load_all(struct load *l, int n_thread, _Atomic uint64_t *done)
     work(l);
     while (started > 0)
         pthread_join(thread[--started], NULL);
+    size_t bad = atomic_load(&l->bad);
+    if (!bad)
+        return 0;
+    return err_set(e, -EDOM,
+                   "tensor \"%.80s\" holds numbers that are infinite, none, or too large for %s: "
+                   "repair the file or choose --dtype f32",
+                   l->job[bad - 1].name, num_name(l->p->weight));
 }

@@ -13,8 +13,9 @@ int load_list(struct load **out, const struct plan *p, const struct weights *who
               const struct store *s, struct pool *pool, struct err *e);
 
 /* Pack everything with n_thread threads (the caller is one of them). *done counts source bytes and
- * may be watched from another process or thread. Returns when all threads have ended. */
-void load_all(struct load *l, int n_thread, _Atomic uint64_t *done);
+ * may be watched from another process or thread. Returns when all threads have ended; -EDOM with
+ * the tensor's name when one holds what its new format cannot. */
+int load_all(struct load *l, int n_thread, _Atomic uint64_t *done, struct err *e);
 
 size_t load_bytes(const struct load *l); /* of all sources */
 

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-enum { UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, BYTE = 6, TYPE_BPE = 2 };
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, BYTE = 6, TYPE_BPE = 2 };
 
 struct wire { /* what is left of a message */
     const unsigned char *at, *end;
@@ -75,7 +75,7 @@ struct spm {
 static int read_piece(struct wire w, struct piece *p)
 {
     struct field f;
-    *p = (struct piece){.type = 1};
+    *p = (struct piece){.type = NORMAL};
     while (next_field(&w, &f)) {
         if (f.number == 1 && f.kind == 2)
             p->text =
@@ -174,25 +174,18 @@ static int by_score(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Every way to make a piece of two pieces, ranked by the piece's score. */
-static void add_merges(struct tok *t, const struct spm *s, struct ranked *order, bool count,
-                       size_t *n)
+/* The pieces that merging may make, best first. */
+static int add_merges(struct tok *t, const struct spm *s, struct err *e)
 {
-    *n = 0;
-    for (int rank = 0; rank < s->n; rank++) {
-        int id = order[rank].id;
-        const struct text *p = &s->piece[id].text;
-        for (size_t k = 1; s->piece[id].type == 1 && k < p->n; k++) {
-            if (((unsigned char)p->s[k] & 0xC0) == 0x80)
-                continue;
-            int left = vocab_find(t, p->s, k), right = vocab_find(t, p->s + k, p->n - k);
-            if (left < 0 || right < 0)
-                continue;
-            ++*n;
-            if (!count)
-                vocab_merge(t, left, right, id, rank);
-        }
-    }
+    struct ranked *by = pool_get(&t->pool, (size_t)s->n * sizeof(*by));
+    int *order = pool_get(&t->pool, (size_t)s->n * sizeof(*order)), n = 0;
+    for (int i = 0; i < s->n; i++)
+        if (s->piece[i].type == NORMAL)
+            by[n++] = (struct ranked){s->piece[i].score, i};
+    qsort(by, (size_t)n, sizeof(*by), by_score);
+    for (int i = 0; i < n; i++)
+        order[i] = by[i].id;
+    return vocab_merge_parts(t, order, n, e);
 }
 
 static void set_steps(struct tok *t, const struct spm *s)
@@ -211,19 +204,13 @@ static int build(struct tok *t, const void *bytes, size_t n, struct err *e)
 {
     const unsigned char *at = bytes;
     struct spm s = {.type = 1, .unk = 0, .bos = 1, .eos = 2, .dummy_prefix = true};
-    size_t n_merge;
     int rc = read_model((struct wire){at, at + n}, &t->pool, &s, e);
     if (!rc)
         rc = fill(t, &s, e);
+    if (!rc)
+        rc = add_merges(t, &s, e);
     if (rc)
         return rc;
-    struct ranked *order = pool_get(&t->pool, (size_t)s.n * sizeof(*order));
-    for (int i = 0; i < s.n; i++)
-        order[i] = (struct ranked){s.piece[i].score, i};
-    qsort(order, (size_t)s.n, sizeof(*order), by_score);
-    add_merges(t, &s, order, true, &n_merge);
-    vocab_reserve_merges(t, n_merge);
-    add_merges(t, &s, order, false, &n_merge);
     set_steps(t, &s);
     t->fuse_unk = true;
     t->unk = s.unk < s.n ? s.unk : -1;

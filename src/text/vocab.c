@@ -91,6 +91,40 @@ const struct merge *vocab_merged(const struct tok *t, int left, int right)
     return m->pair == UINT64_MAX ? NULL : m;
 }
 
+int vocab_merge_parts(struct tok *t, const int *order, int n, struct err *e)
+{
+    struct merge *all = NULL;
+    size_t count = 0, room = 0;
+    for (int rank = 0; rank < n; rank++) {
+        const struct text *p = &t->token[order[rank]].text;
+        if (p->n > PART_MAX) { /* its ways are many and long */
+            free(all);
+            return err_set(e, -EINVAL, "token %d has %zu bytes, more than %d", order[rank], p->n,
+                           PART_MAX);
+        }
+        for (size_t k = 1; k < p->n; k++) {
+            if (((unsigned char)p->s[k] & 0xC0) == 0x80)
+                continue;
+            int left = vocab_find(t, p->s, k);
+            int right = left >= 0 ? vocab_find(t, p->s + k, p->n - k) : -1;
+            if (right < 0)
+                continue;
+            if (count == room) {
+                room = room ? 2 * room : 1024;
+                all = realloc(all, room * sizeof(*all));
+                must(all);
+            }
+            all[count++] = (struct merge){pair_of(left, right), rank, order[rank]};
+        }
+    }
+    vocab_reserve_merges(t, count);
+    for (size_t i = 0; i < count; i++)
+        vocab_merge(t, (int)(all[i].pair >> 32), (int)(uint32_t)all[i].pair, all[i].to,
+                    all[i].rank);
+    free(all);
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------- added tokens */
 
 static int by_first_then_length(const void *a, const void *b)
@@ -121,14 +155,10 @@ static bool printable(unsigned b)
     return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF);
 }
 
+/* The others, in order: 0 to 32, 127 to 160, 173. */
 static unsigned letter_of(unsigned char b)
 {
-    unsigned next = 256;
-    if (printable(b))
-        return b;
-    for (unsigned i = 0; i < b; i++)
-        next += !printable(i);
-    return next;
+    return printable(b) ? b : b <= ' ' ? 256u + b : b <= 160 ? 289u + b - 127u : 323u;
 }
 
 int byte_letter(unsigned char b, char to[2])
@@ -147,11 +177,7 @@ int letter_byte(unsigned c)
 {
     if (c < 256)
         return printable(c) ? (int)c : -1;
-    unsigned next = 256;
-    for (unsigned b = 0; b < 256; b++)
-        if (!printable(b) && next++ == c)
-            return (int)b;
-    return -1;
+    return c < 289 ? (int)c - 256 : c < 323 ? (int)c - 289 + 127 : c == 323 ? 173 : -1;
 }
 
 int utf8_length(const char *text, size_t n, size_t *bad)

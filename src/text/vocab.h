@@ -8,7 +8,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-enum { VOCAB_MAX = 1 << 24, STEPS_MAX = 16, TEMPLATE_MAX = 16 };
+enum { VOCAB_MAX = 1 << 24, STEPS_MAX = 16, TEMPLATE_MAX = 16, PART_MAX = 2048 };
 
 struct text { /* bytes, not 0-terminated */
     const char *s;
@@ -94,6 +94,9 @@ int vocab_find(const struct tok *t, const char *s, size_t n);
 void vocab_reserve_merges(struct tok *t, size_t n);
 void vocab_merge(struct tok *t, int left, int right, int to, int rank);
 const struct merge *vocab_merged(const struct tok *t, int left, int right);
+/* Every way to make a token of two tokens merges, as tiktoken and SentencePiece do; a result that
+ * stands earlier in order[n] first. A token of more than PART_MAX bytes is refused. */
+int vocab_merge_parts(struct tok *t, const int *order, int n, struct err *e);
 void vocab_sort_added(struct tok *t);
 
 /* The byte alphabet: a byte as UTF-8 of its letter (returns 1 or 2 bytes), and back (-1: not of
