@@ -58,9 +58,8 @@ static int wrong_of(const struct tok *t, const json_t *family, int *tried)
     return wrong;
 }
 
-static void check_vectors(const char *tokenizer, const char *vectors)
+static void check_vectors_of(struct tok *t, const char *tokenizer, const char *vectors)
 {
-    struct tok *t = load(tokenizer);
     struct err e;
     char name[256];
     size_t i;
@@ -76,6 +75,11 @@ static void check_vectors(const char *tokenizer, const char *vectors)
     tok_free(t);
 }
 
+static void check_vectors(const char *tokenizer, const char *vectors)
+{
+    check_vectors_of(load(tokenizer), tokenizer, vectors);
+}
+
 static void every_vector_of_other_implementations_is_met(void **state)
 {
     (void)state;
@@ -84,6 +88,130 @@ static void every_vector_of_other_implementations_is_met(void **state)
     check_vectors("tokenizers/gpt2", "tokenizers/gpt2");
     check_vectors("tokenizers/mistral-v1", "tokenizers/mistral-v1");
     check_vectors("tokenizers/qwen3", "tokenizers/qwen2.5"); /* the same splitting and merges */
+}
+
+/* A folder with a link to tokenizer.model and, when config is not NULL, a tokenizer_config.json;
+ * loaded, then removed. */
+static struct tok *load_model_file(const char *model, const char *config, struct err *e)
+{
+    char folder[] = "/tmp/tandem-tok-XXXXXX", link[64], named[64], *target;
+    struct tok *t;
+    assert_non_null(mkdtemp(folder));
+    snprintf(link, sizeof(link), "%s/tokenizer.model", folder);
+    snprintf(named, sizeof(named), "%s/tokenizer_config.json", folder);
+    target = realpath(data(model), NULL);
+    assert_int_equal(symlink(target, link), 0);
+    free(target);
+    FILE *f = config ? fopen(named, "w") : NULL;
+    if (f) {
+        fputs(config, f);
+        fclose(f);
+    }
+    int rc = tok_load(folder, &t, e);
+    assert_true((rc == 0) == (t != NULL));
+    unlink(link);
+    unlink(named);
+    rmdir(folder);
+    return t;
+}
+
+static void ranks_of_tiktoken_meet_every_vector_too(void **state)
+{
+    const char *model = "tokenizers/llama3/tokenizer.model";
+    struct err e;
+    (void)state;
+    struct tok *t = load_model_file(model, NULL, &e), *json = load("tokenizers/llama3");
+    assert_non_null(t);
+    assert_int_equal(tok_n_vocab(t), tok_n_vocab(json));
+    for (int id = 0; id < tok_n_vocab(t); id++) {
+        size_t n, m;
+        const char *a = tok_bytes(t, id, &n), *b = tok_bytes(json, id, &m);
+        assert_int_equal(n, m);
+        assert_memory_equal(a, b, n);
+        assert_int_equal(tok_is_special(t, id), tok_is_special(json, id));
+    }
+    assert_int_equal(tok_bos(t), tok_id(t, "<|begin_of_text|>"));
+    assert_int_equal(tok_eos(t), tok_id(t, "<|end_of_text|>"));
+    tok_free(json);
+    check_vectors_of(t, model, "tokenizers/llama3");
+}
+
+static void expect_refused_ranks(const char *text, const char *word)
+{
+    struct tok *t;
+    struct err e;
+    assert_true(tok_load_tiktoken(text, strlen(text), "file", &t, &e) < 0);
+    assert_null(t);
+    if (!strstr(e.text, word) || strchr(e.text, '\n'))
+        fail_msg("\"%s\" does not say \"%s\" in one line", e.text, word);
+}
+
+static void bad_ranks_are_one_clear_line(void **state)
+{
+    char all[256 * 12];
+    size_t n = 0;
+    (void)state;
+    expect_refused_ranks("", "0 lines");
+    expect_refused_ranks("IQ== 0\nIg= 1\n", "line 2 is not");
+    expect_refused_ranks("IQ== 0\nIg== x\n", "line 2 is not");
+    expect_refused_ranks("IQ== 0\nIg== 99999999999\n", "line 2 is not");
+    expect_refused_ranks("IQ== 0\n\n", "line 2 is not");
+    expect_refused_ranks("I*== 0\n", "line 1 is not");
+    expect_refused_ranks("IQ== 0\nIg== 2\n", "rank 2");
+    expect_refused_ranks("IQ== 0\nIg== 0\n", "two tokens");
+    expect_refused_ranks("IQ== 0\nIQ== 1\n", "two ids");
+    expect_refused_ranks("IQ== 0\nIg== 1\n", "the byte 0 has no rank");
+    for (int b = 0; b < 256; b++) { /* nothing wrong, but of no known model */
+        const char *digit = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        n += (size_t)snprintf(all + n, sizeof(all) - n, "%c%c== %d\n", digit[b >> 2],
+                              digit[(b & 3) << 4], b);
+    }
+    expect_refused_ranks(all, "use the model's tokenizer.json");
+}
+
+/* The ids that TOK_SPECIAL puts around "a". */
+static void expect_around(const char *config, int bos, int eos)
+{
+    struct err e;
+    struct tok *t = load_model_file("tokenizers/llama2/tokenizer.model", config, &e);
+    int *ids;
+    size_t n;
+    assert_non_null(t);
+    assert_int_equal(tok_encode(t, "a", 1, TOK_SPECIAL, &ids, &n, &e), 0);
+    assert_int_equal(n, 1 + (bos >= 0) + (eos >= 0));
+    if (bos >= 0)
+        assert_int_equal(ids[0], bos);
+    if (eos >= 0)
+        assert_int_equal(ids[n - 1], eos);
+    free(ids);
+    tok_free(t);
+}
+
+static void tokenizer_config_says_what_is_added_to_a_tokenizer_model(void **state)
+{
+    struct err e;
+    int *ids;
+    size_t n;
+    (void)state;
+    expect_around(NULL, 1, -1);
+    expect_around("{}", 1, -1);
+    expect_around("{\"add_bos_token\":null}", 1, -1);
+    expect_around("{\"add_bos_token\":false}", -1, -1);
+    expect_around("{\"add_eos_token\":true}", 1, 2);
+    expect_around("{\"add_bos_token\":false,\"add_eos_token\":true,\"eos_token\":\"<s>\"}", -1, 1);
+    assert_null(load_model_file("tokenizers/llama2/tokenizer.model", "{\"add_bos_token\":1}", &e));
+    assert_non_null(strstr(e.text, "tokenizer_config.json: add_bos_token"));
+
+    struct tok *t =
+        load_model_file("tokenizers/llama2/tokenizer.model", "{\"add_prefix_space\":false}", &e);
+    assert_int_equal(tok_encode(t, "Hello", 5, 0, &ids, &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(ids[0], tok_id(t, "Hello"));
+    char *text = tok_decode(t, (int[]){tok_id(t, "\xE2\x96\x81Hello")}, 1, true);
+    assert_string_equal(text, " Hello"); /* no first blank was added, none is taken away */
+    free(text);
+    free(ids);
+    tok_free(t);
 }
 
 static void tokenizer_model_gives_the_ids_of_tokenizer_json(void **state)
@@ -186,6 +314,152 @@ static void half_a_character_is_never_emitted(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------- merging */
+
+enum { LETTERS = 4, RULES = 24, LONG = 40 };
+static const char *const letter[LETTERS] = {"a", "b", "\xE2\x96\x81", "\xE2\x80\x81"};
+
+struct rules { /* merge i makes token LETTERS + i */
+    int left[RULES], right[RULES], n;
+    char text[LETTERS + RULES][LETTERS * LONG];
+};
+
+static struct rules random_rules(void)
+{
+    struct rules r = {0};
+    for (int i = 0; i < LETTERS; i++)
+        strcpy(r.text[i], letter[i]);
+    for (int tries = 0; tries < RULES; tries++) {
+        int id = LETTERS + r.n, a = rand() % id, b = rand() % id;
+        if (strlen(r.text[a]) + strlen(r.text[b]) > 20)
+            continue;
+        strcpy(r.text[id], r.text[a]);
+        strcat(r.text[id], r.text[b]);
+        bool new = true;
+        for (int k = 0; k < id; k++)
+            new = new && strcmp(r.text[k], r.text[id]);
+        if (new)
+            r.left[r.n] = a, r.right[r.n] = b, r.n++;
+    }
+    return r;
+}
+
+/* Merging as it is defined, one rule's first place at a time. */
+static int merge_plainly(const struct rules *r, int *id, int n)
+{
+    for (;;) {
+        int rule = r->n, at = 0;
+        for (int i = 0; i + 1 < n; i++)
+            for (int k = 0; k < rule; k++)
+                if (r->left[k] == id[i] && r->right[k] == id[i + 1])
+                    rule = k, at = i;
+        if (rule == r->n)
+            return n;
+        id[at] = LETTERS + rule;
+        memmove(id + at + 1, id + at + 2, (size_t)(--n - at - 1) * sizeof(*id));
+    }
+}
+
+static struct tok *tok_of_rules(const struct rules *r)
+{
+    struct tok *t;
+    struct err e;
+    json_t *vocab = json_object(), *merges = json_array();
+    for (int i = 0; i < LETTERS + r->n; i++)
+        json_object_set_new(vocab, r->text[i], json_integer(i));
+    for (int i = 0; i < r->n; i++)
+        json_array_append_new(
+            merges, json_pack("[s,s]", r->text[r->left[i]], r->text[r->right[i]]));
+    json_t *all = json_pack("{s:{s:s,s:o,s:o}}", "model", "type", "BPE", "vocab", vocab, "merges",
+                            merges);
+    char *text = json_dumps(all, 0);
+    if (tok_load_json(text, strlen(text), "rules", &t, &e))
+        fail_msg("%s", e.text);
+    free(text);
+    json_decref(all);
+    return t;
+}
+
+static void merging_word_by_word_gives_what_merging_plainly_gives(void **state)
+{
+    (void)state;
+    srand(11);
+    for (int turn = 0; turn < 400; turn++) {
+        struct rules r = random_rules();
+        struct tok *t = tok_of_rules(&r);
+        for (int k = 0; k < 20; k++) {
+            int want[LONG], *ids, n = LONG;
+            char text[LETTERS * LONG] = "";
+            size_t got;
+            struct err e;
+            for (int i = 0; i < n; i++)
+                strcat(text, letter[want[i] = rand() % LETTERS]);
+            n = merge_plainly(&r, want, n);
+            assert_int_equal(tok_encode(t, text, strlen(text), 0, &ids, &got, &e), 0);
+            assert_int_equal(got, n);
+            assert_memory_equal(ids, want, got * sizeof(*ids));
+            free(ids);
+        }
+        tok_free(t);
+    }
+}
+
+/* Bounded by size: were the time quadratic, this would not end. */
+static void a_megabyte_without_blanks_is_one_piece_that_ends(void **state)
+{
+    const char *json = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaaa\":2,\"b\":3},"
+                       "\"merges\":[\"a a\",\"aa aa\"]}}";
+    enum { N = (1 << 20) + 3 };
+    struct tok *t;
+    struct err e;
+    int *ids;
+    size_t n;
+    char *text = malloc(N);
+    (void)state;
+    memset(text, 'a', N);
+    assert_int_equal(tok_load_json(json, strlen(json), "file", &t, &e), 0);
+    assert_int_equal(tok_encode(t, text, N, 0, &ids, &n, &e), 0);
+    assert_int_equal(n, N / 4 + 2); /* three letters are left: aa a */
+    for (size_t i = 0; i < N / 4; i++)
+        assert_int_equal(ids[i], 2);
+    assert_int_equal(ids[n - 2], 1);
+    assert_int_equal(ids[n - 1], 0);
+    free(ids);
+    free(text);
+    tok_free(t);
+}
+
+/* Of one kind of character, through the patterns of real tokenizers; what goes in comes out. */
+static void a_megabyte_of_one_kind_comes_back_as_it_was(void **state)
+{
+    static const char *const folder[] = {"tokenizers/llama3", "tokenizers/gpt2",
+                                         "tokenizers/llama2"};
+    static const char *const unit[] = {"a", " ", "\n", "1", "!", "\xE4\xB8\xAD", " \n", "A'", "\t"};
+    enum { N = 1 << 20 };
+    struct err e;
+    char *text = malloc(N + 1);
+    (void)state;
+    for (size_t f = 0; f < COUNT(folder); f++) {
+        struct tok *t = load(folder[f]);
+        for (size_t u = 0; u < COUNT(unit); u++) {
+            size_t k = strlen(unit[u]), n;
+            int *ids;
+            for (size_t i = 0; i + k <= N; i += k)
+                memcpy(text + i, unit[u], k + 1);
+            assert_int_equal(tok_encode(t, text, strlen(text), 0, &ids, &n, &e), 0);
+            char *back = tok_decode(t, ids, n, true);
+            assert_true(n < N / 2 + 2 || unit[u][0] == '1');
+            assert_true(!strcmp(back, text));
+            free(back);
+            free(ids);
+        }
+        tok_free(t);
+    }
+    free(text);
+}
+
+/* ------------------------------------------------------------------------------- refusals */
+
 static void expect_refusal(const char *json, const char *word)
 {
     struct tok *t;
@@ -242,9 +516,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_vector_of_other_implementations_is_met),
+        cmocka_unit_test(ranks_of_tiktoken_meet_every_vector_too),
+        cmocka_unit_test(bad_ranks_are_one_clear_line),
+        cmocka_unit_test(tokenizer_config_says_what_is_added_to_a_tokenizer_model),
         cmocka_unit_test(tokenizer_model_gives_the_ids_of_tokenizer_json),
         cmocka_unit_test(decoding_gives_the_golden_story),
         cmocka_unit_test(half_a_character_is_never_emitted),
+        cmocka_unit_test(merging_word_by_word_gives_what_merging_plainly_gives),
+        cmocka_unit_test(a_megabyte_without_blanks_is_one_piece_that_ends),
+        cmocka_unit_test(a_megabyte_of_one_kind_comes_back_as_it_was),
         cmocka_unit_test(bad_files_are_one_clear_line),
         cmocka_unit_test(invalid_utf8_is_refused_with_its_place),
     };

@@ -155,17 +155,53 @@ static int whole(const struct tok *t, const char *s, size_t n)
     return vocab_find(t, spelt, k);
 }
 
-void bpe_encode(const struct tok *t, const char *s, size_t n, struct ids *out)
+/* ------------------------------------------------------------------------------- pieces */
+
+/* Whether a symbol may be this token without being spelt as it: unknown, or a byte "<0x0A>". */
+static bool stands_in(const struct tok *t, int id)
+{
+    struct text s = t->token[id].text;
+    return id == t->unk || (t->byte_fallback && s.n == 6 && !memcmp(s.s, "<0x", 3));
+}
+
+/* SentencePiece does not split text, so that a piece may be a book. But where no merge crosses the
+ * beginning of a word, the words on either side never learn of each other, and each is merged on
+ * its own: the same ids from small heaps. */
+void bpe_prepare(struct tok *t)
+{
+    const size_t mark = sizeof(MARK) - 1;
+    bool can = !t->byte_level && vocab_find(t, MARK, mark) >= 0;
+    memset(t->cut, can, sizeof(t->cut));
+    for (size_t i = 0; can && i < t->n_merge_slot; i++) {
+        if (t->merge[i].pair == UINT64_MAX)
+            continue;
+        int left_id = (int)(t->merge[i].pair >> 32), right_id = (int)(uint32_t)t->merge[i].pair;
+        struct text left = t->token[left_id].text, right = t->token[right_id].text;
+        if (left.n && right.n >= mark && !memcmp(right.s, MARK, mark))
+            t->cut[(unsigned char)left.s[left.n - 1]] = false;
+        if (stands_in(t, left_id) || stands_in(t, right_id)) {
+            memset(t->cut, false, sizeof(t->cut));
+            return;
+        }
+    }
+}
+
+/* How much of the piece can be merged on its own. */
+static size_t stretch(const struct tok *t, const char *s, size_t n)
+{
+    const size_t mark = sizeof(MARK) - 1;
+    for (size_t i = 1; !t->byte_level && i + mark <= n; i++)
+        if (s[i] == MARK[0] && t->cut[(unsigned char)s[i - 1]] && !memcmp(s + i, MARK, mark))
+            return i;
+    return n;
+}
+
+static void encode_stretch(const struct tok *t, const char *s, size_t n, struct ids *out)
 {
     enum { SMALL = 64 };
     struct symbol symbol[SMALL];
     struct candidate heap[3 * SMALL];
     struct bpe b = {.tok = t, .symbol = symbol, .heap = heap};
-    int id = t->ignore_merges ? whole(t, s, n) : -1;
-    if (id >= 0) {
-        ids_push(out, id);
-        return;
-    }
     if (n > SMALL) {
         b.symbol = malloc(n * sizeof(*b.symbol));
         b.heap = malloc(3 * n * sizeof(*b.heap)); /* n pairs, two new ones for each of n merges */
@@ -178,5 +214,18 @@ void bpe_encode(const struct tok *t, const char *s, size_t n, struct ids *out)
     if (n > SMALL) {
         free(b.symbol);
         free(b.heap);
+    }
+}
+
+void bpe_encode(const struct tok *t, const char *s, size_t n, struct ids *out)
+{
+    int id = t->ignore_merges ? whole(t, s, n) : -1;
+    if (id >= 0) {
+        ids_push(out, id);
+        return;
+    }
+    for (size_t at = 0, k; at < n; at += k) {
+        k = stretch(t, s + at, n - at);
+        encode_stretch(t, s + at, k, out);
     }
 }

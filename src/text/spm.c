@@ -218,11 +218,8 @@ static int build(struct tok *t, const void *bytes, size_t n, struct err *e)
     t->eos = s.eos < s.n ? s.eos : -1;
     if (t->bos >= 0)
         t->prefix[t->n_prefix++] = t->bos;
-    for (int b = 0; b < 256; b++) {
-        char name[8];
-        snprintf(name, sizeof(name), "<0x%02X>", b);
-        t->byte_id[b] = vocab_find(t, name, 6);
-    }
+    vocab_find_bytes(t);
+    bpe_prepare(t);
     return 0;
 }
 

@@ -35,7 +35,29 @@ static int named_token(const struct tok *t, const json_t *config, const char *ke
     return json_is_string(v) ? vocab_find(t, json_string_value(v), json_string_length(v)) : -1;
 }
 
-static int read_config(struct tok *t, const char *folder, struct err *e)
+/* A tokenizer.model does not say whether bos, eos and a first blank are added. */
+static int read_additions(struct tok *t, const json_t *config, struct err *e)
+{
+    bool add_bos = true, add_eos = false, blank = true;
+    int rc = json_get_bool(config, "add_bos_token", &add_bos, e);
+    if (!rc)
+        rc = json_get_bool(config, "add_eos_token", &add_eos, e);
+    if (!rc)
+        rc = json_get_bool(config, "add_prefix_space", &blank, e);
+    t->n_prefix = t->n_suffix = 0;
+    if (add_bos && t->bos >= 0)
+        t->prefix[t->n_prefix++] = t->bos;
+    if (add_eos && t->eos >= 0)
+        t->suffix[t->n_suffix++] = t->eos;
+    struct steps *normal = &t->normal, *decode = &t->decode;
+    if (!blank && normal->n && normal->at[0].kind == STEP_PREPEND) {
+        memmove(normal->at, normal->at + 1, (size_t)--normal->n * sizeof(normal->at[0]));
+        decode->n -= decode->n && decode->at[decode->n - 1].kind == STEP_STRIP;
+    }
+    return rc;
+}
+
+static int read_config(struct tok *t, const char *folder, bool additions, struct err *e)
 {
     char path[4096];
     int rc;
@@ -46,30 +68,42 @@ static int read_config(struct tok *t, const char *folder, struct err *e)
     int bos = named_token(t, config, "bos_token"), eos = named_token(t, config, "eos_token");
     t->bos = bos >= 0 ? bos : t->bos;
     t->eos = eos >= 0 ? eos : t->eos;
+    rc = additions ? read_additions(t, config, e) : 0;
     json_decref(config);
-    return 0;
+    return rc ? err_add(e, rc, "%s", path) : 0;
+}
+
+static int read_file(const char *path, bool json, struct tok **out, struct err *e)
+{
+    char *bytes;
+    size_t n;
+    int rc = file_read(path, FILE_LIMIT, &bytes, &n, e);
+    if (rc)
+        return rc;
+    rc = json                       ? tok_load_json(bytes, n, path, out, e)
+         : tiktoken_bytes(bytes, n) ? tok_load_tiktoken(bytes, n, path, out, e)
+                                    : tok_load_spm(bytes, n, path, out, e);
+    free(bytes);
+    return rc;
 }
 
 int tok_load(const char *folder, struct tok **out, struct err *e)
 {
-    static const struct {
-        const char *name;
-        bool json;
-    } file[] = {{"tokenizer.json", true}, {"tokenizer.model", false}};
-    char path[4096], *bytes;
-    size_t n;
+    static const char *const file[] = {"tokenizer.json", "tokenizer.model"};
+    char path[4096];
     *out = NULL;
     for (size_t i = 0; i < COUNT(file); i++) {
-        snprintf(path, sizeof(path), "%s/%s", folder, file[i].name);
+        snprintf(path, sizeof(path), "%s/%s", folder, file[i]);
         if (access(path, F_OK))
             continue;
-        int rc = file_read(path, FILE_LIMIT, &bytes, &n, e);
-        if (rc)
-            return rc;
-        rc = file[i].json ? tok_load_json(bytes, n, path, out, e)
-                          : tok_load_spm(bytes, n, path, out, e);
-        free(bytes);
-        return rc ? rc : read_config(*out, folder, e);
+        int rc = read_file(path, i == 0, out, e);
+        if (!rc)
+            rc = read_config(*out, folder, i > 0, e);
+        if (rc) {
+            tok_free(*out);
+            *out = NULL;
+        }
+        return rc;
     }
     return err_set(e, -ENOENT, "%s has neither tokenizer.json nor tokenizer.model", folder);
 }

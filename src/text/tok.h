@@ -1,8 +1,8 @@
 /* tok.h - text to token ids and back.
  *
  * Reads tokenizer.json (byte-level BPE, SentencePiece-style BPE with byte fallback) or, when that
- * is absent, tokenizer.model (SentencePiece protobuf). A tokenizer is read-only after loading and
- * may be shared; a detokeniser is the state of one stream.
+ * is absent, tokenizer.model (SentencePiece protobuf, or Llama 3's ranks as tiktoken has them). A
+ * tokenizer is read-only after loading and may be shared; a detokeniser is the state of one stream.
  */
 #ifndef TANDEM_TOK_H
 #define TANDEM_TOK_H
@@ -11,13 +11,17 @@
 
 struct tok;
 
-/* Load from a model folder: tokenizer.json, else tokenizer.model; tokenizer_config.json adds
- * bos/eos and flags when present. Free with tok_free(). */
+/* Load from a model folder: tokenizer.json, else tokenizer.model. tokenizer_config.json, when
+ * present, names bos and eos; whether TOK_SPECIAL adds them is for tokenizer.json's post-processor
+ * to say, but for add_bos_token (default: yes), add_eos_token (no) and add_prefix_space (what
+ * the file says) with tokenizer.model. Free with tok_free(). */
 int tok_load(const char *folder, struct tok **out, struct err *e);
 /* The same from bytes of a tokenizer.json (untrusted), as the fuzz target does; `what` names it in
  * errors. */
 int tok_load_json(const char *text, size_t n, const char *what, struct tok **out, struct err *e);
 int tok_load_spm(const void *bytes, size_t n, const char *what, struct tok **out, struct err *e);
+int tok_load_tiktoken(const char *text, size_t n, const char *what, struct tok **out,
+                      struct err *e);
 void tok_free(struct tok *t);
 
 int tok_n_vocab(const struct tok *t);           /* largest id + 1, added tokens included */

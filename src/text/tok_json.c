@@ -389,16 +389,6 @@ static int read_template(struct tok *t, const json_t *o, struct err *e)
 
 /* ------------------------------------------------------------------------------- all */
 
-static void find_bytes(struct tok *t)
-{
-    for (int b = 0; b < 256; b++) {
-        char s[8];
-        int n = t->byte_level ? byte_letter((unsigned char)b, s)
-                              : snprintf(s, sizeof(s), "<0x%02X>", b);
-        t->byte_id[b] = vocab_find(t, s, (size_t)n);
-    }
-}
-
 static int read_all(struct tok *t, const json_t *o, struct err *e)
 {
     const json_t *added = json_object_get(o, "added_tokens");
@@ -413,9 +403,11 @@ static int read_all(struct tok *t, const json_t *o, struct err *e)
         rc = each(t, json_object_get(o, "decoder"), "decoders", read_decoder, e);
     if (!rc)
         rc = each(t, json_object_get(o, "post_processor"), "processors", read_template, e);
-    if (!rc)
-        find_bytes(t);
-    return rc;
+    if (rc)
+        return rc;
+    vocab_find_bytes(t);
+    bpe_prepare(t);
+    return 0;
 }
 
 int tok_load_json(const char *text, size_t n, const char *what, struct tok **out, struct err *e)

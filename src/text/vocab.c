@@ -180,6 +180,16 @@ int letter_byte(unsigned c)
     return c < 289 ? (int)c - 256 : c < 323 ? (int)c - 289 + 127 : c == 323 ? 173 : -1;
 }
 
+void vocab_find_bytes(struct tok *t)
+{
+    for (int b = 0; b < 256; b++) {
+        char s[8];
+        int n = t->byte_level ? byte_letter((unsigned char)b, s)
+                              : snprintf(s, sizeof(s), "<0x%02X>", b);
+        t->byte_id[b] = vocab_find(t, s, (size_t)n);
+    }
+}
+
 int utf8_length(const char *text, size_t n, size_t *bad)
 {
     const unsigned char *s = (const unsigned char *)text;

@@ -10,6 +10,8 @@
 
 enum { VOCAB_MAX = 1 << 24, STEPS_MAX = 16, TEMPLATE_MAX = 16, PART_MAX = 2048 };
 
+#define MARK "\xE2\x96\x81" /* U+2581, how SentencePiece spells a blank */
+
 struct text { /* bytes, not 0-terminated */
     const char *s;
     size_t n;
@@ -85,6 +87,7 @@ struct tok {
     int byte_id[256]; /* of a byte on its own, -1 when there is none */
     bool byte_level;  /* tokens are spelt in the byte alphabet of GPT-2 */
     bool byte_fallback, fuse_unk, ignore_merges;
+    bool cut[256]; /* no merge joins what ends in this byte with what begins with MARK */
 };
 
 /* vocab.c */
@@ -98,11 +101,15 @@ const struct merge *vocab_merged(const struct tok *t, int left, int right);
  * stands earlier in order[n] first. A token of more than PART_MAX bytes is refused. */
 int vocab_merge_parts(struct tok *t, const int *order, int n, struct err *e);
 void vocab_sort_added(struct tok *t);
+void vocab_find_bytes(struct tok *t); /* fills byte_id */
 
 /* The byte alphabet: a byte as UTF-8 of its letter (returns 1 or 2 bytes), and back (-1: not of
  * the alphabet). */
 int byte_letter(unsigned char b, char to[2]);
 int letter_byte(unsigned code_point);
+
+/* tiktoken.c: whether a file begins as tiktoken's do. */
+bool tiktoken_bytes(const char *s, size_t n);
 
 /* bpe.c: one piece of text to ids; appends to out. */
 struct ids {
@@ -110,6 +117,7 @@ struct ids {
     size_t n, room;
 };
 void ids_push(struct ids *out, int id);
+void bpe_prepare(struct tok *t); /* fills cut, once the merges and byte_id are there */
 void bpe_encode(const struct tok *t, const char *s, size_t n, struct ids *out);
 
 /* split.c: normalise a stretch of text (malloc'd result), cut it into pieces. first: the stretch

@@ -125,14 +125,15 @@ struct ivec { /* sixteen of 32 bits, or of four bytes each */
     __m512i v;
 };
 
-/* The widest tile of bytes, and its row blocks: sums of a group and of all take two registers. */
-enum { INT_TOK = 6 };
-INLINE int int_blocks(int mt) { return mt == 1 ? 8 : mt <= 3 ? 4 : 2; }
+/* The widest tile of bytes, and its row blocks. */
+enum { INT_TOK = 12 };
+INLINE int int_blocks(int mt) { return mt == 1 ? 8 : mt <= 5 ? 4 : 2; }
 
 /* clang-format off */
 #define INT_TILES(T)                                                                               \
     T(8, 1) T(4, 1) T(2, 1) T(1, 1) T(4, 2) T(2, 2) T(1, 2) T(4, 3) T(2, 3) T(1, 3)                 \
-    T(2, 4) T(1, 4) T(2, 5) T(1, 5) T(2, 6) T(1, 6)
+    T(4, 4) T(2, 4) T(1, 4) T(4, 5) T(2, 5) T(1, 5) T(2, 6) T(1, 6) T(2, 7) T(1, 7)                 \
+    T(2, 8) T(1, 8) T(2, 9) T(1, 9) T(2, 10) T(1, 10) T(2, 11) T(1, 11) T(2, 12) T(1, 12)
 /* clang-format on */
 
 INLINE struct ivec i_set(int32_t n) { return (struct ivec){_mm512_set1_epi32(n)}; }
@@ -150,7 +151,8 @@ INLINE struct ivec i_high(struct ivec a)
 INLINE struct ivec i_dot(struct ivec acc, struct ivec a, struct ivec b)
 {
 #ifdef __AVX512VNNI__
-    return (struct ivec){_mm512_dpbusd_epi32(acc.v, a.v, b.v)};
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
+    return acc;
 #else
     __m512i even = _mm512_and_si512(a.v, _mm512_set1_epi16(255));
     __m512i odd = _mm512_srli_epi16(a.v, 8);
