@@ -159,7 +159,7 @@ static void count_points(const struct bench *b, struct layout *l)
 
 static int start_layout(struct bench *b, struct layout *l, struct err *e)
 {
-    struct team_opts opts = {.isa = b->at.isa};
+    struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed};
     size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
     l->seconds = pool_get(&b->pool, rounds);
     l->limit = pool_get(&b->pool, rounds);

@@ -118,12 +118,14 @@ static int usable_cores(void)
 static int make_plan(struct opened *to, const struct options *o, const struct model *m,
                      struct err *e)
 {
-    enum num weight = choose_num(o->dtype, stored_type(to->store));
+    enum num weight =
+        choose_num(o->dtype, to->packed ? to->packed->weight : stored_type(to->store));
     struct plan_ask ask = {
         .tp = o->tp,
         .pp = o->pp,
         .sp = o->sp,
-        .shares = o->shares,
+        .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
+                                                                          : o->shares,
         .ctx = o->ctx,
         .max_tok = o->chunk,
         .weight = weight,
@@ -193,6 +195,13 @@ static int check_options(const struct options *o, struct err *e)
                    o->plan);
 }
 
+/* Packed weights win over the tensors of the folder. */
+static int open_weights(struct opened *to, struct err *e)
+{
+    int rc = packed_open(to->folder, &to->packed, e);
+    return rc == -ENOENT ? store_open(to->folder, &to->store, e) : rc;
+}
+
 int open_model(struct opened *to, const struct options *o, const char *model, struct err *e)
 {
     struct model m;
@@ -204,9 +213,11 @@ int open_model(struct opened *to, const struct options *o, const char *model, st
     if (!rc)
         rc = model_load(to->folder, &m, &to->generation, &to->notes, e);
     if (!rc)
-        rc = store_open(to->folder, &to->store, e);
+        rc = open_weights(to, e);
     if (!rc)
         rc = choose_plan(to, o, &m, e);
+    if (!rc && to->packed)
+        rc = packed_check(to->packed, &to->plan, e);
     if (rc)
         open_close(to);
     return rc;
@@ -229,8 +240,8 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
         if (!rc)
             rc = model_load(to->folder, &m, &to->generation, &to->notes, e);
         /* Weights may be absent here; when there, their headers tell the number format. */
-        if (!rc && store_open(to->folder, &to->store, &ignored))
-            to->store = NULL;
+        if (!rc)
+            open_weights(to, &ignored);
     }
     if (!rc)
         rc = choose_plan(to, o, &m, e);
@@ -243,5 +254,6 @@ void open_close(struct opened *o)
 {
     if (o->store)
         store_close(o->store);
-    o->store = NULL;
+    packed_close(o->packed);
+    o->store = NULL, o->packed = NULL;
 }

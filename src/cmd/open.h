@@ -10,6 +10,7 @@
 #include "model/folder.h"
 #include "model/store.h"
 #include "plan/plan.h"
+#include "run/packed.h"
 
 #include <limits.h>
 
@@ -17,9 +18,10 @@ struct opened {
     char folder[PATH_MAX]; /* of the model; "" for a known shape without files */
     bool demo;
     struct generation generation;
-    struct notes notes;  /* for the user's eyes */
-    struct store *store; /* NULL unless asked for */
-    struct plan plan;    /* plan.model is the model */
+    struct notes notes;    /* for the user's eyes */
+    struct store *store;   /* NULL unless asked for, or when the weights are packed */
+    struct packed *packed; /* NULL: they are not */
+    struct plan plan;      /* plan.model is the model */
     enum isa isa;
 };
 

@@ -119,6 +119,7 @@ static int start(struct run *r, struct err *e)
     struct team_opts opts = {.isa = r->at.isa,
                              .progress = show_progress,
                              .arg = &progress,
+                             .packed = r->at.packed,
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)
         r->at.plan.max_out = r->at.plan.max_tok;

@@ -123,23 +123,36 @@ static _Noreturn void rank_main(struct keeper *k, int id)
 
 /* ------------------------------------------------------------------------------- the keeper */
 
+/* Memory for k->bytes of weights; packed ones are there at once. */
+static int get_weights(struct keeper *k, const struct packed *f, int n_thread, struct err *e)
+{
+    if (!f)
+        return map_memory(k->bytes, false, &k->base, e);
+    int rc = packed_check(f, k->p, e);
+    if (!rc && k->bytes != f->bytes)
+        rc = err_set(e, -EINVAL, "packed weights of %zu bytes, but the plan lays out %zu", f->bytes,
+                     k->bytes);
+    return rc ? rc : packed_map(f, n_thread, &k->room->mailbox->loaded, &k->base, e);
+}
+
 /* Reserve, list, pack; then nobody may write the weights any more. */
-static int load(struct keeper *k, const struct store *s, int n_thread, struct err *e)
+static int load(struct keeper *k, const struct store *s, const struct packed *f, int n_thread,
+                struct err *e)
 {
     struct arena tables = {0}, data = {0};
     struct load *list;
     weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &tables, &data);
     k->bytes = data.used;
-    int rc = map_memory(k->bytes, false, &k->base, e);
+    int rc = get_weights(k, f, n_thread, e);
     if (rc)
         return rc;
     struct arena host = host_arena(&k->pool, tables.used);
     data = (struct arena){.base = k->base, .size = k->bytes};
     weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &host, &data);
-    rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
-    if (rc)
-        return rc;
-    rc = load_all(list, n_thread, &k->room->mailbox->loaded, e);
+    if (!f)
+        rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
+    if (!f && !rc)
+        rc = load_all(list, n_thread, &k->room->mailbox->loaded, e);
     if (rc)
         return rc;
     mprotect(k->base, k->bytes, PROT_READ);
@@ -219,8 +232,8 @@ static void report(struct keeper *k)
     say(k, &w);
 }
 
-_Noreturn void keeper_run(const struct plan *p, const struct store *s, enum isa isa,
-                          struct room *room, int fd, int n_thread)
+_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct packed *packed,
+                          enum isa isa, struct room *room, int fd, int n_thread)
 {
     struct keeper k = {.p = p, .room = room, .isa = isa, .fd = fd, .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};
@@ -231,7 +244,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, enum isa 
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
-    if (signals < 0 || load(&k, s, n_thread, &e) || fork_ranks(&k, &e)) {
+    if (signals < 0 || load(&k, s, packed, n_thread, &e) || fork_ranks(&k, &e)) {
         snprintf(failed.text, sizeof(failed.text), "%s", e.text);
         say(&k, &failed);
         leave(&k, 1);

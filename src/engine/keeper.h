@@ -9,6 +9,7 @@
 
 #include "engine/room.h"
 #include "model/store.h"
+#include "run/packed.h"
 
 /* What the keeper tells control, one datagram each. */
 struct keeper_word {
@@ -19,9 +20,9 @@ struct keeper_word {
     char text[sizeof(((struct err *)0)->text)]; /* FAILED: why */
 };
 
-/* Run the keeper in this (forked) process; does not return. fd: its end of the socket to control.
- * n_thread: for packing. */
-_Noreturn void keeper_run(const struct plan *p, const struct store *s, enum isa isa,
-                          struct room *room, int fd, int n_thread);
+/* Run the keeper in this (forked) process; does not return. The weights are packed from the store,
+ * or only mapped. fd: its end of the socket to control. n_thread: for packing or checking. */
+_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct packed *packed,
+                          enum isa isa, struct room *room, int fd, int n_thread);
 
 #endif

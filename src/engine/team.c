@@ -86,7 +86,7 @@ static int start_keeper(struct team *t, const struct store *s, const struct team
         signal(SIGQUIT, SIG_IGN);
         if (getppid() != parent)
             _exit(1);
-        keeper_run(&t->plan, s, opts->isa, &t->room, fd[1], n_core);
+        keeper_run(&t->plan, s, opts->packed, opts->isa, &t->room, fd[1], n_core);
     }
     close(fd[1]);
     t->fd = fd[0];
@@ -111,7 +111,8 @@ static int wait_ready(struct team *t, const struct store *s, const struct team_o
         if (rc)
             return rc;
         if (opts->progress)
-            opts->progress(opts->arg, atomic_load(&t->room.mailbox->loaded), store_bytes(s));
+            opts->progress(opts->arg, atomic_load(&t->room.mailbox->loaded),
+                           s ? store_bytes(s) : opts->packed->bytes);
         if (!loaded || !all_ready(t))
             futex_sleep(&t->room.mailbox->done_bell, bell, loaded ? 1000 : 20000);
     }

@@ -10,6 +10,7 @@
 #include "dev/dev.h"
 #include "model/store.h"
 #include "plan/plan.h"
+#include "run/packed.h"
 #include "run/sample.h"
 
 struct team;
@@ -19,12 +20,13 @@ struct team_opts {
     /* Called while loading with bytes done of all; NULL: quiet. */
     void (*progress)(void *arg, size_t done, size_t all);
     void *arg;
-    bool keep_logits; /* results carry logits (they cost a copy per row) */
+    const struct packed *packed; /* weights to map; NULL: load them from the store */
+    bool keep_logits;            /* results carry logits (they cost a copy per row) */
 };
 
-/* Load the model's tensors by the plan, start the ranks, return when all are ready. Checks first
- * that the memory is there (planned bytes against what the machine and its cgroup have free) and
- * refuses in one sentence with both numbers. */
+/* Load the model's tensors by the plan (s may be NULL when they are packed), start the ranks,
+ * return when all are ready. Checks first that the memory is there (planned bytes against what the
+ * machine and its cgroup have free) and refuses in one sentence with both numbers. */
 int team_start(struct team **out, const struct plan *p, const struct store *s,
                const struct team_opts *opts, struct err *e);
 

@@ -166,11 +166,12 @@ static bool stands_in(const struct tok *t, int id)
 
 /* SentencePiece does not split text, so that a piece may be a book. But where no merge crosses the
  * beginning of a word, the words on either side never learn of each other, and each is merged on
- * its own: the same ids from small heaps. */
+ * its own: the same ids from small heaps. (Without an unknown token, a character may leave no
+ * symbol, and what stands on either side of it meets.) */
 void bpe_prepare(struct tok *t)
 {
     const size_t mark = sizeof(MARK) - 1;
-    bool can = !t->byte_level && vocab_find(t, MARK, mark) >= 0;
+    bool can = !t->byte_level && t->unk >= 0 && vocab_find(t, MARK, mark) >= 0;
     memset(t->cut, can, sizeof(t->cut));
     for (size_t i = 0; can && i < t->n_merge_slot; i++) {
         if (t->merge[i].pair == UINT64_MAX)

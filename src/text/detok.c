@@ -156,7 +156,8 @@ static void take_byte_level(struct detok *d, const struct token *token)
         free(bytes);
 }
 
-/* Marks become blanks: by a Metaspace decoder, which also takes the first one away, or Replace. */
+/* Marks become blanks: by a Metaspace decoder, which also takes those of
+ * the first token away, or Replace. */
 static void take_words(struct detok *d, const struct token *token)
 {
     const struct step *meta = decoder(d->tok, STEP_METASPACE);
@@ -171,7 +172,7 @@ static void take_words(struct detok *d, const struct token *token)
             i++;
             continue;
         }
-        if (!(drop && i == 0))
+        if (!drop)
             emit(d, to.s, to.n);
         i += swap->from.n;
     }
@@ -191,6 +192,8 @@ const char *detok_next(struct detok *d, int id, size_t *n)
             hold(d, &(char){(char)byte}, 1);
         } else {
             settle_run(d);
+            if (!t->decode.n && d->began)
+                emit(d, " ", 1); /* without decoders, words */
             take_words(d, token);
         }
         d->began = true;

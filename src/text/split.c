@@ -22,22 +22,29 @@ static void put(struct buffer *b, const char *s, size_t n)
     b->s[b->n] = 0;
 }
 
-/* PCRE2 counts U+180E as white space, the tokenizers' engine does not: spell the class out. */
+/* \s and \w (and so \S and \W) mean other sets to PCRE2 than to the tokenizers' engine: U+180E is
+ * a blank to one, U+2460 of a word, a vowel sign is not. They are spelt out. */
+static const char *class_of(char c)
+{
+    return c == 's' || c == 'S'   ? "\\t-\\r\\x{85}\\p{Z}"
+           : c == 'w' || c == 'W' ? "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+                                  : NULL;
+}
+
 static void translate(struct buffer *to, const char *p, size_t n)
 {
-    static const char space[] = "\\t-\\r\\x{85}\\p{Z}";
     bool in_class = false;
     for (size_t i = 0; i < n; i++) {
         if (p[i] == '\\' && i + 1 < n) {
-            bool lower = p[i + 1] == 's', upper = p[i + 1] == 'S';
-            if (lower || (upper && !in_class)) {
-                put(to, in_class ? "" : upper ? "[^" : "[", in_class ? 0 : upper ? 2 : 1);
-                put(to, space, sizeof(space) - 1);
-                put(to, "]", !in_class);
-            } else {
-                put(to, p + i, 2);
+            const char *set = class_of(p[++i]);
+            bool negated = p[i] == 'S' || p[i] == 'W';
+            if (!set || (negated && in_class)) {
+                put(to, p + i - 1, 2);
+                continue;
             }
-            i++;
+            put(to, negated ? "[^" : "[", in_class ? 0 : negated ? 2 : 1);
+            put(to, set, strlen(set));
+            put(to, "]", !in_class);
             continue;
         }
         in_class = p[i] == '[' ? true : p[i] == ']' ? false : in_class;
@@ -142,27 +149,62 @@ static void unicode_form(int options, const char *s, size_t n, struct buffer *to
     free(out);
 }
 
+/* The character at s, valid UTF-8; its length in *length. */
+static utf8proc_int32_t character(const char *s, size_t n, size_t *length)
+{
+    utf8proc_int32_t c;
+    utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &c);
+    *length = k > 0 ? (size_t)k : 1;
+    return k > 0 ? c : -1;
+}
+
+bool blank_at(const char *s, size_t n, size_t *length)
+{
+    utf8proc_int32_t c = character(s, n, length);
+    if (c < 128)
+        return c == ' ' || (c >= '\t' && c <= '\r');
+    utf8proc_category_t k = utf8proc_category(c);
+    return c == 0x85 || k == UTF8PROC_CATEGORY_ZS || k == UTF8PROC_CATEGORY_ZL ||
+           k == UTF8PROC_CATEGORY_ZP;
+}
+
+bool word_at(const char *s, size_t n)
+{
+    size_t length;
+    utf8proc_category_t k = utf8proc_category(character(s, n, &length));
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL ||
+           k == UTF8PROC_CATEGORY_PC;
+}
+
 static void lower(const char *s, size_t n, struct buffer *to)
 {
-    for (size_t i = 0; i < n;) {
-        utf8proc_int32_t c;
+    for (size_t i = 0, k; i < n; i += k) {
         utf8proc_uint8_t out[4];
-        utf8proc_ssize_t k =
-            utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
-        if (k <= 0)
-            return;
-        put(to, (char *)out, (size_t)utf8proc_encode_char(utf8proc_tolower(c), out));
-        i += (size_t)k;
+        utf8proc_int32_t c = character(s + i, n - i, &k);
+        if (c == 0x130) /* the one character whose lower case is two */
+            put(to, "i\xCC\x87", 3);
+        else
+            put(to, (char *)out, (size_t)utf8proc_encode_char(utf8proc_tolower(c), out));
+    }
+}
+
+static void strip_accents(const char *s, size_t n, struct buffer *to)
+{
+    for (size_t i = 0, k; i < n; i += k) {
+        utf8proc_category_t is = utf8proc_category(character(s + i, n - i, &k));
+        if (is < UTF8PROC_CATEGORY_MN || is > UTF8PROC_CATEGORY_ME)
+            put(to, s + i, k);
     }
 }
 
 static void strip(const struct step *step, const char *s, size_t n, struct buffer *to)
 {
-    size_t lo = 0, hi = n;
-    while (step->start && lo < hi && strchr(" \t\n\r\v\f", s[lo]))
-        lo++;
-    while (step->stop && hi > lo && strchr(" \t\n\r\v\f", s[hi - 1]))
-        hi--;
+    size_t lo = 0, hi = 0, k;
+    while (step->start && lo < n && blank_at(s + lo, n - lo, &k))
+        lo += k;
+    for (size_t i = hi = lo; i < n; i += k)
+        if (!blank_at(s + i, n - i, &k) || !step->stop)
+            hi = i + k;
     put(to, s + lo, hi - lo);
 }
 
@@ -175,6 +217,7 @@ static void normalise_step(const struct step *step, const char *s, size_t n, str
     case STEP_NFKC: unicode_form(compat | UTF8PROC_COMPOSE, s, n, to); break;
     case STEP_NFKD: unicode_form(compat | UTF8PROC_DECOMPOSE, s, n, to); break;
     case STEP_LOWER: lower(s, n, to); break;
+    case STEP_STRIP_ACCENTS: strip_accents(s, n, to); break;
     case STEP_STRIP: strip(step, s, n, to); break;
     case STEP_REPLACE: replace(step, s, n, to); break;
     case STEP_PREPEND:

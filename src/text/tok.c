@@ -137,11 +137,20 @@ struct encoding {
     bool first; /* nothing stands before in the text */
 };
 
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-static bool is_word(char c)
+/* Where the character before s[i] begins; i > 0. */
+static size_t step_back(const char *s, size_t i)
 {
-    return c == '_' || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c & 0x80;
+    do
+        i--;
+    while (i > 0 && ((unsigned char)s[i] & 0xC0) == 0x80);
+    return i;
+}
+
+/* Whether s[lo..hi) stands between characters that are not of words. */
+static bool alone(const char *s, size_t lo, size_t hi, size_t n)
+{
+    size_t before = lo ? step_back(s, lo) : 0;
+    return !(lo && word_at(s + before, lo - before)) && !(hi < n && word_at(s + hi, n - hi));
 }
 
 /* The longest added token that begins at s[i], of those that are looked for in normalised text or
@@ -156,8 +165,7 @@ static const struct added *added_at(const struct encoding *w, bool normalized, c
         bool looked_for = a->normalized == normalized && (w->parse || !a->special);
         if (!looked_for || a->text.n > n - i || memcmp(s + i, a->text.s, a->text.n))
             continue;
-        if (a->single_word &&
-            ((i > 0 && is_word(s[i - 1])) || (i + a->text.n < n && is_word(s[i + a->text.n]))))
+        if (a->single_word && !alone(s, i, i + a->text.n, n))
             continue;
         return a;
     }
@@ -176,11 +184,11 @@ static void cut_added(struct encoding *w, bool normalized, const char *s, size_t
             i++;
             continue;
         }
-        size_t lo = i, hi = i + a->text.n;
-        while (a->lstrip && lo > open && is_blank(s[lo - 1]))
-            lo--;
-        while (a->rstrip && hi < n && is_blank(s[hi]))
-            hi++;
+        size_t lo = i, hi = i + a->text.n, k;
+        while (a->lstrip && lo > open && blank_at(s + step_back(s, lo), n, &k))
+            lo -= k;
+        while (a->rstrip && hi < n && blank_at(s + hi, n - hi, &k))
+            hi += k;
         if (lo > open)
             fn(w, s + open, lo - open);
         ids_push(&w->out, a->id);

@@ -3,6 +3,8 @@
 #include "base/json.h"
 #include "text/vocab.h"
 
+#include <ctype.h>
+
 #define BYTE_LEVEL_PATTERN                                                                         \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
@@ -35,6 +37,19 @@ static int new_step(struct steps *to, int kind, struct step **step, struct err *
     return 0;
 }
 
+/* A pattern that matches this text and no other. */
+static struct text quoted(struct tok *t, struct text s)
+{
+    struct text to = {pool_get(&t->pool, 2 * s.n + 1), 0};
+    char *at = (char *)to.s;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.s[i] > 0 && ispunct(s.s[i]))
+            at[to.n++] = '\\';
+        at[to.n++] = s.s[i];
+    }
+    return to;
+}
+
 /* {"String": "..."} or {"Regex": "..."} */
 static int pattern_of(struct tok *t, const json_t *o, struct step *step, bool always_regex,
                       struct err *e)
@@ -47,13 +62,7 @@ static int pattern_of(struct tok *t, const json_t *o, struct step *step, bool al
         return 0;
     if (!json_is_string(s) && !json_is_string(re))
         return err_set(e, -EINVAL, "%s: the pattern is neither String nor Regex", type_of(o));
-    char *quoted = NULL;
-    struct text pattern = s ? step->from : text_of(t, re);
-    if (s) {
-        quoted = pool_get(&t->pool, pattern.n + 5);
-        snprintf(quoted, pattern.n + 5, "\\Q%s\\E", pattern.s);
-        pattern = (struct text){quoted, pattern.n + 4};
-    }
+    struct text pattern = s ? quoted(t, step->from) : text_of(t, re);
     step->regex = regex_new(pattern.s, pattern.n, e);
     return step->regex ? 0 : -EINVAL;
 }
@@ -109,9 +118,10 @@ static int read_normaliser(struct tok *t, const json_t *o, struct err *e)
     static const struct {
         const char *type;
         int kind;
-    } row[] = {{"NFC", STEP_NFC},         {"NFD", STEP_NFD},         {"NFKC", STEP_NFKC},
-               {"NFKD", STEP_NFKD},       {"Lowercase", STEP_LOWER}, {"Prepend", STEP_PREPEND},
-               {"Replace", STEP_REPLACE}, {"Strip", STEP_STRIP}};
+    } row[] = {
+        {"NFC", STEP_NFC},         {"NFD", STEP_NFD},         {"NFKC", STEP_NFKC},
+        {"NFKD", STEP_NFKD},       {"Lowercase", STEP_LOWER}, {"Prepend", STEP_PREPEND},
+        {"Replace", STEP_REPLACE}, {"Strip", STEP_STRIP},     {"StripAccents", STEP_STRIP_ACCENTS}};
     struct step *s = NULL;
     for (size_t i = 0; i < COUNT(row); i++) {
         if (!is(o, row[i].type))
@@ -129,23 +139,39 @@ static int read_normaliser(struct tok *t, const json_t *o, struct err *e)
 
 /* ------------------------------------------------------------------------------- splitters */
 
-static int read_split(struct tok *t, const json_t *o, struct err *e)
+static int behaviour_of(const json_t *o, int *to, struct err *e)
 {
     static const char *const name[] = {"Isolated", "Removed", "MergedWithPrevious",
                                        "MergedWithNext", "Contiguous"};
     const char *behaviour = json_string_value(json_object_get(o, "behavior"));
+    for (size_t i = 0; i < COUNT(name); i++)
+        if (!strcmp(behaviour ? behaviour : "Isolated", name[i])) {
+            *to = (int)i;
+            return 0;
+        }
+    return err_set(e, -ENOTSUP, "%s behavior \"%.40s\" is not supported", type_of(o), behaviour);
+}
+
+static int read_split(struct tok *t, const json_t *o, struct err *e)
+{
     struct step *s = NULL;
-    int rc = new_step(&t->split, STEP_SPLIT, &s, e);
+    int rc = new_step(&t->split, STEP_SPLIT, &s, e), behaviour = ISOLATED;
+    if (!rc)
+        rc = behaviour_of(o, &behaviour, e);
     if (rc)
         return rc;
-    size_t i = 0;
-    while (i < COUNT(name) && strcmp(behaviour ? behaviour : "Isolated", name[i]))
-        i++;
-    if (i == COUNT(name))
-        return err_set(e, -ENOTSUP, "Split behavior \"%.40s\" is not supported", behaviour);
-    s->behaviour = (int)i;
+    s->behaviour = behaviour;
     s->invert = flag(o, "invert", false);
     return pattern_of(t, o, s, true, e);
+}
+
+/* Cuts out one character. */
+static int read_delimiter(struct tok *t, const json_t *o, struct err *e)
+{
+    const json_t *delimiter = json_object_get(o, "delimiter");
+    if (!json_string_length(delimiter))
+        return err_set(e, -EINVAL, "CharDelimiterSplit without a delimiter");
+    return regex_step(&t->split, quoted(t, text_of(t, delimiter)).s, REMOVED, false, e);
 }
 
 static int read_splitter(struct tok *t, const json_t *o, struct err *e)
@@ -156,12 +182,17 @@ static int read_splitter(struct tok *t, const json_t *o, struct err *e)
     if (is(o, "Digits"))
         return regex_step(&t->split, flag(o, "individual_digits", false) ? "\\p{N}" : "\\p{N}+",
                           ISOLATED, false, e);
-    if (is(o, "Whitespace"))
-        return regex_step(&t->split, "\\w+|[^\\w\\s]+", REMOVED, true, e);
+    if (is(o, "Whitespace")) /* here a joiner is of the word, in \w of a Split it is not */
+        return regex_step(&t->split, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\x{200C}\\x{200D}\\s]+",
+                          REMOVED, true, e);
     if (is(o, "WhitespaceSplit"))
         return regex_step(&t->split, "\\s+", REMOVED, false, e);
-    if (is(o, "Punctuation"))
-        return regex_step(&t->split, "[\\p{P}$+<=>^`|~]", ISOLATED, false, e);
+    if (is(o, "CharDelimiterSplit"))
+        return read_delimiter(t, o, e);
+    if (is(o, "Punctuation")) {
+        int behaviour = ISOLATED, rc = behaviour_of(o, &behaviour, e);
+        return rc ? rc : regex_step(&t->split, "[\\p{P}$+<=>^`|~]", behaviour, false, e);
+    }
     if (!is(o, "ByteLevel") && !is(o, "Metaspace"))
         return err_set(e, -ENOTSUP, "pre_tokenizer \"%.40s\" is not supported", type_of(o));
     int rc = new_step(&t->split, is(o, "Metaspace") ? STEP_METASPACE : STEP_BYTE_LEVEL, &s, e);
@@ -182,6 +213,26 @@ static int read_splitter(struct tok *t, const json_t *o, struct err *e)
 
 /* ------------------------------------------------------------------------------- decoders */
 
+/* detok.c goes from token to token: what it would do differently is refused. */
+static int check_decoder(const struct tok *t, const json_t *o, struct err *e)
+{
+    bool fused = false, replaced = false;
+    for (int i = 0; i + 1 < t->decode.n; i++) {
+        fused |= t->decode.at[i].kind == STEP_FUSE;
+        replaced |= t->decode.at[i].kind == STEP_REPLACE;
+    }
+    if (is(o, "Strip") && (!fused || json_integer_value(json_object_get(o, "stop"))))
+        return err_set(e, -ENOTSUP,
+                       "decoder Strip at the end of a text, or before Fuse, is not "
+                       "supported");
+    if (is(o, "Replace") &&
+        (replaced || !json_is_string(json_object_get(json_object_get(o, "pattern"), "String"))))
+        return err_set(e, -ENOTSUP,
+                       "decoder Replace of a Regex, or a second one, is not "
+                       "supported");
+    return 0;
+}
+
 static int read_decoder(struct tok *t, const json_t *o, struct err *e)
 {
     static const struct {
@@ -200,6 +251,8 @@ static int read_decoder(struct tok *t, const json_t *o, struct err *e)
         int rc = new_step(&t->decode, row[i].kind, &s, e);
         if (!rc)
             rc = json_get_int(o, "start", 0, 1000, &s->start, e);
+        if (!rc)
+            rc = check_decoder(t, o, e);
         if (rc)
             return rc;
         const json_t *content = json_object_get(o, "content");
@@ -310,6 +363,11 @@ static int read_model(struct tok *t, const json_t *model, const json_t *added, s
     if ((type && strcmp(type, "BPE")) || !json_is_object(vocab))
         return err_set(e, -ENOTSUP, "model type \"%.40s\" is not supported; BPE is",
                        type ? type : "(none)");
+    if (json_string_length(json_object_get(model, "continuing_subword_prefix")) ||
+        json_string_length(json_object_get(model, "end_of_word_suffix")))
+        return err_set(e, -ENOTSUP,
+                       "a BPE model with continuing_subword_prefix or end_of_word_suffix is not "
+                       "supported");
     if (!json_is_array(merges))
         return err_set(e, -EINVAL, "the BPE model has no list of merges");
     int rc = size_vocab(t, vocab, added, e);
@@ -351,40 +409,82 @@ static int read_added(struct tok *t, const json_t *list, struct err *e)
         t->token[a.id].special = a.special;
         t->added[t->n_added++] = a;
     }
-    vocab_sort_added(t);
     return 0;
+}
+
+/* Added tokens that are looked for in normalised text are looked for as they look there. */
+static void normalise_added(struct tok *t)
+{
+    int kept = 0;
+    for (int i = 0; i < t->n_added; i++) {
+        struct added a = t->added[i];
+        if (a.normalized && t->normal.n) {
+            size_t n;
+            char *text = normalise(t, a.text.s, a.text.n, &n);
+            a.text = (struct text){pool_text(&t->pool, text, n), n};
+            free(text);
+        }
+        if (a.text.n)
+            t->added[kept++] = a;
+    }
+    t->n_added = kept;
+    vocab_sort_added(t);
 }
 
 /* ------------------------------------------------------------------------------- templates */
 
-/* What stands before and after a single sequence; the parts are {"SpecialToken": {"id": ...}} and
- * {"Sequence": ...}. */
+static int around(struct tok *t, bool after, const json_t *id, struct err *e)
+{
+    json_int_t n = json_integer_value(id);
+    int *count = after ? &t->n_suffix : &t->n_prefix;
+    if (!json_is_integer(id) || n < 0 || n >= t->n_vocab || !t->token[n].text.s)
+        return err_set(e, -EINVAL, "the post_processor adds an id that names no token");
+    if (*count == TEMPLATE_MAX)
+        return err_set(e, -EINVAL, "the post_processor adds more than %d tokens", TEMPLATE_MAX);
+    (after ? t->suffix : t->prefix)[(*count)++] = (int)n;
+    return 0;
+}
+
+/* What stands before and after a single sequence; the parts are {"SpecialToken": {"id": name}},
+ * name a key of special_tokens with its ids, and {"Sequence": ...}. */
 static int read_template(struct tok *t, const json_t *o, struct err *e)
 {
-    size_t i;
-    json_t *v;
+    size_t i, k;
+    json_t *v, *id;
     bool after = false;
-    if (!is(o, "TemplateProcessing"))
-        return is(o, "ByteLevel") ? 0
-                                  : err_set(e, -ENOTSUP,
-                                            "post_processor \"%.40s\" is not "
-                                            "supported",
-                                            type_of(o));
     json_array_foreach(json_object_get(o, "single"), i, v)
     {
-        const json_t *s = json_object_get(json_object_get(v, "SpecialToken"), "id");
-        if (!json_is_string(s)) {
-            after = true;
+        const json_t *part = json_object_get(v, "SpecialToken");
+        const char *name = json_string_value(json_object_get(part, "id"));
+        after |= !part;
+        if (!part)
             continue;
+        const json_t *special =
+            name ? json_object_get(json_object_get(o, "special_tokens"), name) : NULL;
+        const json_t *ids = json_object_get(special, "ids");
+        if (!json_is_array(ids))
+            return err_set(e, -EINVAL, "the template's token \"%.40s\" has no ids",
+                           name ? name : "(none)");
+        json_array_foreach((json_t *)ids, k, id)
+        {
+            int rc = around(t, after, id, e);
+            if (rc)
+                return rc;
         }
-        int id = vocab_find(t, json_string_value(s), json_string_length(s));
-        int *list = after ? t->suffix : t->prefix, *n = after ? &t->n_suffix : &t->n_prefix;
-        if (id < 0 || *n == TEMPLATE_MAX)
-            return err_set(e, -EINVAL, "the template names the token \"%.40s\"",
-                           json_string_value(s));
-        list[(*n)++] = id;
     }
     return 0;
+}
+
+static int read_post(struct tok *t, const json_t *o, struct err *e)
+{
+    if (is(o, "ByteLevel")) /* concerns offsets */
+        return 0;
+    if (is(o, "TemplateProcessing"))
+        return read_template(t, o, e);
+    if (!is(o, "RobertaProcessing") && !is(o, "BertProcessing"))
+        return err_set(e, -ENOTSUP, "post_processor \"%.40s\" is not supported", type_of(o));
+    int rc = around(t, false, json_array_get(json_object_get(o, "cls"), 1), e);
+    return rc ? rc : around(t, true, json_array_get(json_object_get(o, "sep"), 1), e);
 }
 
 /* ------------------------------------------------------------------------------- all */
@@ -402,9 +502,10 @@ static int read_all(struct tok *t, const json_t *o, struct err *e)
     if (!rc)
         rc = each(t, json_object_get(o, "decoder"), "decoders", read_decoder, e);
     if (!rc)
-        rc = each(t, json_object_get(o, "post_processor"), "processors", read_template, e);
+        rc = each(t, json_object_get(o, "post_processor"), "processors", read_post, e);
     if (rc)
         return rc;
+    normalise_added(t);
     vocab_find_bytes(t);
     bpe_prepare(t);
     return 0;

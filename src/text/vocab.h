@@ -47,6 +47,7 @@ struct step {
         STEP_NFKC,
         STEP_NFKD,
         STEP_LOWER,
+        STEP_STRIP_ACCENTS,
         STEP_PREPEND, /* normalisers */
         STEP_REPLACE,
         STEP_STRIP, /* also decoders */
@@ -126,6 +127,10 @@ char *normalise(const struct tok *t, const char *s, size_t n, size_t *n_out);
 typedef void piece_fn(void *arg, const char *s, size_t n);
 void split_text(const struct tok *t, const char *s, size_t n, bool first, piece_fn *fn, void *arg);
 pcre2_code *regex_new(const char *pattern, size_t n, struct err *e);
+
+/* White_Space of Unicode; the character at s[0..n), valid UTF-8, and its length in *length. */
+bool blank_at(const char *s, size_t n, size_t *length);
+bool word_at(const char *s, size_t n); /* of a word, as \w */
 
 /* UTF-8: length of the character at s (n > 0 bytes there), 0 when it is not valid, -1 when it is
  * the valid beginning of one that is cut off. *bad: how many bytes one U+FFFD stands for. */
