@@ -218,7 +218,7 @@ static void call_pack(struct bench *b, void *arg, int run)
     const enum num *type = arg;
     struct part p = {ROWS, COLS, b->memory + COPIES_BYTES / 2};
     (void)run;
-    part_pack(&p, type[0], b->memory, type[1], COLS);
+    part_pack(&p, type[0], &(struct source){.at = b->memory, .type = type[1], .stride = COLS});
 }
 
 static void bench_pack(struct bench *b)

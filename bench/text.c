@@ -35,7 +35,7 @@ static int encode(const struct tok *t, const char *s, size_t n, bool lines, size
         const char *end = lines ? memchr(s + at, '\n', n - at) : NULL;
         size_t k, length = end ? (size_t)(end - s) + 1 - at : n - at;
         int *id;
-        int rc = tok_encode(t, s + at, length, 0, &id, &k, e);
+        int rc = tok_encode(t, s + at, length, TOK_PARSE, &id, &k, e);
         if (rc)
             return rc;
         for (size_t i = 0; i < k; i++)

@@ -314,123 +314,6 @@ static void half_a_character_is_never_emitted(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------- merging */
-
-enum { LETTERS = 4, RULES = 24, LONG = 40 };
-static const char *const letter[LETTERS] = {"a", "b", "\xE2\x96\x81", "\xE2\x80\x81"};
-
-struct rules { /* merge i makes token LETTERS + i */
-    int left[RULES], right[RULES], n;
-    char text[LETTERS + RULES][LETTERS * LONG];
-};
-
-static struct rules random_rules(void)
-{
-    struct rules r = {0};
-    for (int i = 0; i < LETTERS; i++)
-        strcpy(r.text[i], letter[i]);
-    for (int tries = 0; tries < RULES; tries++) {
-        int id = LETTERS + r.n, a = rand() % id, b = rand() % id;
-        size_t n = strlen(r.text[a]), m = strlen(r.text[b]);
-        if (n + m > 20)
-            continue;
-        memcpy(r.text[id], r.text[a], n);
-        memcpy(r.text[id] + n, r.text[b], m + 1);
-        bool new = true;
-        for (int k = 0; k < id; k++)
-            new = new &&strcmp(r.text[k], r.text[id]);
-        if (new)
-            r.left[r.n] = a, r.right[r.n] = b, r.n++;
-    }
-    return r;
-}
-
-/* Merging as it is defined, one rule's first place at a time. */
-static int merge_plainly(const struct rules *r, int *id, int n)
-{
-    for (;;) {
-        int rule = r->n, at = 0;
-        for (int i = 0; i + 1 < n; i++)
-            for (int k = 0; k < rule; k++)
-                if (r->left[k] == id[i] && r->right[k] == id[i + 1])
-                    rule = k, at = i;
-        if (rule == r->n)
-            return n;
-        id[at] = LETTERS + rule;
-        memmove(id + at + 1, id + at + 2, (size_t)(--n - at - 1) * sizeof(*id));
-    }
-}
-
-static struct tok *tok_of_rules(const struct rules *r)
-{
-    struct tok *t;
-    struct err e;
-    json_t *vocab = json_object(), *merges = json_array();
-    for (int i = 0; i < LETTERS + r->n; i++)
-        json_object_set_new(vocab, r->text[i], json_integer(i));
-    for (int i = 0; i < r->n; i++)
-        json_array_append_new(merges,
-                              json_pack("[s,s]", r->text[r->left[i]], r->text[r->right[i]]));
-    json_t *all =
-        json_pack("{s:{s:s,s:o,s:o}}", "model", "type", "BPE", "vocab", vocab, "merges", merges);
-    char *text = json_dumps(all, 0);
-    if (tok_load_json(text, strlen(text), "rules", &t, &e))
-        fail_msg("%s", e.text);
-    free(text);
-    json_decref(all);
-    return t;
-}
-
-static void merging_word_by_word_gives_what_merging_plainly_gives(void **state)
-{
-    (void)state;
-    srand(11);
-    for (int turn = 0; turn < 400; turn++) {
-        struct rules r = random_rules();
-        struct tok *t = tok_of_rules(&r);
-        for (int k = 0; k < 20; k++) {
-            int want[LONG], *ids, n = LONG;
-            char text[LETTERS * LONG] = "";
-            size_t got;
-            struct err e;
-            for (int i = 0; i < n; i++)
-                strcat(text, letter[want[i] = rand() % LETTERS]);
-            n = merge_plainly(&r, want, n);
-            assert_int_equal(tok_encode(t, text, strlen(text), 0, &ids, &got, &e), 0);
-            assert_int_equal(got, n);
-            assert_memory_equal(ids, want, got * sizeof(*ids));
-            free(ids);
-        }
-        tok_free(t);
-    }
-}
-
-/* Bounded by size: were the time quadratic, this would not end. */
-static void a_megabyte_without_blanks_is_one_piece_that_ends(void **state)
-{
-    const char *json =
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaaa\":2,\"b\":3},"
-        "\"merges\":[\"a a\",\"aa aa\"]}}";
-    enum { N = (1 << 20) + 3 };
-    struct tok *t;
-    struct err e;
-    int *ids;
-    size_t n;
-    char *text = malloc(N);
-    (void)state;
-    memset(text, 'a', N);
-    assert_int_equal(tok_load_json(json, strlen(json), "file", &t, &e), 0);
-    assert_int_equal(tok_encode(t, text, N, 0, &ids, &n, &e), 0);
-    assert_int_equal(n, N / 4 + 2); /* three letters are left: aa a */
-    for (size_t i = 0; i < N / 4; i++)
-        assert_int_equal(ids[i], 2);
-    assert_int_equal(ids[n - 2], 1);
-    assert_int_equal(ids[n - 1], 0);
-    free(ids);
-    free(text);
-    tok_free(t);
-}
-
 /* Of one kind of character, through the patterns of real tokenizers; what goes in comes out. */
 static void a_megabyte_of_one_kind_comes_back_as_it_was(void **state)
 {
@@ -499,6 +382,51 @@ static void bad_files_are_one_clear_line(void **state)
                    "pattern");
 }
 
+#define ONE_TOKEN(vocab, merges, more)                                                             \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}" more "}"
+
+static void ids_that_no_table_can_hold_are_refused(void **state)
+{
+    static const char *const id[] = {
+        "2147483647",          "2147483648", "4294967295", "-2147483648",
+        "9223372036854775807", "1e9",        "16777216",   "\"1\""};
+    char json[256];
+    (void)state;
+    for (size_t i = 0; i < COUNT(id); i++) {
+        snprintf(json, sizeof(json), ONE_TOKEN("\"a\":%s", "", ""), id[i]);
+        expect_refusal(json, "id of \"a\"");
+        snprintf(json, sizeof(json),
+                 ONE_TOKEN("\"a\":0", "", ",\"added_tokens\":[{\"id\":%s,\"content\":\"x\"}]"),
+                 id[i]);
+        expect_refusal(json, "id of \"an added token\"");
+        snprintf(json, sizeof(json),
+                 ONE_TOKEN("\"a\":0", "",
+                           ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"a\",%s]}"),
+                 id[i]);
+        expect_refusal(json, "names no token");
+    }
+}
+
+static void what_cannot_be_done_is_refused_by_name(void **state)
+{
+    (void)state;
+    expect_refusal(ONE_TOKEN("\"a\":0,\"a\":1", "", ""), "duplicate");
+    expect_refusal(ONE_TOKEN("\"a\":0", "", ",\"added_tokens\":[{\"id\":1,\"content\":\"\"}]"),
+                   "added token 0 has no text");
+    expect_refusal(ONE_TOKEN("\"a\":0", "[\"a\",\"\"]", ""), "merge 0");
+    expect_refusal(ONE_TOKEN("\"a\":0", "[\"a\"]", ""), "merge 0");
+    expect_refusal(ONE_TOKEN("\"a\":0", "3", ""), "merge 0");
+    expect_refusal(ONE_TOKEN("\"a\":0", "", ",\"normalizer\":{\"type\":\"Precompiled\"}"),
+                   "Precompiled");
+    expect_refusal(ONE_TOKEN("\"a\":0", "", ",\"decoder\":{\"type\":\"WordPiece\"}"), "WordPiece");
+    expect_refusal(ONE_TOKEN("\"a\":0", "", ",\"decoder\":{\"type\":\"Strip\",\"start\":1}"),
+                   "Fuse");
+    expect_refusal("{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece");
+    expect_refusal("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],"
+                   "\"end_of_word_suffix\":\"</w>\"}}",
+                   "end_of_word_suffix");
+}
+
 static void invalid_utf8_is_refused_with_its_place(void **state)
 {
     const char *json = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
@@ -523,10 +451,10 @@ int main(void)
         cmocka_unit_test(tokenizer_model_gives_the_ids_of_tokenizer_json),
         cmocka_unit_test(decoding_gives_the_golden_story),
         cmocka_unit_test(half_a_character_is_never_emitted),
-        cmocka_unit_test(merging_word_by_word_gives_what_merging_plainly_gives),
-        cmocka_unit_test(a_megabyte_without_blanks_is_one_piece_that_ends),
         cmocka_unit_test(a_megabyte_of_one_kind_comes_back_as_it_was),
         cmocka_unit_test(bad_files_are_one_clear_line),
+        cmocka_unit_test(ids_that_no_table_can_hold_are_refused),
+        cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
         cmocka_unit_test(invalid_utf8_is_refused_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

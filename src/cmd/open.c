@@ -55,7 +55,7 @@ static int find_folder(struct opened *to, const char *model, struct err *e)
     if (strlen(model) >= PATH_MAX || stat(model, &st))
         return err_set(e, -ENOENT,
                        "no model at %.200s: name a folder with config.json, *.safetensors and "
-                       "tokenizer.json (nothing is downloaded)",
+                       "tokenizer.json, or a GGUF file (nothing is downloaded)",
                        model);
     if (S_ISDIR(st.st_mode) && !has_config(model))
         return err_set(e, -ENOENT, "%.200s has no config.json: is it a Hugging Face model folder?",
@@ -89,8 +89,8 @@ static enum num stored_type(const struct store *s)
     for (int i = 0; s && i < store_count(s); i++)
         if (store_at(s, i)->type < NUM_COUNT)
             bytes[store_at(s, i)->type] += store_at(s, i)->bytes;
-    for (int i = NUM_F32; i <= NUM_BF16; i++)
-        if (bytes[i] > bytes[most])
+    for (int i = NUM_F32; i < NUM_COUNT; i++)
+        if (i != NUM_I32 && bytes[i] > bytes[most])
             most = (enum num)i;
     return most;
 }
@@ -195,11 +195,29 @@ static int check_options(const struct options *o, struct err *e)
                    o->plan);
 }
 
+/* Matrices that are stored otherwise than most are converted. */
+static void note_mixed(struct opened *to)
+{
+    enum num most = stored_type(to->store);
+    struct notes *notes = &to->notes;
+    for (int i = 0; i < store_count(to->store) && notes->n < (int)COUNT(notes->text); i++) {
+        const struct tensor *t = store_at(to->store, i);
+        if (t->n_dim == 2 && t->type != most && t->type != NUM_I32)
+            snprintf(notes->text[notes->n++], sizeof(notes->text[0]),
+                     "tensor \"%.80s\" is %s and becomes %s, as most are", t->name,
+                     num_name(t->type), num_name(most));
+    }
+}
+
 /* Packed weights win over the tensors of the folder. */
 static int open_weights(struct opened *to, struct err *e)
 {
     int rc = packed_open(to->folder, &to->packed, e);
-    return rc == -ENOENT ? store_open(to->folder, &to->store, e) : rc;
+    if (rc == -ENOENT || rc == -ENOTDIR)
+        rc = store_open(to->folder, &to->store, e);
+    if (!rc && to->store && gguf_is(to->folder))
+        note_mixed(to);
+    return rc;
 }
 
 int open_model(struct opened *to, const struct options *o, const char *model, struct err *e)

@@ -8,6 +8,7 @@
 #include "base/opt.h"
 #include "dev/dev.h"
 #include "model/folder.h"
+#include "model/gguf.h"
 #include "model/store.h"
 #include "plan/plan.h"
 #include "run/packed.h"
@@ -15,7 +16,7 @@
 #include <limits.h>
 
 struct opened {
-    char folder[PATH_MAX]; /* of the model; "" for a known shape without files */
+    char folder[PATH_MAX]; /* of the model, or its GGUF file; "" for a known shape without files */
     bool demo;
     struct generation generation;
     struct notes notes;    /* for the user's eyes */

@@ -42,6 +42,46 @@ static int copy_file(const char *from_folder, const char *to_folder, const char 
     return rc;
 }
 
+static int copy_side_files(const char *from, const char *to, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < COUNT(side_files); i++)
+        rc = copy_file(from, to, side_files[i], e);
+    return rc;
+}
+
+static int write_file(const char *folder, const char *name, const char *text, size_t n,
+                      struct err *e)
+{
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    FILE *f = fopen(path, "we");
+    bool good = f && fwrite(text, 1, n, f) == n;
+    if (f)
+        good = !fclose(f) && good;
+    return good ? 0 : err_set(e, -EIO, "%s: %s", path, strerror(errno));
+}
+
+/* What a GGUF file holds of them. */
+static int write_side_files(const char *gguf, const char *to, struct err *e)
+{
+    struct pool pool = {0};
+    struct gguf_files f;
+    int rc = gguf_files(gguf, &pool, &f, e);
+    if (!rc)
+        rc = write_file(to, "config.json", f.config, strlen(f.config), e);
+    if (!rc)
+        rc = write_file(to, "generation_config.json", f.generation, strlen(f.generation), e);
+    if (!rc)
+        rc = write_file(to, "tokenizer_config.json", f.tokenizer_config, strlen(f.tokenizer_config),
+                        e);
+    if (!rc)
+        rc = write_file(to, f.spm ? "tokenizer.model" : "tokenizer.json", f.tokenizer,
+                        f.n_tokenizer, e);
+    pool_free(&pool);
+    return rc;
+}
+
 static int make_folder(const char *folder, size_t bytes, bool *fresh, struct err *e)
 {
     struct statvfs disk;
@@ -111,8 +151,9 @@ int cmd_pack(const struct options *o, struct err *e)
         rc = pack(&at, &data, &bytes, e);
     if (!rc)
         rc = packed_write(to, &at.plan, data, bytes, e);
-    for (size_t i = 0; !rc && i < COUNT(side_files); i++)
-        rc = copy_file(at.folder, to, side_files[i], e);
+    if (!rc)
+        rc = gguf_is(at.folder) ? write_side_files(at.folder, to, e)
+                                : copy_side_files(at.folder, to, e);
     if (rc && fresh)
         rmdir(to);
     if (!rc && !o->quiet)

@@ -97,17 +97,39 @@ static void choose_eos(struct run *r)
         r->eos[r->n_eos++] = eos;
 }
 
+/* Tokenizer and template from a GGUF file. */
+static int load_gguf_text(struct run *r, struct err *e)
+{
+    struct pool pool = {0};
+    struct gguf_files f;
+    int rc = gguf_files(r->at.folder, &pool, &f, e);
+    if (!rc && f.spm)
+        rc = tok_load_spm(f.tokenizer, f.n_tokenizer, r->at.folder, &r->tok, e);
+    else if (!rc)
+        rc = tok_load_json(f.tokenizer, f.n_tokenizer, r->at.folder, &r->tok, e);
+    if (!rc && f.template && !r->o->raw)
+        rc = chat_new(f.template, f.bos ? f.bos : "", f.eos ? f.eos : "", &r->chat, e);
+    pool_free(&pool);
+    return rc;
+}
+
+static int load_text(struct run *r, struct err *e)
+{
+    if (gguf_is(r->at.folder))
+        return load_gguf_text(r, e);
+    int rc = tok_load(r->at.folder, &r->tok, e);
+    if (rc || r->o->raw)
+        return rc;
+    rc = chat_load(r->at.folder, &r->chat, e);
+    return rc == -ENOENT ? 0 : rc;
+}
+
 static int open_text(struct run *r, struct err *e)
 {
-    int rc = tok_load(r->at.folder, &r->tok, e);
+    int rc = load_text(r, e);
     if (rc)
         return rc;
     choose_eos(r);
-    if (r->o->raw)
-        return 0;
-    rc = chat_load(r->at.folder, &r->chat, e);
-    if (rc && rc != -ENOENT)
-        return rc;
     if (r->chat && !chat_renderer(r->chat, e))
         return -ENOTSUP;
     return 0;
@@ -342,7 +364,7 @@ static int converse(struct run *r, struct err *e)
 static bool is_model(const char *word)
 {
     struct stat st;
-    return stat(word, &st) == 0 && S_ISDIR(st.st_mode);
+    return stat(word, &st) == 0 && (S_ISDIR(st.st_mode) || gguf_is(word));
 }
 
 static int work(struct run *r, const char *prompt, struct err *e)

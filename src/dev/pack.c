@@ -14,31 +14,73 @@ union line {
     float f[CHUNK];
 };
 
-static void to_f32(float *to, const char *from, enum num type, int n)
+/* The row in the file. */
+static size_t file_row(const struct source *s, int r)
 {
-    uint16_t half[CHUNK];
-    if (type == NUM_F32) {
-        memcpy(to, from, (size_t)n * sizeof(*to));
-        return;
-    }
-    memcpy(half, from, (size_t)n * sizeof(*half));
-    for (int i = 0; i < n; i++)
-        to[i] = type == NUM_BF16 ? bf16_to_f32(half[i]) : f16_to_f32(half[i]);
+    int row = s->row + r, half = s->pairs / 2;
+    if (!s->pairs)
+        return (size_t)row;
+    int i = row % s->pairs;
+    return (size_t)(row - i + (i < half ? 2 * i : 2 * (i - half) + 1));
 }
 
-static void convert(union line *to, enum num type, const char *from, enum num from_type, int n)
+static const char *float_at(const struct source *s, int r, int c)
+{
+    return (const char *)s->at +
+           (file_row(s, r) * s->stride + (size_t)(s->col + c)) * num_bytes(s->type);
+}
+
+size_t source_group_bytes(enum num type)
+{
+    struct quant q = num_quant(type);
+    return (q.least ? 4 : 2) + (size_t)(q.group * q.bits) / 8;
+}
+
+const uint8_t *source_group(const struct source *s, int r, int c)
+{
+    size_t group = (size_t)num_quant(s->type).group;
+    return (const uint8_t *)s->at + (file_row(s, r) * s->stride + (size_t)(s->col + c)) / group *
+                                        source_group_bytes(s->type);
+}
+
+static void read_groups(const struct source *s, int r, int c, int n, float *to)
+{
+    struct quant q = num_quant(s->type);
+    for (int i = 0; i < n; i++) {
+        const uint8_t *group = source_group(s, r, c + i), *number = group + (q.least ? 4 : 2);
+        int k = (s->col + c + i) % q.group;
+        uint16_t half[2];
+        memcpy(half, group, sizeof(half));
+        float scale = f16_to_f32(half[0]), least = q.least ? f16_to_f32(half[1]) : 0;
+        int v = q.bits == 8 ? (int8_t)number[k] : (number[k % 16] >> (k / 16 * 4) & 15) - q.zero;
+        to[i] = (float)v * scale + least;
+    }
+}
+
+void source_read(const struct source *s, int r, int c, int n, float *to)
+{
+    uint16_t half[128];
+    must(n <= (int)COUNT(half));
+    if (num_quant(s->type).bits) {
+        read_groups(s, r, c, n, to);
+    } else if (s->type == NUM_F32) {
+        memcpy(to, float_at(s, r, c), (size_t)n * sizeof(*to));
+    } else {
+        memcpy(half, float_at(s, r, c), (size_t)n * sizeof(*half));
+        for (int i = 0; i < n; i++)
+            to[i] = s->type == NUM_BF16 ? bf16_to_f32(half[i]) : f16_to_f32(half[i]);
+    }
+}
+
+static void convert(union line *to, enum num type, const struct source *s, int r, int c, int n)
 {
     float f[CHUNK];
-    if (type == from_type) {
-        memcpy(to, from, (size_t)n * num_bytes(type));
+    if (type == s->type) {
+        memcpy(to, float_at(s, r, c), (size_t)n * num_bytes(type));
         return;
     }
-    if (type == NUM_F32) {
-        to_f32(to->f, from, from_type, n);
-        return;
-    }
-    to_f32(f, from, from_type, n);
-    for (int i = 0; i < n; i++)
+    source_read(s, r, c, n, type == NUM_F32 ? to->f : f);
+    for (int i = 0; type != NUM_F32 && i < n; i++)
         to->half[i] = type == NUM_BF16 ? f32_to_bf16(f[i]) : f32_to_f16(f[i]);
 }
 
@@ -85,34 +127,32 @@ static void put_halves(uint16_t *to, const union line *from, int n)
             to[i * PACK_ROWS + r] = from[r].half[i];
 }
 
-/* Columns [at, at + n) of the rows from row on, of which there may be less than 16. */
-static void pack_chunk(char *to, enum num type, const char *src, enum num from, size_t stride,
-                       struct span rows, int n)
+/* n columns from c on of the rows, of which there may be less than 16. */
+static void pack_chunk(char *to, enum num type, const struct source *s, struct span rows, int c,
+                       int n)
 {
     union line line[PACK_ROWS];
     if (len(rows) < PACK_ROWS || n < CHUNK)
         memset(line, 0, sizeof(line));
     for (int r = 0; r < len(rows); r++)
-        convert(&line[r], type, src + (size_t)(rows.lo + r) * stride * num_bytes(from), from, n);
+        convert(&line[r], type, s, rows.lo + r, c, n);
     if (type == NUM_F16)
         put_halves((uint16_t *)to, line, n);
     else
         put_words((uint32_t *)to, line, type == NUM_BF16 ? (n + 1) / 2 : n);
 }
 
-int part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride)
+int part_pack(const struct part *to, enum num type, const struct source *from)
 {
-    size_t block = pack_block_bytes(type, to->cols);
     char *at = to->at;
 
-    must(num_is_float(from));
+    must(num_is_float(from->type) || num_quant(from->type).group == 32);
     if (num_quant(type).bits)
-        return quant_pack(to, type, src, from, stride);
-    for (int r = 0; r < to->rows; r += PACK_ROWS, at += block)
+        return quant_pack(to, type, from);
+    for (int r = 0; r < to->rows; r += PACK_ROWS, at += pack_block_bytes(type, to->cols))
         for (int c = 0; c < to->cols; c += CHUNK)
-            pack_chunk(at + (size_t)c * PACK_ROWS * num_bytes(type), type,
-                       (const char *)src + (size_t)c * num_bytes(from), from, stride,
-                       (struct span){r, min_int(to->rows, r + PACK_ROWS)},
+            pack_chunk(at + (size_t)c * PACK_ROWS * num_bytes(type), type, from,
+                       (struct span){r, min_int(to->rows, r + PACK_ROWS)}, c,
                        min_int(CHUNK, to->cols - c));
     char *end = (char *)to->at + part_bytes(type, to->rows, to->cols);
     memset(at, 0, (size_t)(end - at));

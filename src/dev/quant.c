@@ -79,16 +79,16 @@ static int choose(struct quant q, const float *x, int n, uint16_t *scale, uint16
     return 0;
 }
 
-static void read_numbers(float *to, const char *from, enum num type, int n)
+/* A group as the file has it, number by number. */
+static void take_group(struct quant q, const uint8_t *group, uint16_t *scale, uint16_t *least,
+                       uint8_t *to)
 {
-    uint16_t half[GROUP_MAX];
-    if (type == NUM_F32) {
-        memcpy(to, from, (size_t)n * sizeof(*to));
-        return;
-    }
-    memcpy(half, from, (size_t)n * sizeof(*half));
-    for (int i = 0; i < n; i++)
-        to[i] = type == NUM_BF16 ? bf16_to_f32(half[i]) : f16_to_f32(half[i]);
+    const uint8_t *number = group + (q.least ? 4 : 2);
+    memcpy(scale, group, sizeof(*scale));
+    if (q.least)
+        memcpy(least, group + 2, sizeof(*least));
+    for (int i = 0; i < q.group; i++)
+        to[i] = q.bits == 8 ? number[i] ^ 128 : number[i % 16] >> (i / 16 * 4) & 15;
 }
 
 /* Sixteen rows of one group into words: column by column of four. */
@@ -110,8 +110,22 @@ static void put_group(const struct place *p, uint8_t number[PACK_ROWS][GROUP_MAX
     }
 }
 
-static int pack_block(const struct part *to, enum num type, int block, const char *src,
-                      enum num from, size_t stride)
+static int pack_group(const struct place *p, const struct source *from, int r, int c, int n, int i,
+                      uint8_t *to)
+{
+    float x[GROUP_MAX];
+    bool same = num_quant(from->type).group == p->q.group &&
+                num_quant(from->type).bits == p->q.bits &&
+                num_quant(from->type).least == p->q.least && (from->col + c) % p->q.group == 0;
+    if (same && n == p->q.group) {
+        take_group(p->q, source_group(from, r, c), &p->scale[i], &p->least[i], to);
+        return 0;
+    }
+    source_read(from, r, c, n, x);
+    return all_finite(x, n) ? choose(p->q, x, n, &p->scale[i], &p->least[i], to) : -EDOM;
+}
+
+static int pack_block(const struct part *to, enum num type, int block, const struct source *from)
 {
     struct place p = place_of(to, type, block);
     int rows = min_int(PACK_ROWS, to->rows - block * PACK_ROWS);
@@ -120,24 +134,19 @@ static int pack_block(const struct part *to, enum num type, int block, const cha
     for (int c = 0, g = 0; c < to->cols; c += p.q.group, g++) {
         int n = min_int(p.q.group, to->cols - c);
         memset(number, p.q.zero, sizeof(number));
-        for (int r = 0; r < rows; r++) {
-            float x[GROUP_MAX];
-            size_t at = (size_t)(block * PACK_ROWS + r) * stride + (size_t)c;
-            read_numbers(x, src + at * num_bytes(from), from, n);
-            if (!all_finite(x, n) || choose(p.q, x, n, &p.scale[g * PACK_ROWS + r],
-                                            &p.least[g * PACK_ROWS + r], number[r]))
+        for (int r = 0; r < rows; r++)
+            if (pack_group(&p, from, block * PACK_ROWS + r, c, n, g * PACK_ROWS + r, number[r]))
                 return -EDOM;
-        }
         put_group(&p, number, c, n);
     }
     return 0;
 }
 
-int quant_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride)
+int quant_pack(const struct part *to, enum num type, const struct source *from)
 {
     int n_block = (to->rows + PACK_ROWS - 1) / PACK_ROWS, rc = 0;
     for (int b = 0; b < n_block && !rc; b++)
-        rc = pack_block(to, type, b, src, from, stride);
+        rc = pack_block(to, type, b, from);
     return rc;
 }
 

@@ -74,17 +74,36 @@ static inline size_t part_bytes(enum num type, int rows, int cols)
     return round_up(block * pack_block_bytes(type, cols), 64);
 }
 
-/* Fill a part of type `type` from a dense matrix in a file: element (r, c) of the part is
- * src[r * stride + c], of type `from`, possibly unaligned. Converts between all of f32, f16, bf16
- * (round to nearest even), and from them to whole numbers: then a number that is infinite or none
- * gives -EDOM. Thread-safe; the loader calls it for different parts at once. */
-int part_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride);
+/* A matrix in a file, possibly unaligned: element (r, c) of what is to be packed is number
+ * (row + r, col + c) of rows of `stride` numbers. Whole numbers stand as GGUF has them: row by row
+ * in groups of 32, first the scale, perhaps the least number, then the numbers; of 4 bits, number i
+ * and number i + 16 share a byte. */
+struct source {
+    const void *at;
+    enum num type; /* f32, f16, bf16, or in groups of 32 */
+    size_t stride;
+    int row, col;
+    int pairs; /* rows of each head of so many are interleaved: 0, D/2, 1, D/2 + 1 ...; or 0 */
+};
+
+/* n <= 128 numbers of row r from column c on, as f32. */
+void source_read(const struct source *s, int r, int c, int n, float *to);
+
+/* Fill a part of type `type` from a matrix in a file. Converts between f32, f16 and bf16 (round to
+ * nearest even), from whole numbers to these, and from all to whole numbers: then a number that is
+ * infinite or none gives -EDOM. Whole numbers of the part's own type stay exactly as they are.
+ * Thread-safe; the loader calls it for different parts at once. */
+int part_pack(const struct part *to, enum num type, const struct source *from);
 
 /* The inverse for one row, to f32: the embedding and the tests read it. */
 void part_row(const struct part *p, enum num type, int row, float *to);
 
+/* A group of 32 in a file: its bytes, and where the one with (r, c) begins. */
+size_t source_group_bytes(enum num type);
+const uint8_t *source_group(const struct source *s, int r, int c);
+
 /* quant.c: the same two for whole numbers. */
-int quant_pack(const struct part *to, enum num type, const void *src, enum num from, size_t stride);
+int quant_pack(const struct part *to, enum num type, const struct source *from);
 void quant_row(const struct part *p, enum num type, int row, float *to);
 
 /* n <= 128 activations as whole numbers -127 .. 127 by a scale of their own:

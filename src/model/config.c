@@ -6,6 +6,7 @@
  */
 #include "base/json.h"
 #include "model/folder.h"
+#include "model/gguf.h"
 
 #include <math.h>
 
@@ -405,12 +406,27 @@ int model_parse(const char *config, size_t n, const char *generation, size_t n_g
     return rc;
 }
 
+static int load_gguf(const char *path, struct model *m, struct generation *g, struct notes *notes,
+                     struct err *e)
+{
+    struct pool pool = {0};
+    struct gguf_files f;
+    int rc = gguf_files(path, &pool, &f, e);
+    if (!rc)
+        rc = model_parse(f.config, strlen(f.config), f.generation, strlen(f.generation), m, g,
+                         notes, e);
+    pool_free(&pool);
+    return rc;
+}
+
 int model_load(const char *path, struct model *m, struct generation *g, struct notes *notes,
                struct err *e)
 {
     enum { LIMIT = 16 << 20 };
     char file[4096];
     int rc = 0, no_generation = 0;
+    if (gguf_is(path))
+        return load_gguf(path, m, g, notes, e);
     size_t n = strlen(path);
     bool is_file = n > 5 && !strcmp(path + n - 5, ".json");
     snprintf(file, sizeof(file), "%s%s", path, is_file ? "" : "/config.json");

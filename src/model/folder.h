@@ -18,7 +18,8 @@ struct notes {
     char text[16][200];
 };
 
-/* config.json of the folder (or of the file itself, when path is a file) into m; unknown fields
+/* config.json of the folder (or of the file itself, when path is a file; a GGUF file has it too)
+ * into m; unknown fields
  * are reported in notes; an unsupported architecture is refused in one line that names those
  * supported. generation_config.json, when present, into g (bos/eos fall back to config.json). */
 int model_load(const char *path, struct model *m, struct generation *g, struct notes *notes,

@@ -1,6 +1,7 @@
 /* store.c - see store.h: mapping the files of a folder and finding tensors by name. */
 #include "model/store.h"
 #include "base/json.h"
+#include "model/gguf.h"
 #include "model/safetensors.h"
 
 #include <fcntl.h>
@@ -59,7 +60,12 @@ static int add_file(struct store *s, const char *path, struct err *e)
     *m = (struct mapping){s->map, at, (size_t)st.st_size};
     s->map = m;
     s->bytes += m->bytes;
-    return safetensors_parse(at, m->bytes, path, &s->pool, &s->t, &s->n, e);
+    if (!gguf_is(path))
+        return safetensors_parse(at, m->bytes, path, &s->pool, &s->t, &s->n, e);
+    struct gguf g;
+    int rc = gguf_parse(at, m->bytes, &s->pool, &g, e);
+    s->t = g.t, s->n = g.n;
+    return rc ? err_add(e, rc, "%s", path) : 0;
 }
 
 /* Has this shard been named before? The index names it once for every tensor. */
@@ -118,6 +124,10 @@ static int open_folder(struct store *s, const char *folder, struct err *e)
 {
     char path[PATH_MAX];
     int rc;
+    if (gguf_is(folder)) {
+        rc = add_file(s, folder, e);
+        return rc ? rc : index_names(s, folder, e);
+    }
     snprintf(path, sizeof(path), "%s/model.safetensors.index.json", folder);
     json_t *index = json_file(path, 1 << 28, &rc, e);
     if (index) {
@@ -199,10 +209,15 @@ int store_find(const struct store *s, const char *name, int rows, int cols, stru
         s->n ? bsearch(&key, s->t, (size_t)s->n, sizeof(*s->t), by_name) : NULL;
     if (!t)
         return err_set(e, -ENOENT, "tensor \"%.80s\" is missing from the model's files", name);
-    if (t->type != NUM_F32 && t->type != NUM_F16 && t->type != NUM_BF16)
+    if (t->format && t->type == NUM_I32)
+        return err_set(e, -ENOTSUP,
+                       "tensor \"%.80s\" is %s, which is not read; F32, F16, BF16, Q8_0, Q4_0 and "
+                       "Q4_1 are",
+                       name, t->format);
+    if (!num_is_float(t->type) && !num_quant(t->type).bits)
         return err_set(e, -EINVAL,
-                       "tensor \"%.80s\" is neither F32, F16 nor BF16: quantised files are not "
-                       "read yet",
+                       "tensor \"%.80s\" is neither F32, F16 nor BF16: other safetensors are not "
+                       "read",
                        name);
     if (!shape_fits(t, rows, cols))
         return err_set(e, -EINVAL,

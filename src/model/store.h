@@ -12,16 +12,27 @@
 struct store;
 
 struct tensor {
-    const char *name; /* owned by the store, as data is */
-    enum num type;    /* F32, F16 or BF16 */
+    const char *name;   /* owned by the store, as data is */
+    enum num type;      /* NUM_I32: of a kind that is not read */
+    const char *format; /* what a GGUF file calls it; NULL: from safetensors */
     int n_dim;
     int64_t dim[4];
-    const void *data; /* dense, little endian, may be unaligned */
+    const void *data; /* dense, little endian, may be unaligned; whole numbers: in groups of 32 */
     size_t bytes;
+    int pairs; /* rows of each head of so many are interleaved (struct source in dev/weight.h) */
 };
 
-/* Open all shards. A missing shard, a truncated or overlapping or otherwise malformed file is one
- * sentence naming the file. Tensors of other types are kept by name and refused on store_find. */
+/* Bytes of so many numbers of a row. */
+static inline size_t tensor_bytes(enum num type, size_t numbers)
+{
+    struct quant q = num_quant(type);
+    return q.bits ? numbers / (size_t)q.group * ((q.least ? 4 : 2) + (size_t)(q.group * q.bits) / 8)
+                  : numbers * num_bytes(type);
+}
+
+/* Open all shards of a folder, or a GGUF file. A missing shard, a truncated or overlapping or
+ * otherwise malformed file is one sentence naming the file. Tensors of other types are kept by name
+ * and refused on store_find. */
 int store_open(const char *folder, struct store **out, struct err *e);
 /* One file from bytes in memory (not copied, must outlive the store): for tests and fuzzing. */
 int store_open_bytes(const void *bytes, size_t n, const char *what, struct store **out,

@@ -8,9 +8,8 @@ struct job {
     const char *name;        /* of the tensor, the store's */
     const struct part *part; /* NULL: a vector */
     struct mat vector;
-    const void *src;
-    enum num from;
-    size_t stride, bytes;
+    struct source src;
+    size_t bytes;
 };
 
 struct load {
@@ -44,14 +43,17 @@ static void add_matrix(struct load *l, const struct piece *pc, const struct tens
 {
     for (int i = 0; i < w->n_part; i++) {
         struct span s = plan_part(l->p, pc, i);
-        size_t skip = (size_t)s.lo * (pc->cut == CUT_COLS ? 1 : (size_t)pc->cols);
+        bool cols = pc->cut == CUT_COLS;
         size_t numbers = (size_t)w->part[i].rows * (size_t)w->part[i].cols;
         *new_job(l) = (struct job){.name = t->name,
                                    .part = &w->part[i],
-                                   .src = (const char *)t->data + skip * num_bytes(t->type),
-                                   .from = t->type,
-                                   .stride = (size_t)pc->cols,
-                                   .bytes = numbers * num_bytes(t->type)};
+                                   .src = {.at = t->data,
+                                           .type = t->type,
+                                           .stride = (size_t)pc->cols,
+                                           .row = cols ? 0 : s.lo,
+                                           .col = cols ? s.lo : 0,
+                                           .pairs = t->pairs},
+                                   .bytes = tensor_bytes(t->type, numbers)};
     }
 }
 
@@ -72,8 +74,7 @@ static void add_piece(void *arg, const struct piece *pc)
     else
         *new_job(l) = (struct job){.name = t.name,
                                    .vector = *(const struct mat *)(owner + pc->field),
-                                   .src = t.data,
-                                   .from = t.type,
+                                   .src = {.at = t.data, .type = t.type, .pairs = t.pairs},
                                    .bytes = t.bytes};
 }
 
@@ -91,16 +92,10 @@ size_t load_bytes(const struct load *l) { return l->bytes; }
 
 static void load_vector(const struct job *j)
 {
-    const char *from = j->src;
-    for (int i = 0; i < j->vector.dim; i++, from += num_bytes(j->from)) {
-        uint16_t half;
-        float *to = (float *)j->vector.at + i;
-        memcpy(&half, from, sizeof(half));
-        if (j->from == NUM_F32)
-            memcpy(to, from, sizeof(*to));
-        else
-            *to = j->from == NUM_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
-    }
+    struct source one = j->src; /* a vector is rows of one number */
+    one.stride = 1;
+    for (int i = 0; i < j->vector.dim; i++)
+        source_read(&one, i, 0, 1, (float *)j->vector.at + i);
 }
 
 static void *work(void *arg)
@@ -111,7 +106,7 @@ static void *work(void *arg)
         if (i >= l->n_job)
             return NULL;
         const struct job *j = &l->job[i];
-        if (j->part && part_pack(j->part, l->p->weight, j->src, j->from, j->stride))
+        if (j->part && part_pack(j->part, l->p->weight, &j->src))
             atomic_store(&l->bad, i + 1);
         else if (!j->part)
             load_vector(j);

@@ -185,7 +185,8 @@ const char *detok_next(struct detok *d, int id, size_t *n)
     d->n_out = 0;
     grow(&d->out, &d->out_room, 1);
     if (token && token->text.s && !(token->special && d->skip_special)) {
-        int byte = t->byte_fallback && !token->added ? byte_token(token->text) : -1;
+        bool may_be_byte = !token->added && decoder(t, STEP_BYTE_FALLBACK);
+        int byte = may_be_byte ? byte_token(token->text) : -1;
         if (t->byte_level) {
             take_byte_level(d, token);
         } else if (byte >= 0) {

@@ -27,7 +27,7 @@ static void put(struct buffer *b, const char *s, size_t n)
 static const char *class_of(char c)
 {
     return c == 's' || c == 'S'   ? "\\t-\\r\\x{85}\\p{Z}"
-           : c == 'w' || c == 'W' ? "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+           : c == 'w' || c == 'W' ? WORD_CLASS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
                                   : NULL;
 }
 
@@ -76,6 +76,8 @@ pcre2_code *regex_new(const char *pattern, size_t n, struct err *e)
     return re;
 }
 
+enum { STEPS_LIMIT = 10000000, HEAP_LIMIT_KIB = 256 << 10 };
+
 struct matcher {
     pcre2_match_data *data;
     pcre2_match_context *limits;
@@ -86,8 +88,9 @@ static struct matcher matcher_new(const pcre2_code *re)
     struct matcher m = {pcre2_match_data_create_from_pattern(re, NULL),
                         pcre2_match_context_create(NULL)};
     must(m.data && m.limits);
-    pcre2_set_match_limit(m.limits, 10000000);
-    pcre2_set_depth_limit(m.limits, 10000);
+    pcre2_set_match_limit(m.limits, STEPS_LIMIT);
+    pcre2_set_depth_limit(m.limits, STEPS_LIMIT);
+    pcre2_set_heap_limit(m.limits, HEAP_LIMIT_KIB);
     return m;
 }
 
@@ -97,13 +100,24 @@ static void matcher_free(struct matcher *m)
     pcre2_match_context_free(m->limits);
 }
 
+/* Compiled code has a small stack; the interpreter, which can use the heap, then does it. */
+static int match_once(const struct matcher *m, const pcre2_code *re, const char *s, size_t n,
+                      size_t from)
+{
+    PCRE2_SPTR text = (PCRE2_SPTR)s;
+    int rc = pcre2_match(re, text, n, from, PCRE2_NO_UTF_CHECK, m->data, m->limits);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(re, text, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data, m->limits);
+    return rc;
+}
+
 /* The next match that is not empty, at or after `from`; false when there is none (or a limit was
  * met: the rest is then one piece). */
 static bool match(const struct matcher *m, const pcre2_code *re, const char *s, size_t n,
                   size_t from, size_t *lo, size_t *hi)
 {
     while (from <= n) {
-        if (pcre2_match(re, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, m->data, m->limits) < 0)
+        if (match_once(m, re, s, n, from) < 0)
             return false;
         const PCRE2_SIZE *at = pcre2_get_ovector_pointer(m->data);
         if (at[1] > at[0]) {
@@ -248,7 +262,7 @@ char *normalise(const struct tok *t, const char *s, size_t n, size_t *n_out)
 
 struct splitting {
     const struct tok *tok;
-    bool first; /* the stretch begins the text */
+    struct matcher matcher[STEPS_MAX]; /* of the steps with a regex */
     piece_fn *fn;
     void *arg;
 };
@@ -260,14 +274,13 @@ static void split_from(const struct splitting *w, int step, bool first, const ch
 static void split_regex(const struct splitting *w, int k, bool first, const char *s, size_t n)
 {
     const struct step *step = &w->tok->split.at[k];
-    struct matcher m = matcher_new(step->regex);
     size_t at = 0, open = 0, lo = 0, hi = 0;
     bool was_match = false;
 #define EMIT(from, to)                                                                             \
     if ((to) > (from))                                                                             \
     split_from(w, k + 1, first && (from) == 0, s + (from), (to) - (from))
     while (at < n) {
-        bool found = match(&m, step->regex, s, n, at, &lo, &hi);
+        bool found = match(&w->matcher[k], step->regex, s, n, at, &lo, &hi);
         size_t end[2] = {found ? lo : n, found ? hi : n};
         for (int part = 0; part < 2; part++) { /* what lies before the match, then the match */
             bool is_match = (part == 1) != step->invert;
@@ -281,12 +294,12 @@ static void split_regex(const struct splitting *w, int k, bool first, const char
                 EMIT(at, end[part]);
                 open = end[part];
             } else if (step->behaviour == WITH_PREVIOUS) {
-                if (is_match) {
-                    EMIT(open, end[part]);
-                    open = end[part];
+                if (!is_match || was_match) {
+                    EMIT(open, at);
+                    open = at;
                 }
             } else if (step->behaviour == WITH_NEXT) {
-                if (is_match) {
+                if (is_match || !was_match) {
                     EMIT(open, at);
                     open = at;
                 }
@@ -300,7 +313,6 @@ static void split_regex(const struct splitting *w, int k, bool first, const char
     }
     EMIT(open, n);
 #undef EMIT
-    matcher_free(&m);
 }
 
 /* Blanks become the mark; every mark begins a piece. */
@@ -351,7 +363,15 @@ static void split_from(const struct splitting *w, int k, bool first, const char 
 
 void split_text(const struct tok *t, const char *s, size_t n, bool first, piece_fn *fn, void *arg)
 {
-    struct splitting w = {t, first, fn, arg};
-    if (n)
-        split_from(&w, 0, first, s, n);
+    const struct steps *split = &t->split;
+    struct splitting w = {.tok = t, .fn = fn, .arg = arg};
+    if (!n)
+        return;
+    for (int i = 0; i < split->n; i++)
+        if (split->at[i].regex)
+            w.matcher[i] = matcher_new(split->at[i].regex);
+    split_from(&w, 0, first, s, n);
+    for (int i = 0; i < split->n; i++)
+        if (split->at[i].regex)
+            matcher_free(&w.matcher[i]);
 }

@@ -196,6 +196,7 @@ static void set_steps(struct tok *t, const struct spm *s)
         normal->at[normal->n++] = (struct step){.kind = STEP_PREPEND, .to = mark};
     normal->at[normal->n++] = (struct step){.kind = STEP_REPLACE, .from = blank, .to = mark};
     decode->at[decode->n++] = (struct step){.kind = STEP_REPLACE, .from = mark, .to = blank};
+    decode->at[decode->n++] = (struct step){.kind = STEP_BYTE_FALLBACK};
     if (s->dummy_prefix)
         decode->at[decode->n++] = (struct step){.kind = STEP_STRIP, .from = blank, .start = 1};
 }

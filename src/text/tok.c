@@ -1,6 +1,5 @@
 /* tok.c - the tokenizer as others see it: loading a folder, encoding with added tokens. See tok.h.
  */
-#include "base/json.h"
 #include "text/vocab.h"
 
 #include <unistd.h>

@@ -3,6 +3,7 @@
 #define TANDEM_VOCAB_H
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "text/tok.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -11,6 +12,10 @@
 enum { VOCAB_MAX = 1 << 24, STEPS_MAX = 16, TEMPLATE_MAX = 16, PART_MAX = 2048 };
 
 #define MARK "\xE2\x96\x81" /* U+2581, how SentencePiece spells a blank */
+
+/* What makes a word, within the [] of a pattern; the tokenizers' engine adds 1/4, 1/2 and such to
+ * \w in a Split, but not to the words of Whitespace, where joiners count. */
+#define WORD_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 
 struct text { /* bytes, not 0-terminated */
     const char *s;
@@ -108,6 +113,9 @@ void vocab_find_bytes(struct tok *t); /* fills byte_id */
  * the alphabet). */
 int byte_letter(unsigned char b, char to[2]);
 int letter_byte(unsigned code_point);
+
+/* tok_steps.c: all steps of a tokenizer.json, after its vocabulary. */
+int read_steps(struct tok *t, const json_t *file, struct err *e);
 
 /* tiktoken.c: whether a file begins as tiktoken's do. */
 bool tiktoken_bytes(const char *s, size_t n);
