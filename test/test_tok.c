@@ -427,6 +427,26 @@ static void what_cannot_be_done_is_refused_by_name(void **state)
                    "end_of_word_suffix");
 }
 
+/* A SentencePiece model of the two pieces "a\nb" and "a\nb", in memory that ends with it. */
+static void a_piece_that_is_there_twice_is_named_in_one_line(void **state)
+{
+    static const char model[] = "\x0A\x05\x0A\x03"
+                                "a\nb"
+                                "\x0A\x05\x0A\x03"
+                                "a\nb"
+                                "\x12\x02\x18\x02";
+    size_t n = sizeof(model) - 1;
+    char *bytes = malloc(n);
+    struct tok *t;
+    struct err e;
+    (void)state;
+    memcpy(bytes, model + n - 4, 4); /* the trainer first, the pieces last */
+    memcpy(bytes + 4, model, n - 4);
+    assert_true(tok_load_spm(bytes, n, "file", &t, &e) < 0);
+    assert_string_equal(e.text, "file: token \"a?b\" has two ids, 0 and 1");
+    free(bytes);
+}
+
 static void invalid_utf8_is_refused_with_its_place(void **state)
 {
     const char *json = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
@@ -455,6 +475,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_one_clear_line),
         cmocka_unit_test(ids_that_no_table_can_hold_are_refused),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
+        cmocka_unit_test(a_piece_that_is_there_twice_is_named_in_one_line),
         cmocka_unit_test(invalid_utf8_is_refused_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

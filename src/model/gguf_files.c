@@ -350,7 +350,7 @@ static json_t *bos_template(const struct gguf *g, struct pool *pool, bool always
 {
     const char *bos = token_text(g, pool, "tokenizer.ggml.bos_token_id");
     int id = (int)gguf_number(g, "tokenizer.ggml.bos_token_id", 0);
-    if (!bos || !gguf_number(g, "tokenizer.ggml.add_bos_token", always))
+    if (!bos || gguf_number(g, "tokenizer.ggml.add_bos_token", always) == 0)
         return json_null();
     return json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[], s:{s:{s:s, s:[i], s:[s]}}}",
                      "type", "TemplateProcessing", "single", "SpecialToken", "id", bos, "type_id",

@@ -76,7 +76,7 @@ static void emit(struct detok *d, const char *s, size_t n)
 
 static void hold(struct detok *d, const char *s, size_t n)
 {
-    grow(&d->run, &d->run_room, d->n_run + n);
+    grow(&d->run, &d->run_room, d->n_run + n + 1);
     memcpy(d->run + d->n_run, s, n);
     d->n_run += n;
 }
@@ -94,7 +94,8 @@ static void settle_bytes(struct detok *d, bool end)
         emit(d, k > 0 ? d->run + at : "\xEF\xBF\xBD", k > 0 ? (size_t)k : 3);
         at += k > 0 ? (size_t)k : bad;
     }
-    memmove(d->run, d->run + at, d->n_run - at);
+    if (at)
+        memmove(d->run, d->run + at, d->n_run - at);
     d->n_run -= at;
 }
 

@@ -32,17 +32,28 @@ static size_t slot_of(const struct tok *t, const char *s, size_t n)
     }
 }
 
+/* The beginning of a text, for a sentence of one line. */
+static const char *shown(const char *s, size_t n, char to[41])
+{
+    size_t k = n < 40 ? n : 40;
+    for (size_t i = 0; i < k; i++)
+        to[i] = (unsigned char)s[i] < ' ' ? '?' : s[i];
+    to[k] = 0;
+    return to;
+}
+
 int vocab_add(struct tok *t, int id, const char *s, size_t n, struct err *e)
 {
     must(id >= 0 && id < t->n_vocab);
     struct token *token = &t->token[id];
+    char a[41], b[41];
     if (token->text.s && (token->text.n != n || memcmp(token->text.s, s, n)))
-        return err_set(e, -EINVAL, "two tokens have the id %d: \"%.40s\" and \"%.40s\"", id,
-                       token->text.s, s);
+        return err_set(e, -EINVAL, "two tokens have the id %d: \"%s\" and \"%s\"", id,
+                       shown(token->text.s, token->text.n, a), shown(s, n, b));
     size_t at = slot_of(t, s, n);
     if (t->map.slot[at] && t->map.slot[at] - 1 != id)
-        return err_set(e, -EINVAL, "token \"%.40s\" has two ids, %d and %d", s, t->map.slot[at] - 1,
-                       id);
+        return err_set(e, -EINVAL, "token \"%s\" has two ids, %d and %d", shown(s, n, a),
+                       t->map.slot[at] - 1, id);
     if (!token->text.s)
         token->text = (struct text){pool_text(&t->pool, s, n), n};
     t->map.slot[at] = id + 1;
