@@ -237,7 +237,7 @@ static int take_tensors(struct reader *r, struct pool *pool, struct gguf *g, str
 /* Of the family "llama", rows of q and k stand in pairs. */
 static void mark_pairs(struct gguf *g)
 {
-    size_t n;
+    size_t n = 0;
     const char *arch = gguf_text(g, "general.architecture", &n);
     double heads = gguf_number(g, "llama.attention.head_count", 0);
     double dim = gguf_number(g, "llama.attention.key_length",
