@@ -237,10 +237,10 @@ static void bench_isa(struct bench *b)
 {
     static const int n[] = {1, 2, 4, 8, 16, 64, 512};
     struct arena a = {0};
-    dev_cpu_init(&b->dev, b->isa, 512, ROWS, &a);
+    dev_cpu_init(&b->dev, b->isa, 512, ROWS, 1, &a);
     a = (struct arena){.base = get(a.used), .size = a.used};
     char *scratch = a.base;
-    dev_cpu_init(&b->dev, b->isa, 512, ROWS, &a);
+    dev_cpu_init(&b->dev, b->isa, 512, ROWS, 1, &a);
     for (int type = NUM_F32; type < NUM_COUNT; type++)
         for (size_t i = 0; type != NUM_I32 && i < COUNT(n); i++)
             bench_product(b, (enum num)type, n[i], false);

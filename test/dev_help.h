@@ -30,10 +30,10 @@ static inline struct help help_begin(int max_tok, int max_dim)
         struct arena a = {0};
         if (!isa_here((enum isa)i))
             continue;
-        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
+        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, 1, &a);
         a = (struct arena){.base = help_bytes(&h, a.used), .size = a.used};
         memset(a.base, 0xff, a.size); /* NaN: nothing may count on what scratch holds */
-        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, &a);
+        dev_cpu_init(&h.dev[i], (enum isa)i, max_tok, max_dim, 1, &a);
     }
     return h;
 }

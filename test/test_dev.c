@@ -438,10 +438,10 @@ static void a_measuring_arena_says_what_is_needed(void **state)
     (void)state;
     struct arena nothing = {0};
     struct dev d;
-    dev_cpu_init(&d, ISA_REF, 100, 500, &nothing);
+    dev_cpu_init(&d, ISA_REF, 100, 500, 1, &nothing);
     char *at = aligned_alloc(64, nothing.used);
     struct arena real = {.base = at, .size = nothing.used};
-    dev_cpu_init(&d, ISA_REF, 100, 500, &real);
+    dev_cpu_init(&d, ISA_REF, 100, 500, 1, &real);
     assert_int_equal(real.used, nothing.used);
     free(at);
 }

@@ -284,6 +284,33 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     tiny_free(&t);
 }
 
+static void threads_of_a_rank_change_no_bit(void **state)
+{
+    static const enum num type[] = {NUM_F32, NUM_BF16, NUM_INT8, NUM_INT4};
+    static const int layout[][4] = {/* tp, pp, chunk, threads */
+                                    {1, 1, TOKENS, 2},
+                                    {1, 1, 7, 5},
+                                    {3, 1, 16, 2},
+                                    {2, 2, 40, 3}};
+    struct model m = qwen2();
+    int ids[TOKENS];
+    (void)state;
+    fill_ids(ids, TOKENS, m.n_vocab);
+    struct tiny t = tiny_make(&m, NUM_F32, 13);
+    for (size_t i = 0; i < COUNT(type); i++) {
+        struct plan one = plan_of(&m, 1, 1, false, TOKENS, type[i], isa_best());
+        float *want = tiny_logits(&one, t.store, isa_best(), ids, TOKENS);
+        for (size_t k = 0; k < COUNT(layout); k++) {
+            struct plan p =
+                plan_of(&m, layout[k][0], layout[k][1], false, layout[k][2], type[i], isa_best());
+            p.threads = layout[k][3];
+            expect_same(&p, &t, isa_best(), ids, want, "threads");
+        }
+        free(want);
+    }
+    tiny_free(&t);
+}
+
 static void teams_side_by_side_stop_in_any_order(void **state)
 {
     (void)state;
@@ -312,6 +339,7 @@ int main(void)
         cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
         cmocka_unit_test(more_shares_keep_the_promise),
         cmocka_unit_test(neighbours_in_the_batch_change_nothing),
+        cmocka_unit_test(threads_of_a_rank_change_no_bit),
         cmocka_unit_test(teams_side_by_side_stop_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,6 +124,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .tp = o->tp,
         .pp = o->pp,
         .sp = o->sp,
+        .threads = o->threads,
         .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
                                                                           : o->shares,
         .ctx = o->ctx,
@@ -185,12 +186,14 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
 /* What can be refused before any file is read. */
 static int check_options(const struct options *o, struct err *e)
 {
-    const bool layout = o->given.tp || o->given.pp || o->given.sp || o->given.shares ||
-                        o->given.ctx || o->given.chunk || o->given.dtype || o->given.kv;
+    const bool layout = o->given.tp || o->given.pp || o->given.sp || o->given.threads ||
+                        o->given.shares || o->given.ctx || o->given.chunk || o->given.dtype ||
+                        o->given.kv;
     if (!o->plan || !layout)
         return 0;
     return err_set(e, CMD_USAGE,
-                   "--plan %.200s says the whole layout: leave out --tp, --pp, --sp, --shares, "
+                   "--plan %.200s says the whole layout: leave out --tp, --pp, --sp, "
+                   "--threads-per-rank, --shares, "
                    "--ctx, --chunk, --dtype and --kv, or edit the file",
                    o->plan);
 }

@@ -215,6 +215,11 @@ enum math isa_math(enum isa isa, enum num weight);
 
 /* Set up d as a CPU device; its scratch for steps of up to max_tok rows of up to max_dim numbers
  * comes from the arena (which may be a measuring one: then d is not usable). */
-void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, struct arena *a);
+void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, int threads,
+                  struct arena *a);
+/* Start its other threads, thread i on core[i] (NULL: not pinned). Until then, and when threads
+ * cannot be had, one does all. dev_cpu_stop() ends them. */
+void dev_cpu_start(struct dev *d, const int *core);
+void dev_cpu_stop(struct dev *d);
 
 #endif

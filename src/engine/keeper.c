@@ -91,6 +91,15 @@ static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *
                       room->outbox_bytes, w);
 }
 
+/* The rank's core and those after it. */
+static void start_threads(struct dev *d, const struct plan *p, int id)
+{
+    int core[PLAN_THREADS];
+    for (int i = 0; i < p->threads; i++)
+        core[i] = p->core[id] < 0 ? -1 : p->core[id] + i;
+    dev_cpu_start(d, core);
+}
+
 static _Noreturn void rank_main(struct keeper *k, int id)
 {
     const struct plan *p = k->p;
@@ -111,7 +120,8 @@ static _Noreturn void rank_main(struct keeper *k, int id)
         _exit(1);
     rank_lay_out(&r, p, id, &host, dev_arena, peer);
     rank_bind(&r, &k->whole, room->kv, &host);
-    dev_cpu_init(&dev, k->isa, p->max_tok, rank_max_dim(p), dev_arena);
+    dev_cpu_init(&dev, k->isa, p->max_tok, rank_max_dim(p), p->threads, dev_arena);
+    start_threads(&dev, p, id);
     open_groups(k, id, &tp, &pp, w);
     r.dev = &dev, r.tp = &tp, r.pp = &pp;
     must(dev_arena->used == dev_arena->size && peer->used == peer->size);

@@ -17,7 +17,7 @@ static void measure_rank(const struct plan *p, int id, enum isa isa, struct aren
     struct arena host = {0};
     *dev = *peer = (struct arena){0};
     rank_lay_out(&r, p, id, &host, dev, peer);
-    dev_cpu_init(&d, isa, p->max_tok, rank_max_dim(p), dev);
+    dev_cpu_init(&d, isa, p->max_tok, rank_max_dim(p), p->threads, dev);
 }
 
 static struct arena part_of(struct arena *a, size_t bytes)

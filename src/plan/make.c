@@ -89,6 +89,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     p->tp = ask->tp ? ask->tp : 1;
     p->pp = ask->pp ? ask->pp : 1;
     p->sp = ask->sp;
+    p->threads = ask->threads ? ask->threads : 1;
     p->shares = ask->shares ? ask->shares : p->tp <= 8 ? 8 : p->tp <= 16 ? 16 : 32;
     p->weight = ask->weight;
     p->kv = ask->kv;
@@ -109,6 +110,6 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     cut_evenly(p);
     cut_stages(p);
     for (int r = 0; r < min_int(p->pp * p->tp, PLAN_RANKS); r++)
-        p->core[r] = p->pp * p->tp <= ask->n_core ? r : -1;
+        p->core[r] = p->pp * p->tp * p->threads <= ask->n_core ? r * p->threads : -1;
     return plan_check(p, e);
 }

@@ -255,6 +255,9 @@ static int check_limits(const struct plan *p, struct err *e)
     if (strcmp(p->numerics, "bf16-dot") && strcmp(p->numerics, "f32-fma"))
         return err_set(e, -EINVAL, "plan: numerics \"%s\" is neither f32-fma nor bf16-dot",
                        p->numerics);
+    if (p->threads < 1 || p->threads > PLAN_THREADS)
+        return err_set(e, -EINVAL, "plan: threads=%d of a rank must be 1 to %d", p->threads,
+                       PLAN_THREADS);
     for (int r = 0; r < plan_ranks(p); r++)
         if (p->core[r] < -1 || p->core[r] > 4095)
             return err_set(e, -EINVAL, "plan: rank %d on core %d", r, p->core[r]);

@@ -18,7 +18,7 @@
 
 #include <jansson.h>
 
-enum { PLAN_STAGES = 64, PLAN_RANKS = 256, WORD_UNIT = 64 };
+enum { PLAN_STAGES = 64, PLAN_RANKS = 256, WORD_UNIT = 64, PLAN_THREADS = 64 };
 
 struct plan {
     struct model model;
@@ -28,7 +28,8 @@ struct plan {
     bool sp;     /* between matmuls, the ranks of a stage hold rows, not copies */
     struct span stage[PLAN_STAGES]; /* the layers of each stage */
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
-    int core[PLAN_RANKS];           /* the core a rank is pinned to; -1: none */
+    int threads;                    /* of each rank, 1 to 64; they share its work, not the bits */
+    int core[PLAN_RANKS];           /* the first core a rank is pinned to; -1: none */
     enum num weight, kv;            /* number formats: f32, f16, bf16; f32, bf16 */
     char numerics[16];              /* which bits: see isa_numerics() in dev/dev.h */
     int max_tok, max_seq, max_out;  /* of one step: tokens, sequences, rows of logits */
@@ -39,6 +40,7 @@ struct plan {
 /* What the user may ask for; 0 or -1 (cores) means: choose. */
 struct plan_ask {
     int tp, pp, shares, ctx, max_tok, max_seq;
+    int threads; /* 0: one */
     bool sp;
     enum num weight, kv;
     const char *numerics;

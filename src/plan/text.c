@@ -40,6 +40,7 @@ static const char *const scaling_name[] = {"plain", "linear", "dynamic", "llama3
     INT(pp, 1, PLAN_STAGES)                                                                        \
     INT(tp, 1, SHARES_MAX)                                                                         \
     BOOL(sp)                                                                                       \
+    INT(threads, 1, PLAN_THREADS)                                                                  \
     INT(max_tok, 1, 1 << 16)                                                                       \
     INT(max_seq, 1, 1 << 16)                                                                       \
     INT(max_out, 1, 1 << 16)                                                                       \

@@ -36,7 +36,7 @@ uint64_t packed_layout(const struct plan *p)
     one.shares = p->shares;
     one.ff_unit = p->ff_unit;
     one.weight = p->weight;
-    one.tp = one.pp = 1;
+    one.tp = one.pp = one.threads = 1;
     one.stage[0] = (struct span){0, p->model.n_layer};
     one.cut[1] = p->shares;
     one.core[0] = -1;

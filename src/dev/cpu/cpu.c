@@ -96,24 +96,41 @@ enum math isa_math(enum isa isa, enum num weight)
     return MATH_NONE;
 }
 
-/* x holds CPU_TOK rows, each share padded to eight columns; or what attention needs for a
- * tile: queries and two outputs per row. */
+/* x holds CPU_TOK rows, each share padded to eight columns. */
 static size_t x_floats(int max_tok, int max_dim)
 {
-    int row = min_int(max_tok, CPU_TOK);
-    return (size_t)max_int(row, 3 * CPU_TILE) * round_up((size_t)max_dim + 8 * SHARES_MAX, 16);
+    return (size_t)min_int(max_tok, CPU_TOK) * round_up((size_t)max_dim + 8 * SHARES_MAX, 16);
 }
 
-void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, struct arena *a)
+void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, int threads,
+                  struct arena *a)
 {
     struct cpu *c = arena_get(a, sizeof(*c));
-    struct cpu made = {.max_dim = max_dim, .x_floats = x_floats(max_tok, max_dim)};
+    struct cpu made = {
+        .max_dim = max_dim, .threads = threads, .x_floats = x_floats(max_tok, max_dim)};
 
-    must(isa_here(isa) && max_tok > 0 && max_dim > 0);
+    must(isa_here(isa) && max_tok > 0 && max_dim > 0 && threads > 0 && threads <= CREW_MAX);
     made.x = arena_get(a, made.x_floats * sizeof(float));
-    for (int i = 0; i < CPU_LEVELS; i++)
-        made.sum[i] = arena_get(a, CPU_SUM * sizeof(float));
+    for (int t = 0; t < threads; t++) {
+        size_t rows = 3 * CPU_TILE * round_up((size_t)max_dim, 16);
+        for (int i = 0; i < CPU_LEVELS; i++)
+            made.lane[t].sum[i] = arena_get(a, CPU_SUM * sizeof(float));
+        made.lane[t].rows = arena_get(a, rows * sizeof(float));
+    }
     if (c)
         *c = made;
     *d = (struct dev){.ops = table[isa].ops, .ctx = c};
+}
+
+void dev_cpu_start(struct dev *d, const int *core)
+{
+    struct cpu *c = cpu_of(d);
+    c->crew = crew_start(c->threads, core);
+}
+
+void dev_cpu_stop(struct dev *d)
+{
+    struct cpu *c = cpu_of(d);
+    crew_stop(c->crew);
+    c->crew = NULL;
 }

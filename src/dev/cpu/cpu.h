@@ -5,6 +5,7 @@
 #ifndef TANDEM_CPU_H
 #define TANDEM_CPU_H
 
+#include "dev/cpu/crew.h"
 #include "dev/dev.h"
 
 enum {
@@ -15,12 +16,19 @@ enum {
     CPU_SUM = CPU_TOK * CPU_BLOCKS * PACK_ROWS /* floats of one pending sum */
 };
 
+/* What a thread has for itself. */
+struct lane {
+    float *sum[CPU_LEVELS];
+    float *rows; /* attention: queries and two outputs of a tile */
+};
+
 /* Scratch, in the arena that dev_cpu_init() was given. */
 struct cpu {
-    int max_dim;
+    int max_dim, threads;
     size_t x_floats;
-    float *x; /* rows of x, repacked; attention: queries, outputs */
-    float *sum[CPU_LEVELS];
+    float *x;          /* rows of x, repacked, for all threads */
+    struct crew *crew; /* NULL: one thread */
+    struct lane lane[CREW_MAX];
 };
 
 /* exp(x) = 2^n e^r, n = round(x / ln 2), r = x - n ln 2 in two steps, e^r = 1 + r + r^2 q(r).

@@ -1,0 +1,25 @@
+/* crew.h - the threads of one rank: all run the same function together, each on its share.
+ *
+ * Between two such runs they spin for a while, as ranks do, and then sleep; nothing is allocated
+ * and no thread is started inside a step. Whose share is what never changes a bit.
+ */
+#ifndef TANDEM_CREW_H
+#define TANDEM_CREW_H
+
+#include "base/base.h"
+
+enum { CREW_MAX = 64 };
+
+struct crew;
+
+/* n - 1 threads beside the caller, thread i on core[i] (-1: not pinned; core NULL: none is). NULL
+ * for n == 1, and when threads cannot be started: then the caller does all the work. */
+struct crew *crew_start(int n, const int *core);
+void crew_stop(struct crew *c);
+
+/* fn(arg, thread, n) on every thread at once; returns when all have returned. A NULL crew is the
+ * caller alone. Not to be called from within fn. */
+typedef void crew_fn(void *arg, int thread, int n);
+void crew_run(struct crew *c, crew_fn *fn, void *arg);
+
+#endif
