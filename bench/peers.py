@@ -7,13 +7,14 @@ TANDEM_MODEL is a folder (packed ones start fastest), GGUF the same model for th
 Two ranks against two threads. Prints the medians over the rounds, their spread, and the ratio; ratios
 are of one round each, as this machine's neighbours change from minute to minute.
 """
-import json, re, statistics, subprocess, sys
+import json, os, re, statistics, subprocess, sys
 
+TANDEM = os.environ.get("TANDEM", "build/tandem")
 BATCHES = [1, 4, 16, 32]
 
 
 def tandem(model, options):
-    out = subprocess.run(["build/tandem", "bench", "latency", model, "--tp", "2", "--prompts", "512", "--batches",
+    out = subprocess.run([TANDEM, "bench", "latency", model, "--tp", "2", "--prompts", "512", "--batches",
                           ",".join(map(str, BATCHES)), "--contexts", "160", "--rounds", "3", "--json", *options],
                          check=True, capture_output=True).stdout
     return {s["step"].rsplit(" at", 1)[0]: s["tokens_per_s"] for s in json.loads(out)["steps"]}

@@ -157,6 +157,8 @@ static void count_points(const struct bench *b, struct layout *l)
     }
 }
 
+static int cores_of(const struct layout *l) { return plan_ranks(&l->plan) * l->plan.threads; }
+
 static int start_layout(struct bench *b, struct layout *l, struct err *e)
 {
     struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed};
@@ -164,7 +166,12 @@ static int start_layout(struct bench *b, struct layout *l, struct err *e)
     l->seconds = pool_get(&b->pool, rounds);
     l->limit = pool_get(&b->pool, rounds);
     count_points(b, l);
-    l->limits = limits_open(l->plan.core, plan_ranks(&l->plan), READ_BYTES, e);
+    int *core = pool_get(&b->pool, (size_t)cores_of(l) * sizeof(*core));
+    for (int i = 0; i < cores_of(l); i++) {
+        int first = l->plan.core[i / l->plan.threads];
+        core[i] = first < 0 ? -1 : first + i % l->plan.threads;
+    }
+    l->limits = limits_open(core, cores_of(l), READ_BYTES, e);
     return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
 }
 
@@ -315,20 +322,19 @@ static void print_text(const struct bench *b)
 {
     const struct plan *p = &b->layout[0]->plan;
     enum math math = isa_math(b->at.isa, p->weight);
-    printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, kernels %s\n", p->model.arch,
-           (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp, p->sp ? ", sp" : "",
-           isa_name(b->at.isa));
+    printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, %d threads a rank, kernels %s\n",
+           p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp,
+           p->sp ? ", sp" : "", p->threads, isa_name(b->at.isa));
     for (int i = 0; i < b->n_layout; i++) {
         struct layout *l = b->layout[i];
         struct figures read = figures_of(l->read, b->o->rounds);
         printf("%d core%s at most: reading %.1f GB/s (%.1f to %.1f), %s %.0f GFLOP/s\n",
-               plan_ranks(&l->plan), plan_ranks(&l->plan) == 1 ? "" : "s", 1e-9 * read.median,
-               1e-9 * read.least, 1e-9 * read.most, math_name(math),
-               1e-9 * figures_of(l->math, b->o->rounds).median);
+               cores_of(l), cores_of(l) == 1 ? "" : "s", 1e-9 * read.median, 1e-9 * read.least,
+               1e-9 * read.most, math_name(math), 1e-9 * figures_of(l->math, b->o->rounds).median);
     }
     printf("\n%-20s %9s %19s %9s %7s %8s %9s%s\n", "step", "median ms", "least to most", "tokens/s",
            "GB/s", "GFLOP/s", "of limit",
-           b->n_layout > 1 ? "   one rank ms  faster  cores allow  reached" : "");
+           b->n_layout > 1 ? "   one core ms  faster  cores allow  reached" : "");
     for (int i = 0; i < b->n_point; i++) {
         struct line l = line_of(b, i);
         printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f %7.0f %%", l.name, l.ms.median,
@@ -362,7 +368,7 @@ static void print_json(const struct bench *b)
     for (int i = 0; i < b->n_layout; i++) {
         const struct layout *l = b->layout[i];
         json_array_append_new(
-            limits, json_pack("{s:i, s:f, s:f}", "cores", plan_ranks(&l->plan), "read_gb_s",
+            limits, json_pack("{s:i, s:f, s:f}", "cores", cores_of(l), "read_gb_s",
                               1e-9 * figures_of(l->read, b->o->rounds).median, "math_gflop_s",
                               1e-9 * figures_of(l->math, b->o->rounds).median));
     }

@@ -115,6 +115,12 @@ static int usable_cores(void)
     return n;
 }
 
+/* So many that the ranks use all cores. */
+static int threads_of(int ranks)
+{
+    return max_int(1, min_int(usable_cores() / max_int(ranks, 1), PLAN_THREADS));
+}
+
 static int make_plan(struct opened *to, const struct options *o, const struct model *m,
                      struct err *e)
 {
@@ -124,7 +130,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .tp = o->tp,
         .pp = o->pp,
         .sp = o->sp,
-        .threads = o->threads,
+        .threads = o->given.threads ? o->threads : threads_of(o->tp * o->pp),
         .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
                                                                           : o->shares,
         .ctx = o->ctx,
