@@ -115,10 +115,22 @@ static int usable_cores(void)
     return n;
 }
 
-/* So many that the ranks use all cores. */
+/* How many cores' time the container may use, as cgroup version 2 shows it; no limit: INT_MAX. */
+static int quota_cores(void)
+{
+    long long quota, period;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    bool limited = f && fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0;
+    if (f)
+        fclose(f);
+    return limited && quota / period < INT_MAX ? max_int(1, (int)(quota / period)) : INT_MAX;
+}
+
+/* So many that the ranks use all cores they may. */
 static int threads_of(int ranks)
 {
-    return max_int(1, min_int(usable_cores() / max_int(ranks, 1), PLAN_THREADS));
+    int cores = min_int(usable_cores(), quota_cores());
+    return max_int(1, min_int(cores / max_int(ranks, 1), PLAN_THREADS));
 }
 
 static int make_plan(struct opened *to, const struct options *o, const struct model *m,
