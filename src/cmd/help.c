@@ -75,7 +75,8 @@ void help_overview(FILE *to)
 
 /* ------------------------------------------------------------------------------- manual page */
 
-/* Text for roff: no line begins with a control character, '-' stays a hyphen-minus. */
+/* Text for roff: no line begins with a control character, '-' stays a hyphen-minus, a list of
+ * choices may be broken. */
 static void roff(FILE *to, const char *text)
 {
     if (*text == '.' || *text == '\'')
@@ -85,6 +86,8 @@ static void roff(FILE *to, const char *text)
             fputs("\\e", to);
         else if (*text == '-')
             fputs("\\-", to);
+        else if (*text == '|')
+            fputs("|\\:", to);
         else
             putc(*text, to);
 }
@@ -141,7 +144,7 @@ void help_man(FILE *to)
           "command line was wrong. 130: ended by Ctrl\\-C.\n"
           ".SH ENVIRONMENT\n.TP\n.B TANDEM_DEMO\nThe folder of the demo model.\n"
           ".TP\n.B TANDEM_ISA\nThe highest instruction set that is chosen by itself.\n"
-          ".TP\n.B TANDEM_LOG\nThe lowest level of events shown: debug, info, warn, error.\n",
+          ".TP\n.B TANDEM_PYTHON\nThe Python that renders chat templates (/usr/bin/python3).\n",
           to);
 }
 
