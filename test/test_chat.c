@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "text/chat.h"
 #include "text/chat_builtin.h"
+#include "text/chat_helper.h"
 #include "text/chat_jail.h"
 
 #include <fcntl.h>
@@ -58,6 +59,27 @@ static int render(struct chat *c, const json_t *variables, char **text, struct e
     return rc;
 }
 
+/* Ask the helper itself: a start of Python for every template would take most of the test's time.
+ */
+static int ask(struct helper *h, const char *template_text, const json_t *variables, char **text,
+               struct err *e)
+{
+    json_t *answer, *request = json_pack("{s:s, s:O, s:s}", "template", template_text, "variables",
+                                         variables, "now", NOW);
+    assert_non_null(request);
+    int rc = helper_ask(h, request, &answer, e);
+    json_decref(request);
+    if (rc)
+        fail_msg("%s", e->text);
+    const char *got = json_string_value(json_object_get(answer, "text"));
+    const char *why = json_string_value(json_object_get(answer, "error"));
+    *text = got ? strdup(got) : NULL;
+    if (!got)
+        err_set(e, -EINVAL, "%s", why);
+    json_decref(answer);
+    return got ? 0 : -EINVAL;
+}
+
 /* MadeAgents/Hammer2.1 prints a dict with Python's repr, and the reference is JavaScript's: there
  * the reference is inconsistent with transformers itself. */
 static void every_case_of_hugging_face_is_met(void **state)
@@ -66,8 +88,10 @@ static void every_case_of_hugging_face_is_met(void **state)
     size_t i;
     json_t *one;
     int wrong = 0, tried = 0;
+    struct helper h = {0};
     (void)state;
     need_jinja();
+    assert_int_equal(helper_start(&h, &e), 0);
     json_t *all = json_file(data("hf_cases.json"), 1 << 26, NULL, &e);
     json_array_foreach(json_object_get(all, "cases"), i, one)
     {
@@ -77,15 +101,14 @@ static void every_case_of_hugging_face_is_met(void **state)
         if (strstr(name, "Hammer2.1"))
             continue;
         tried++;
-        struct chat *c;
-        chat_new(json_string_value(json_object_get(one, "chat_template")), "", "", &c, &e);
-        if (render(c, json_object_get(one, "data"), &got, &e) || strcmp(got, want)) {
+        const char *text = json_string_value(json_object_get(one, "chat_template"));
+        if (ask(&h, text, json_object_get(one, "data"), &got, &e) || strcmp(got, want)) {
             print_message("%s: %s\n", name, got ? "differs" : e.text);
             wrong++;
         }
-        chat_free(c);
         free(got);
     }
+    helper_stop(&h);
     print_message("%d of %d cases equal\n", tried - wrong, tried);
     assert_true(tried > 50);
     assert_int_equal(wrong, 0);
@@ -162,12 +185,10 @@ static void hostile_templates_are_one_clear_line(void **state)
     expect_error("{{ ''.__class__.__mro__ }}", "unsafe");
     expect_error("{{ ('a' * 10**9) ~ 'b' }}", "memory");
     expect_error("{% for i in range(10**9) %}{% endfor %}", "range");
-    expect_error("{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}",
-                 "longer than");
     expect_error("{% if %}", "Expected");
 }
 
-static void a_renderer_that_was_ended_is_replaced(void **state)
+static void a_template_that_takes_too_long_is_ended_and_its_renderer_replaced(void **state)
 {
     struct chat *c;
     struct err e;
@@ -177,7 +198,8 @@ static void a_renderer_that_was_ended_is_replaced(void **state)
     chat_new("{% if boom %}{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}"
              "{% endfor %}{% endif %}fine",
              "", "", &c, &e);
-    assert_true(chat_render(c, "{\"boom\": true}", &text, &e) < 0);
+    assert_int_equal(chat_render(c, "{\"boom\": true}", &text, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "longer than"));
     assert_int_equal(chat_render(c, "{\"boom\": false}", &text, &e), 0);
     assert_string_equal(text, "fine");
     free(text);
@@ -363,17 +385,138 @@ static void what_a_builtin_recognises_it_renders_as_jinja2_does(void **state)
     json_decref(cases);
 }
 
+/* ------------------------------------------------------------------- built-in against Jinja2 */
+
+static unsigned pick(uint64_t *seed, unsigned n)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(*seed >> 33) % n;
+}
+
+/* A request of one to five messages, mostly in turns, whose texts try what renderers stumble over.
+ */
+static json_t *odd_request(uint64_t *seed)
+{
+    static const char *const texts[] = {
+        "Hi",
+        "",
+        " two  words\n",
+        "\n\n",
+        "\t\v\f\r x \x1c\x1d\x1e\x1f",
+        "\xC2\xA0nbsp\xE3\x80\x80",
+        "\xC2\x85\xE2\x80\xA8",
+        "\xE2\x80\x8B",
+        "<think>\nwhy\n</think>\n\nso",
+        "<think>a</think>b</think>\n\nc",
+        "</think>",
+        "x<think>y",
+        "<tool_response>\n1\n</tool_response>",
+        "<tool_response> ",
+        "<|im_end|>[INST] <<SYS>> {{ 1 }} <end_of_turn>",
+        "'\"\\ \x01\x02 caf\xC3\xA9",
+        "before<think>\n\n</think>\n\n\n after \n",
+    };
+    static const char *const roles[] = {"user", "assistant", "system"};
+    json_t *messages = json_array(), *o = json_object();
+    unsigned n = pick(seed, 5) + 1, system = !pick(seed, 3);
+    for (unsigned i = 0; i < n; i++) {
+        unsigned role = pick(seed, 12) == 0 ? pick(seed, 3) : (i + system) % 2;
+        json_array_append_new(messages,
+                              json_pack("{s:s, s:s}", "role", roles[i == 0 && system ? 2 : role],
+                                        "content", texts[pick(seed, COUNT(texts))]));
+    }
+    json_object_set_new(o, "messages", messages);
+    json_object_set_new(o, "bos_token", json_string("<BOS>"));
+    json_object_set_new(o, "eos_token", json_string("<EOS>"));
+    if (pick(seed, 4))
+        json_object_set_new(o, "add_generation_prompt", json_boolean(pick(seed, 3)));
+    if (!pick(seed, 3))
+        json_object_set_new(o, "enable_thinking", json_boolean(pick(seed, 2)));
+    return o;
+}
+
+static int differ(struct helper *h, const char *template_text, uint64_t *seed, int *compared)
+{
+    struct err e;
+    char *want, *got;
+    json_t *o = odd_request(seed);
+    int jinja = ask(h, template_text, o, &want, &e);
+    json_object_set_new(o, "tandem_now", json_string(NOW));
+    int rc = builtin_render(template_text, o, "", "", &got, &e);
+    bool same = rc == -ENOTSUP || (rc ? jinja != 0 : !jinja && !strcmp(got, want));
+    if (!same) {
+        char *text = json_dumps(o, JSON_COMPACT);
+        print_message("%s: %s\n  jinja2 %s\n  built-in %s\n", builtin_name(template_text), text,
+                      want ? want : "(raises)", got ? got : e.text);
+        free(text);
+    }
+    *compared += rc != -ENOTSUP;
+    json_decref(o);
+    free(want);
+    free(got);
+    return !same;
+}
+
+static json_t *every_template(void)
+{
+    struct err e;
+    size_t i, n;
+    const char *name;
+    json_t *one, *all = json_array();
+    json_t *golden = json_file(data("golden_jinja2.json"), 1 << 26, NULL, &e);
+    json_object_foreach(json_object_get(golden, "renderings"), name, one)
+    {
+        char *text, path[300];
+        snprintf(path, sizeof(path), "templates/%s", name);
+        assert_int_equal(file_read(data(path), 1 << 24, &text, &n, &e), 0);
+        json_array_append_new(all, json_string(text));
+        free(text);
+    }
+    json_t *cases = json_file(data("hf_cases.json"), 1 << 26, NULL, &e);
+    json_array_foreach(json_object_get(cases, "cases"), i, one)
+        json_array_append(all, json_object_get(one, "chat_template"));
+    json_decref(golden);
+    json_decref(cases);
+    return all;
+}
+
+static void builtins_equal_jinja2_on_odd_messages(void **state)
+{
+    struct err e;
+    size_t i;
+    json_t *one;
+    uint64_t seed = 1;
+    struct helper h = {0};
+    int wrong = 0, compared = 0;
+    (void)state;
+    need_jinja();
+    assert_int_equal(helper_start(&h, &e), 0);
+    json_t *all = every_template();
+    json_array_foreach(all, i, one)
+    {
+        const char *text = json_string_value(one);
+        for (int k = 0; k < 200 && wrong < 10 && builtin_name(text); k++)
+            wrong += differ(&h, text, &seed, &compared);
+    }
+    print_message("%d renderings compared, %d differ\n", compared, wrong);
+    helper_stop(&h);
+    json_decref(all);
+    assert_int_equal(wrong, 0);
+    assert_true(compared > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_of_hugging_face_is_met),
         cmocka_unit_test(every_golden_rendering_is_met),
         cmocka_unit_test(hostile_templates_are_one_clear_line),
-        cmocka_unit_test(a_renderer_that_was_ended_is_replaced),
+        cmocka_unit_test(a_template_that_takes_too_long_is_ended_and_its_renderer_replaced),
         cmocka_unit_test(templates_run_behind_a_filter_of_system_calls),
         cmocka_unit_test(the_filter_keeps_writing_and_refuses_files_processes_and_signals),
         cmocka_unit_test(known_templates_need_no_python),
         cmocka_unit_test(what_a_builtin_recognises_it_renders_as_jinja2_does),
+        cmocka_unit_test(builtins_equal_jinja2_on_odd_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

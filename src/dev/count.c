@@ -45,10 +45,12 @@ static void count_norm(struct dev *d, struct mat *y, const struct mat *x, const 
     price(d, 0, size(x) + size(y) + size(w));
 }
 
-static void count_matmul(struct dev *d, struct mat *y, const struct mat *x, const struct weight *w,
-                         const struct mat *bias)
+static void count_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
 {
-    price(d, product_flops(x, w), weight_bytes(w) + size(x) + size(y) + size(bias));
+    for (const struct term *t = term; t < term + n; t++)
+        if (t->y->dim)
+            price(d, product_flops(x, t->w),
+                  weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
 }
 
 static void count_partial(struct dev *d, struct planes *y, const struct mat *x,

@@ -67,14 +67,20 @@ struct heads {
     float scale;
 };
 
+/* One product of several of the same x: y = x * w^T + bias. */
+struct term {
+    struct mat *y;
+    const struct weight *w;
+    const struct mat *bias;
+};
+
 struct dev;
 
 struct dev_ops {
     const char *name;
     void (*embed)(struct dev *, struct mat *y, const struct weight *w, int first, const int *tok);
     void (*norm)(struct dev *, struct mat *y, const struct mat *x, const struct mat *w, float eps);
-    void (*matmul)(struct dev *, struct mat *y, const struct mat *x, const struct weight *w,
-                   const struct mat *bias);
+    void (*matmul)(struct dev *, const struct mat *x, const struct term *term, int n);
     void (*partial)(struct dev *, struct planes *y, const struct mat *x, const struct weight *w);
     void (*add)(struct dev *, struct mat *x, const struct mat *y, const struct mat *bias);
     void (*rope)(struct dev *, struct mat *x, int head_dim, const struct mat *angle);
@@ -118,15 +124,25 @@ static inline void dev_norm(struct dev *d, struct mat *y, const struct mat *x, c
         d->ops->norm(d, y, x, w, eps);
 }
 
+/* Several products of one x, whose weights have one number format: what is done to x for them is
+ * done once. Each is as dev_matmul() says. */
+static inline void dev_matmuls(struct dev *d, const struct mat *x, const struct term *term, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const struct term *t = &term[i];
+        must(t->y->n == x->n && x->dim == t->w->cols && t->y->dim == t->w->rows);
+        must(t->w->type == term[0].w->type && (!t->bias->n || t->bias->dim == t->w->rows));
+    }
+    if (!d->err)
+        d->ops->matmul(d, x, term, n);
+}
+
 /* y[n][rows] = x[n][cols] * w^T + bias, w cut by rows or whole. bias->n == 0: none; otherwise it
  * is the rank's slice [1][rows], added after the product. */
 static inline void dev_matmul(struct dev *d, struct mat *y, const struct mat *x,
                               const struct weight *w, const struct mat *bias)
 {
-    must(y->n == x->n && x->dim == w->cols && y->dim == w->rows);
-    must(!bias->n || bias->dim == w->rows);
-    if (!d->err && y->dim)
-        d->ops->matmul(d, y, x, w, bias);
+    dev_matmuls(d, x, &(struct term){y, w, bias}, 1);
 }
 
 /* The planes of x[n][cols] * w^T for a w cut by columns: y->at[i] is the sum of the i-th complete

@@ -60,12 +60,12 @@ static void attention(struct rank *r, int l, const struct batch *b)
     struct dev *d = r->dev;
     struct act *a = &r->act;
     const struct mat *angle = &a->angle[m->kind_of[l]];
+    const struct term qkv[] = {
+        {&a->q, &w->q, &w->q_bias}, {&a->k, &w->k, &w->k_bias}, {&a->v, &w->v, &w->v_bias}};
 
     dev_norm(d, &a->mine_h, &a->x, &w->attn_norm, m->eps);
     gather(r, &a->h);
-    dev_matmul(d, &a->q, &a->h, &w->q, &w->q_bias); /* the heads of this rank */
-    dev_matmul(d, &a->k, &a->h, &w->k, &w->k_bias);
-    dev_matmul(d, &a->v, &a->h, &w->v, &w->v_bias);
+    dev_matmuls(d, &a->h, qkv, COUNT(qkv)); /* the heads of this rank */
     if (m->qk_norm) {
         dev_norm(d, &a->q, &a->q, &w->q_norm, m->eps);
         dev_norm(d, &a->k, &a->k, &w->k_norm, m->eps);
@@ -84,11 +84,11 @@ static void feed_forward(struct rank *r, int l)
     const struct layer *w = &r->weights.layer[l];
     struct dev *d = r->dev;
     struct act *a = &r->act;
+    const struct term both[] = {{&a->gate, &w->gate, &w->gate_bias}, {&a->up, &w->up, &w->up_bias}};
 
     dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, r->plan->model.eps);
     gather(r, &a->h);
-    dev_matmul(d, &a->gate, &a->h, &w->gate, &w->gate_bias);
-    dev_matmul(d, &a->up, &a->h, &w->up, &w->up_bias);
+    dev_matmuls(d, &a->h, both, COUNT(both));
     dev_swiglu(d, &a->gate, &a->up);
     dev_partial(d, &a->ffn, &a->gate, &w->down);
     reduce(r, &a->sum, &a->ffn);

@@ -218,11 +218,12 @@ static float dot_part(const struct part *p, enum num type, int row, const float 
     return dot(scratch, x, p->cols, p->cols % pack_k(type));
 }
 
-static void ref_matmul(struct dev *d, struct mat *y, const struct mat *x, const struct weight *w,
-                       const struct mat *bias)
+static void ref_term(struct dev *d, const struct mat *x, const struct term *term)
 {
+    const struct weight *w = term->w;
+    struct mat *y = term->y;
     float *row = cpu_of(d)->x;
-    const float *more = bias->n ? bias->at : NULL;
+    const float *more = term->bias->n ? term->bias->at : NULL;
     int at = 0;
 
     must(w->cols <= cpu_of(d)->max_dim);
@@ -232,6 +233,12 @@ static void ref_matmul(struct dev *d, struct mat *y, const struct mat *x, const 
                 float s = dot_part(&w->part[i], w->type, r, mat_row(x, t), row);
                 mat_row(y, t)[at] = more ? s + more[at] : s;
             }
+}
+
+static void ref_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
+{
+    for (int i = 0; i < n; i++)
+        ref_term(d, x, &term[i]);
 }
 
 /* The sum of leaves [lo, hi), a complete subtree. */
