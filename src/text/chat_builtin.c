@@ -192,13 +192,53 @@ static void put(const struct writing *w, const char *s)
 
 static void put_text(const struct writing *w, struct text t) { fwrite(t.s, 1, t.n, w->to); }
 
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+/* The blanks of Python's str.strip() beyond ASCII. */
+static const char *const wide_blanks[] = {
+    "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81",
+    "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
+    "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8",
+    "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80",
+};
 
-static struct text trimmed(struct text t, bool only_lines)
+/* Bytes of the blank that t begins or ends with; 0 when it is none. */
+static size_t blank(struct text t, bool at_end)
 {
-    while (t.n && (only_lines ? *t.s == '\n' : is_blank(*t.s)))
+    char c = t.n ? t.s[at_end ? t.n - 1 : 0] : 0;
+    if (c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1C && c <= 0x1F))
+        return 1;
+    for (size_t i = 0; i < COUNT(wide_blanks); i++) {
+        size_t n = strlen(wide_blanks[i]);
+        if (t.n >= n && !memcmp(at_end ? t.s + t.n - n : t.s, wide_blanks[i], n))
+            return n;
+    }
+    return 0;
+}
+
+static struct text strip_end(struct text t)
+{
+    for (size_t n; (n = blank(t, true));)
+        t.n -= n;
+    return t;
+}
+
+static struct text strip(struct text t)
+{
+    for (size_t n; (n = blank(t, false));)
+        t.s += n, t.n -= n;
+    return strip_end(t);
+}
+
+static struct text skip_lines(struct text t)
+{
+    while (t.n && *t.s == '\n')
         t.s++, t.n--;
-    while (t.n && (only_lines ? t.s[t.n - 1] == '\n' : is_blank(t.s[t.n - 1])))
+    return t;
+}
+
+static struct text strip_lines(struct text t)
+{
+    t = skip_lines(t);
+    while (t.n && t.s[t.n - 1] == '\n')
         t.n--;
     return t;
 }
@@ -207,7 +247,7 @@ static struct text text_of(const struct style *s, const json_t *message)
 {
     const json_t *c = json_object_get(message, "content");
     struct text t = {json_string_value(c), json_string_length(c)};
-    return s->trim && s->peculiar != SYSTEM_IN_FIRST ? trimmed(t, false) : t;
+    return s->trim && s->peculiar != SYSTEM_IN_FIRST ? strip(t) : t;
 }
 
 static bool has_role(const json_t *message, const char *role)
@@ -218,22 +258,28 @@ static bool has_role(const json_t *message, const char *role)
 
 /* ------------------------------------------------------------------------------- what fits */
 
+static const struct around *around(const struct style *s, const json_t *message)
+{
+    return has_role(message, "system")      ? &s->system
+           : has_role(message, "user")      ? &s->user
+           : has_role(message, "assistant") ? &s->assistant
+                                            : NULL;
+}
+
 /* Only what every one of these templates renders in the same plain way. */
 static int check_message(const struct style *s, const json_t *m, size_t i, struct err *e)
 {
-    const struct around *a = has_role(m, "system")      ? &s->system
-                             : has_role(m, "user")      ? &s->user
-                             : has_role(m, "assistant") ? &s->assistant
-                                                        : NULL;
-    if (!a || !json_is_string(json_object_get(m, "content")) || json_object_get(m, "tool_calls") ||
-        json_object_get(m, "reasoning_content"))
-        return err_set(e, -ENOTSUP,
-                       "message %zu is not a plain text of system, user or assistant: that needs "
-                       "the model's own chat template, apt-get install python3-jinja2",
-                       i);
-    if (!a->before || (a == &s->system && i > 0))
-        return err_set(e, -EINVAL, "message %zu: this model's chat template takes no system role%s",
-                       i, i ? " there" : "");
+    const struct around *a = around(s, m);
+    bool late_system = a == &s->system && i > 0 && s->alternate;
+    if (!a || late_system || !json_is_string(json_object_get(m, "content")) ||
+        json_object_get(m, "tool_calls") || json_object_get(m, "reasoning_content"))
+        return err_set(
+            e, -ENOTSUP,
+            "message %zu is not a plain text of system (first), user or assistant: it needs "
+            "the model's own chat template, apt-get install python3-jinja2",
+            i);
+    if (!a->before)
+        return err_set(e, -EINVAL, "this model's chat template takes no system message");
     return 0;
 }
 
@@ -294,11 +340,9 @@ static struct text after_thought(struct text t, struct text *thought)
         before.n -= (size_t)(at + strlen(open) - before.s);
         before.s = at + strlen(open);
     }
-    *thought = trimmed(before, true);
+    *thought = strip_lines(before);
     t.s = last + strlen(close), t.n = (size_t)(end - t.s);
-    while (t.n && *t.s == '\n')
-        t.s++, t.n--;
-    return t;
+    return skip_lines(t);
 }
 
 /* An answer after the last question keeps its reasoning, and the last message shows an empty one.
@@ -311,8 +355,7 @@ static void put_thinking(const struct writing *w, struct text t, bool after_ques
         put(w, "<think>\n");
         put_text(w, thought);
         put(w, "\n</think>\n\n");
-        while (t.n && *t.s == '\n')
-            t.s++, t.n--;
+        t = skip_lines(t);
     }
     put_text(w, t);
 }
@@ -356,12 +399,8 @@ static void put_first(const struct writing *w, struct text t, const json_t *syst
         put(w, "<<SYS>>\n");
         put_text(w, s);
         put(w, "\n<</SYS>>\n\n");
-        while (t.n && is_blank(t.s[t.n - 1]))
-            t.n--;
-    } else {
-        t = trimmed(t, false);
     }
-    put_text(w, t);
+    put_text(w, system ? strip_end(t) : strip(t));
 }
 
 static void put_message(const struct writing *w, const json_t *messages, size_t i, size_t question,
@@ -370,7 +409,7 @@ static void put_message(const struct writing *w, const json_t *messages, size_t 
     const struct style *s = w->style;
     const json_t *m = json_array_get(messages, i);
     bool last = i + 1 == json_array_size(messages), user = has_role(m, "user");
-    const struct around *a = user ? &s->user : &s->assistant;
+    const struct around *a = around(s, m);
     struct text t = text_of(s, m);
     put(w, a->before);
     if (s->peculiar == SYSTEM_IN_LAST && system && last && user) {
@@ -379,7 +418,7 @@ static void put_message(const struct writing *w, const json_t *messages, size_t 
     }
     if (s->peculiar == SYSTEM_IN_FIRST)
         put_first(w, t, i <= 1 && user ? system : NULL);
-    else if (s->peculiar == THINK && !user)
+    else if (s->peculiar == THINK && has_role(m, "assistant"))
         put_thinking(w, t, i > question, last);
     else
         put_text(w, t);
