@@ -19,6 +19,14 @@ struct sampling {
 
 extern const struct sampling sampling_greedy;
 
+/* Added to the logit of one token; -INFINITY bans it. */
+struct token_bias {
+    int token;
+    float value;
+};
+
+enum { SAMPLE_BIAS = 1024 }; /* of one draw */
+
 int sampling_check(const struct sampling *s, struct err *e); /* ranges, one sentence */
 
 /* Choose from logits[n] for `position`. seen[n_seen] are all tokens of the sequence so far, the

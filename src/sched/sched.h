@@ -1,0 +1,106 @@
+/* sched.h - which tokens go into the next step.
+ *
+ * Pure: no clock, no I/O, no device; the engine drives it with real time, the simulator with
+ * virtual time. There is no prefill and no decode, only sequences with tokens whose keys and values
+ * are not stored yet: a new one has many, a running one has one (and some guesses).
+ *
+ * Rules, in this order:
+ *   - sequences that run go before those that wait; one that draws before one that reads its
+ * prompt;
+ *   - a step has at most max_tok rows; while any sequence draws, rows of prompts are at most
+ *     `prompt_tok` of the call, so that a long prompt stalls nobody;
+ *   - those that wait are admitted by priority, then the client that was served least, then age;
+ *   - full pages of a prefix that is stored (or is being stored by this very step) are shared;
+ *   - when pages run out, the last admitted of the lowest priority gives all its pages back and
+ *     waits again, with the tokens it has: nothing is lost but time.
+ */
+#ifndef TANDEM_SCHED_H
+#define TANDEM_SCHED_H
+
+#include "dev/dev.h"
+#include "plan/plan.h"
+#include "sched/blocks.h"
+
+enum { SCHED_CLIENTS = 64, SCHED_GUESSES = 15 };
+
+struct sched_limits {
+    int max_tok, max_run, max_out; /* of one step: rows, sequences, rows of logits */
+    int flight;                    /* steps on their way at once: pipeline stages */
+    bool no_prefix;                /* never share pages */
+};
+
+/* A sequence. The owner makes it (seq_new), fills the first group, and frees it when it has left
+ * the scheduler. */
+struct seq {
+    uint64_t id;
+    void *owner;
+    int priority, client;
+    uint64_t salt;
+    int n_prompt, n_max; /* tokens of the prompt; at most, with the answer */
+    int n_out_from;  /* logits are wanted of every token from here on; n_prompt - 1: of the last */
+    int *tok, n_tok; /* all tokens so far, room for n_max + SCHED_GUESSES */
+    int n_guess;     /* guesses behind tok[n_tok - 1]: the rows verify them */
+
+    /* The scheduler's: */
+    int n_done, n_now;     /* stored; on its way */
+    int *page, n_page;     /* room for n_max + SCHED_GUESSES tokens */
+    int n_named;           /* full pages that have names */
+    struct page_name name; /* of the last named page */
+    int n_cached; /* tokens that were stored already when it was admitted (the first time) */
+    int flying;   /* steps on their way with rows of it */
+    bool running, cancelled;
+    uint64_t age; /* order of arrival */
+    struct seq *next, *before;
+};
+
+/* A step: the batch, and whose rows they are. Valid until `flight` more steps were chosen. */
+struct sched_step {
+    struct batch batch;
+    int n_seq;
+    struct sched_part {
+        struct seq *seq;
+        int first, n;   /* its rows */
+        int out, n_out; /* its rows of logits: the last n_out of its n */
+        bool draws;     /* its last row is its last token: a token is drawn */
+    } * part;           /* [n_seq] */
+    int decode_rows;
+};
+
+struct sched;
+
+/* Everything the scheduler needs comes from the arena (over a measuring one NULL is returned). */
+struct sched *sched_new(const struct plan *p, const struct sched_limits *l, struct arena *a);
+
+/* Memory of a sequence of up to n_max tokens, from malloc; NULL: none. seq_free() frees it. */
+struct seq *seq_new(int n_max);
+void seq_free(struct seq *q);
+
+/* A new sequence waits. */
+void sched_add(struct sched *s, struct seq *q);
+
+/* Choose the next step, of at most prompt_tok rows of prompts while any sequence draws. NULL:
+ * nothing can be done now. */
+struct sched_step *sched_next(struct sched *s, int prompt_tok);
+
+/* The rows of this step (the oldest on its way) are stored. The owner has put the drawn tokens
+ * behind each part's seq->tok and counted them in n_tok before; here the scheduler learns it.
+ * keep[i]: how many rows of part i are right (its guesses that were wrong are not). */
+void sched_commit(struct sched *s, struct sched_step *step, const int *keep);
+
+/* The sequence leaves: it has ended or was cancelled. When rows of it are on their way it is only
+ * marked, and sched_commit() of the last of them finishes it. Returns true when it has left. */
+bool sched_remove(struct sched *s, struct seq *q);
+
+/* All steps on their way are void and all stored pages lost: everybody waits again, in their old
+ * order. */
+void sched_restart(struct sched *s);
+
+struct sched_figures {
+    int running, waiting;
+    size_t waiting_tok; /* rows that those who wait still need */
+    int pages, pages_used, pages_cached;
+    uint64_t preempted, looked_up, found; /* tokens of prompts looked up among the stored, found */
+};
+void sched_figures(const struct sched *s, struct sched_figures *to);
+
+#endif
