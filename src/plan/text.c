@@ -245,7 +245,7 @@ static int model_from_json(const json_t *o, struct model *x, struct err *e)
 
 static int spans_from_json(const json_t *o, struct plan *x, struct err *e)
 {
-    const json_t *stage, *cut, *core;
+    const json_t *stage = NULL, *cut = NULL, *core = NULL;
     size_t ranks = (size_t)(x->pp * x->tp);
     if (ranks > PLAN_RANKS)
         return err_set(e, -EINVAL, "%zu ranks, more than %d", ranks, PLAN_RANKS);

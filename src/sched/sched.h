@@ -34,36 +34,39 @@ struct sched_limits {
 struct seq {
     uint64_t id;
     void *owner;
-    int priority, client;
+    int priority, client; /* smaller goes first; 0 .. SCHED_CLIENTS-1 */
     uint64_t salt;
     int n_prompt, n_max; /* tokens of the prompt; at most, with the answer */
-    int n_out_from;  /* logits are wanted of every token from here on; n_prompt - 1: of the last */
-    int *tok, n_tok; /* all tokens so far, room for n_max + SCHED_GUESSES */
-    int n_guess;     /* guesses behind tok[n_tok - 1]: the rows verify them */
+    int want;            /* logits are wanted of every token from here on: n_tok - 1, but for a
+                            prompt whose own logits are wanted too. The owner moves it on */
+    int *tok, n_tok;     /* all tokens so far, room for n_max */
+    int n_guess;         /* guesses behind tok[n_tok - 1], which the rows verify; the owner sets it
+                            anew after every commit */
 
     /* The scheduler's: */
-    int n_done, n_now;     /* stored; on its way */
-    int *page, n_page;     /* room for n_max + SCHED_GUESSES tokens */
-    int n_named;           /* full pages that have names */
-    struct page_name name; /* of the last named page */
-    int n_cached; /* tokens that were stored already when it was admitted (the first time) */
-    int flying;   /* steps on their way with rows of it */
-    bool running, cancelled;
-    uint64_t age; /* order of arrival */
-    struct seq *next, *before;
+    int n_done, n_now;     /* tokens stored; on their way */
+    int *page, n_page;     /* room for n_max tokens */
+    int n_named;           /* full pages that were given their names */
+    struct page_name name; /* of the last of them */
+    int n_cached;          /* tokens of the prompt that others had stored */
+    int flying;            /* steps on their way with rows of it */
+    bool running, leaving;
+    uint64_t age;              /* order of arrival */
+    struct seq *next, *before; /* of those that wait */
 };
 
 /* A step: the batch, and whose rows they are. Valid until `flight` more steps were chosen. */
 struct sched_step {
     struct batch batch;
-    int n_seq;
+    int n_seq, decode_rows;
     struct sched_part {
         struct seq *seq;
-        int first, n;   /* its rows */
-        int out, n_out; /* its rows of logits: the last n_out of its n */
-        bool draws;     /* its last row is its last token: a token is drawn */
+        int first, n;   /* rows of the batch */
+        int pos;        /* of the first row, in the sequence */
+        int out, n_out; /* rows of logits: of its last n_out rows */
+        int n_guess;    /* so many of its rows are guesses */
+        bool draws;     /* all its tokens are stored: the logits tell what comes next */
     } * part;           /* [n_seq] */
-    int decode_rows;
 };
 
 struct sched;
@@ -71,7 +74,7 @@ struct sched;
 /* Everything the scheduler needs comes from the arena (over a measuring one NULL is returned). */
 struct sched *sched_new(const struct plan *p, const struct sched_limits *l, struct arena *a);
 
-/* Memory of a sequence of up to n_max tokens, from malloc; NULL: none. seq_free() frees it. */
+/* A sequence of up to n_max tokens with its arrays, zeroed; NULL: out of memory. */
 struct seq *seq_new(int n_max);
 void seq_free(struct seq *q);
 
@@ -82,13 +85,12 @@ void sched_add(struct sched *s, struct seq *q);
  * nothing can be done now. */
 struct sched_step *sched_next(struct sched *s, int prompt_tok);
 
-/* The rows of this step (the oldest on its way) are stored. The owner has put the drawn tokens
- * behind each part's seq->tok and counted them in n_tok before; here the scheduler learns it.
- * keep[i]: how many rows of part i are right (its guesses that were wrong are not). */
+/* The rows of this step, the oldest on its way, are stored; of part i the first keep[i] count (the
+ * rest were wrong guesses). The owner then appends what was drawn to seq->tok. */
 void sched_commit(struct sched *s, struct sched_step *step, const int *keep);
 
-/* The sequence leaves: it has ended or was cancelled. When rows of it are on their way it is only
- * marked, and sched_commit() of the last of them finishes it. Returns true when it has left. */
+/* The sequence leaves: it has ended or was cancelled. Returns false while rows of it are on their
+ * way: it gets no more, and the call must be made again after their commit. */
 bool sched_remove(struct sched *s, struct seq *q);
 
 /* All steps on their way are void and all stored pages lost: everybody waits again, in their old
@@ -99,7 +101,7 @@ struct sched_figures {
     int running, waiting;
     size_t waiting_tok; /* rows that those who wait still need */
     int pages, pages_used, pages_cached;
-    uint64_t preempted, looked_up, found; /* tokens of prompts looked up among the stored, found */
+    uint64_t preempted;
 };
 void sched_figures(const struct sched *s, struct sched_figures *to);
 
