@@ -254,7 +254,7 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     int ids[A + B], pos[A + B], slot[A + B], seq[A + B], out[A + B];
     int page[2 * STRIDE] = {3, 1, 2, 0, 6, 4, 5, 7};
     struct draw draw[A + B];
-    const float *logits;
+    struct team_result result;
     (void)state;
 
     p.max_seq = 2, p.pages = 8, p.max_out = 64;
@@ -271,13 +271,13 @@ static void neighbours_in_the_batch_change_nothing(void **state)
         fail_msg("%s", e.text);
     int64_t step = team_submit(team, &b, draw, &e);
     assert_true(step > 0);
-    if (team_wait(team, step, NULL, &logits, &e))
+    if (team_wait(team, step, &result, &e))
         fail_msg("%s", e.text);
     float *alone = tiny_logits(&p, t.store, isa_best(), ids, A);
-    assert_memory_equal(logits, alone, A * (size_t)m.n_vocab * sizeof(float));
+    assert_memory_equal(result.logits, alone, A * (size_t)m.n_vocab * sizeof(float));
     free(alone);
     alone = tiny_logits(&p, t.store, isa_best(), ids + A, B);
-    assert_memory_equal(logits + A * (size_t)m.n_vocab, alone,
+    assert_memory_equal(result.logits + A * (size_t)m.n_vocab, alone,
                         B * (size_t)m.n_vocab * sizeof(float));
     free(alone);
     team_stop(team);

@@ -26,7 +26,8 @@ static int draw(const float *from, int n, const struct sampling *s, uint64_t pos
     float copy[64];
     void *scratch = malloc(sample_scratch(n));
     memcpy(copy, from, (size_t)n * sizeof(*from));
-    int token = sample(copy, n, s, position, seen, n_seen, n_prompt, scratch);
+    struct sample_rules rules = {.seen = seen, .n_seen = n_seen, .n_prompt = n_prompt};
+    int token = sample(copy, n, s, &rules, position, scratch);
     free(scratch);
     return token;
 }

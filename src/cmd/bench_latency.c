@@ -207,7 +207,8 @@ static int run_point(struct layout *l, const struct point *pt, struct draw *draw
             if (step < 0)
                 return (int)step;
         }
-        int rc = team_wait(l->team, step, NULL, NULL, e);
+        struct team_result result;
+        int rc = team_wait(l->team, step, &result, e);
         if (rc)
             return rc;
     }

@@ -75,6 +75,7 @@ struct term {
 };
 
 struct dev;
+typedef void dev_together_fn(void *arg, int thread, int n);
 
 struct dev_ops {
     const char *name;
@@ -90,6 +91,7 @@ struct dev_ops {
                    const struct heads *, const struct batch *);
     void (*swiglu)(struct dev *, struct mat *gate, const struct mat *up);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
+    void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
 };
 
 struct dev {
@@ -208,6 +210,18 @@ static inline void dev_pick(struct dev *d, struct mat *y, const struct mat *x, c
     must(y->dim == x->dim);
     if (!d->err)
         d->ops->pick(d, y, x, row);
+}
+
+/* fn(arg, thread, n) on every host thread of the device at once, for work that is not an operation
+ * (drawing tokens); returns when all have returned. */
+static inline void dev_together(struct dev *d, dev_together_fn *fn, void *arg)
+{
+    if (d->err)
+        return;
+    if (d->ops->together)
+        d->ops->together(d, fn, arg);
+    else
+        fn(arg, 0, 1);
 }
 
 /* A device that computes nothing and prices everything: the planner's. dev/count.c */

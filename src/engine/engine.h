@@ -39,8 +39,6 @@ void engine_stop(struct engine *x);
 
 /* ------------------------------------------------------------------------------- requests */
 
-enum { ENGINE_TOP = 20 }; /* alternatives beside the chosen token */
-
 /* A run of tokens inside a longer array. */
 struct token_run {
     const int *tok;
@@ -75,7 +73,7 @@ struct engine_request {
     const int *only; /* n_only > 0: nothing else may be drawn */
     int n_only;
     struct engine_guide guide; /* the engine's from a successful submit on */
-    int n_top;                 /* -1: no logprobs; else so many alternatives, up to ENGINE_TOP */
+    int n_top;                 /* -1: no logprobs; else so many alternatives, up to SAMPLE_TOP */
     int n_prompt_top;          /* the same for the prompt's tokens (then nothing of it is cached) */
     int priority;              /* smaller first */
     int client;                /* 0 .. SCHED_CLIENTS-1: clients share the steps fairly */
@@ -102,12 +100,6 @@ enum finish {
     FINISH_FAILED /* the model gave no finite logits, or the ranks cannot be started again */
 };
 
-struct token_logprob {
-    int token;
-    float logprob; /* of the model's own distribution: before bias, penalties and temperature */
-    int rank;      /* 1: the most likely */
-};
-
 /* One token of one request, or its end, in order. Drawn end tokens are given too (is_end): they are
  * not part of the text. */
 struct engine_event {
@@ -116,8 +108,7 @@ struct engine_event {
     int prompt; /* >= 0: logprobs of prompt token number `prompt`; -1: a drawn token */
     bool is_end;
     enum finish finish;
-    int n_top; /* -1: no logprobs */
-    struct token_logprob chosen, top[ENGINE_TOP];
+    struct logprobs logprobs; /* n_top -1: not asked for */
     /* With the first drawn token and with the end: */
     int n_cached;              /* prompt tokens whose keys and values were stored already */
     int n_drafted, n_accepted; /* speculation so far */

@@ -1,6 +1,7 @@
 /* room.c - see room.h. */
 #include "engine/room.h"
 #include "comm/shm.h"
+#include "run/work.h"
 
 #include <sys/mman.h>
 
@@ -43,7 +44,7 @@ static void lay_out(struct room *room, const struct plan *p, enum isa isa, bool 
         measure_rank(p, r, isa, &dev, &peer);
         room->rank[r].peer = part_of(a, peer.used);
         room->rank[r].dev = part_of(a, dev.used);
-        room->rank[r].scratch = arena_get(a, sample_scratch(p->model.n_vocab));
+        room->rank[r].scratch = arena_get(a, (size_t)p->threads * draw_scratch(p->model.n_vocab));
         room->rank_bytes[r] = a->used - before;
     }
     room->kv_bytes = plan_kv_bytes(p, PLAN_WHOLE);

@@ -83,7 +83,16 @@ static int advance(struct session *s, const struct draw *draw, int *token, struc
         if (step < 0)
             return (int)step;
     }
-    return team_wait(s->team, step, token, NULL, e);
+    struct team_result result;
+    int rc = team_wait(s->team, step, &result, e);
+    if (rc)
+        return rc;
+    *token = result.token[0];
+    if (*token < 0)
+        return err_set(e, -EIO,
+                       "the model gave no finite logits: its weights or the chosen --dtype do not "
+                       "fit it");
+    return 0;
 }
 
 /* Keep what is stored of a common prefix; at least the last token is computed again, for its
@@ -125,10 +134,10 @@ int session_run(struct session *s, const int *ids, int n, int max_new,
         return rc;
     double begin = seconds();
     while (stats->new_tok < max_new && s->n_tok < s->plan->ctx) {
-        struct draw draw = {.sampling = *sampling, .n_prompt = n};
-        int token;
+        struct draw draw = {.sampling = *sampling, .rules.n_prompt = n};
+        int token = -1;
         if (needs_history(sampling))
-            draw.seen = s->tok, draw.n_seen = s->n_tok;
+            draw.rules.seen = s->tok, draw.rules.n_seen = s->n_tok;
         rc = advance(s, &draw, &token, e);
         if (rc)
             return rc;
@@ -148,15 +157,15 @@ int session_logits(struct session *s, const int *ids, int n, float *to, struct e
     int chunk = min_int(s->plan->max_tok, s->plan->max_out), rc = set_prompt(s, ids, n, e);
     struct draw *draw = pool_get(&s->pool, (size_t)chunk * sizeof(*draw));
     for (int i = 0; i < chunk; i++)
-        draw[i].sampling = sampling_greedy;
+        draw[i] = (struct draw){.sampling = sampling_greedy};
     s->n_done = 0;
     while (!rc && s->n_done < n) {
-        const float *logits;
+        struct team_result result;
         int at = s->n_done, now = min_int(chunk, n - at);
         int64_t step = submit(s, now, now, draw, e);
-        rc = step < 0 ? (int)step : team_wait(s->team, step, NULL, &logits, e);
+        rc = step < 0 ? (int)step : team_wait(s->team, step, &result, e);
         if (!rc)
-            memcpy(to + (size_t)at * row, logits, (size_t)now * row * sizeof(float));
+            memcpy(to + (size_t)at * row, result.logits, (size_t)now * row * sizeof(float));
     }
     return rc;
 }

@@ -205,19 +205,50 @@ static int wait_done(struct team *t, int64_t step, struct err *e)
 
 int team_flight(const struct team *t) { return t->room.mailbox->flight; }
 
-static void put_draws(struct slot *s, const struct batch *b, const struct draw *draw)
+/* Where the runs of the next row begin; they begin anew unless it shares the arrays of the last. */
+struct putting {
+    int seen, n_seen, bias, n_bias;
+    const struct sample_rules *last;
+};
+
+static void put_rules(struct putting *at, struct slot *s, const struct sample_rules *r)
 {
-    int at = 0;
+    if (!at->last || r->seen != at->last->seen)
+        at->seen += at->n_seen, at->n_seen = 0;
+    if (r->n_seen > at->n_seen)
+        memcpy(s->seen + at->seen + at->n_seen, r->seen + at->n_seen,
+               (size_t)(r->n_seen - at->n_seen) * sizeof(int));
+    at->n_seen = max_int(at->n_seen, r->n_seen);
+    if (!at->last || r->bias != at->last->bias || r->n_bias != at->last->n_bias) {
+        at->bias += at->n_bias, at->n_bias = r->n_bias;
+        if (r->n_bias)
+            memcpy(s->bias + at->bias, r->bias, (size_t)r->n_bias * sizeof(*r->bias));
+    }
+    at->last = r;
+}
+
+static void put_draws(const struct plan *p, struct slot *s, const struct batch *b,
+                      const struct draw *draw)
+{
+    struct putting at = {0};
     for (int i = 0; i < b->n_out; i++) {
         const struct draw *d = &draw[i];
+        const struct sample_rules *r = &d->rules;
+        must(r->n_bias <= SAMPLE_BIAS && r->n_seen <= p->ctx);
+        put_rules(&at, s, r);
         s->draw[i] = (struct draw_wire){.sampling = d->sampling,
                                         .position = (uint64_t)b->pos[b->out[i]] + 1,
-                                        .first = at,
-                                        .n_seen = d->n_seen,
-                                        .n_prompt = d->n_prompt};
-        if (d->n_seen)
-            memcpy(s->seen + at, d->seen, (size_t)d->n_seen * sizeof(int));
-        at += d->n_seen;
+                                        .seen = at.seen,
+                                        .n_seen = r->n_seen,
+                                        .n_prompt = r->n_prompt,
+                                        .bias = at.bias,
+                                        .n_bias = r->n_bias,
+                                        .restricted = r->allow != NULL,
+                                        .given = d->is_given ? d->given : -1,
+                                        .n_top = d->logprobs ? d->n_top : -1};
+        if (r->allow)
+            memcpy(s->allow + (size_t)i * allow_words(p), r->allow,
+                   allow_words(p) * sizeof(*r->allow));
     }
 }
 
@@ -245,7 +276,7 @@ int64_t team_submit(struct team *t, const struct batch *b, const struct draw *dr
     memcpy(s->page, b->page, (size_t)b->n_seq * (size_t)b->stride * sizeof(int));
     if (b->n_out)
         memcpy(s->out, b->out, (size_t)b->n_out * sizeof(int));
-    put_draws(s, b, draw);
+    put_draws(p, s, b, draw);
     t->submitted = step;
     atomic_store(&m->submitted, (uint64_t)step);
     atomic_fetch_add(&m->step_bell, 1);
@@ -253,24 +284,14 @@ int64_t team_submit(struct team *t, const struct batch *b, const struct draw *dr
     return step;
 }
 
-int team_wait(struct team *t, int64_t step, int *tokens, const float **logits, struct err *e)
+int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e)
 {
     struct mailbox *m = t->room.mailbox;
     const struct slot *s = &m->slot[step % m->flight];
     must(step <= t->submitted && step > t->submitted - m->flight);
-    int rc = wait_done(t, step, e);
-    if (rc)
-        return rc;
-    for (int i = 0; i < s->n_out; i++)
-        if (s->token[i] < 0)
-            return err_set(e, -EIO,
-                           "the model gave no finite logits: its weights or the chosen "
-                           "--dtype do not fit it");
-    if (tokens && s->n_out)
-        memcpy(tokens, s->token, (size_t)s->n_out * sizeof(int));
-    if (logits)
-        *logits = s->logits;
-    return 0;
+    *to = (struct team_result){
+        .token = s->token, .top = s->top, .logits = s->logits, .n_out = s->n_out};
+    return wait_done(t, step, e);
 }
 
 /* ------------------------------------------------------------------------------- figures */

@@ -30,11 +30,23 @@ struct team_opts {
 int team_start(struct team **out, const struct plan *p, const struct store *s,
                const struct team_opts *opts, struct err *e);
 
-/* How the token after row out[i] of a batch is drawn. */
+/* How the token after row out[i] of a batch is drawn. Rows of one sequence that point to the same
+ * arrays share them: of `seen` each reads its own first n_seen. */
 struct draw {
     struct sampling sampling;
-    const int *seen; /* the sequence so far; needed only for penalties */
-    int n_seen, n_prompt;
+    struct sample_rules rules; /* seen is needed only for penalties */
+    bool is_given;             /* nothing is drawn: the token is known */
+    int given;
+    bool logprobs; /* wanted: of the token, and of the n_top likeliest */
+    int n_top;
+};
+
+/* What came of a step, a row of logits each; valid until team_flight() more steps are submitted. */
+struct team_result {
+    const int *token; /* -1: the model gave no finite logits, or nothing was allowed */
+    const struct logprobs *top;
+    const float *logits; /* [n_out][n_vocab] when kept, else NULL */
+    int n_out;
 };
 
 /* Hand a step to the ranks; returns its number, or -errno with e (a rank died). Up to
@@ -42,10 +54,9 @@ struct draw {
 int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e);
 int team_flight(const struct team *t);
 
-/* Wait for that step. tokens[n_out] (may be NULL) are the drawn tokens; *logits, when kept, points
- * to [n_out][n_vocab] valid until two more steps are submitted. A dead or failed rank is -EIO with
- * one sentence saying which and how. Returns -EINTR when a signal came; call again. */
-int team_wait(struct team *t, int64_t step, int *tokens, const float **logits, struct err *e);
+/* Wait for that step. A dead or failed rank is -EIO with one sentence saying which and how. Returns
+ * -EINTR when a signal came; call again. */
+int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e);
 
 /* Since the last call with reset: seconds each rank spent. */
 struct rank_time {

@@ -16,9 +16,12 @@ static struct slot lay_out_slot(const struct plan *p, bool keep_logits, struct a
         .seq = ints(a, tok),
         .page = ints(a, seq * pages),
         .out = ints(a, out),
-        .seen = ints(a, seq * (size_t)p->ctx),
         .draw = arena_get(a, out * sizeof(struct draw_wire)),
+        .seen = ints(a, seq * (size_t)p->ctx),
+        .bias = arena_get(a, seq * SAMPLE_BIAS * sizeof(struct token_bias)),
+        .allow = arena_get(a, out * allow_words(p) * sizeof(uint64_t)),
         .token = ints(a, out),
+        .top = arena_get(a, out * sizeof(struct logprobs)),
         .logits = keep_logits ? arena_get(a, out * (size_t)p->model.n_vocab * sizeof(float)) : NULL,
     };
 }

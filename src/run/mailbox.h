@@ -21,19 +21,27 @@
 
 enum { MAILBOX_FLIGHT_MAX = PLAN_STAGES + 1 };
 
-/* How the token after a wanted row is drawn; seen tokens are at seen[first] of the slot. */
+/* How the token after a wanted row is drawn; its arrays are runs of the slot's, from these on. */
 struct draw_wire {
     struct sampling sampling;
     uint64_t position;
-    int first, n_seen, n_prompt;
+    int seen, n_seen, n_prompt;
+    int bias, n_bias;
+    bool restricted; /* allow[its row] says what may be drawn */
+    int given;       /* >= 0: nothing is drawn, the token is known */
+    int n_top;       /* logprobs wanted beside the token's; -1: none at all */
 };
 
 struct slot { /* pointers are valid in every process: the mapping is inherited by fork */
     int n_tok, n_seq, n_out, stride;
-    int *tok, *pos, *slot, *seq, *page, *out, *seen;
+    int *tok, *pos, *slot, *seq, *page, *out;
     struct draw_wire *draw;
-    int *token;    /* result [max_out] */
-    float *logits; /* result [max_out][n_vocab], or NULL */
+    int *seen;               /* [max_seq * ctx] */
+    struct token_bias *bias; /* [max_seq * SAMPLE_BIAS] */
+    uint64_t *allow;         /* [max_out][allow_words()] */
+    int *token;              /* result [max_out]; -1: the logits were not finite */
+    struct logprobs *top;    /* result [max_out] */
+    float *logits;           /* result [max_out][n_vocab], or NULL */
 };
 
 struct rank_state {
@@ -58,6 +66,12 @@ struct mailbox {
 /* Lay out a mailbox for the plan's limits; over a measuring arena returns NULL. The memory must be
  * zero. */
 struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct arena *a);
+
+/* Words of 64 bits for one bit per token. */
+static inline size_t allow_words(const struct plan *p)
+{
+    return ((size_t)p->model.n_vocab + 63) / 64;
+}
 
 /* Steps on their way at once: one per stage, and one being prepared. */
 int mailbox_flight(const struct plan *p);

@@ -186,10 +186,24 @@ static int draw(struct word *w, int n, float top, double u)
     return w[sorted - 1].id;
 }
 
-int sample(float *logits, int n, const struct sampling *s, uint64_t position, const int *seen,
-           int n_seen, int n_prompt, void *scratch)
+static void restrict_to(float *logits, int n, const struct sample_rules *rules)
 {
-    penalise(logits, n, s, seen, n_seen, n_prompt, scratch);
+    for (int i = 0; i < rules->n_bias; i++)
+        if (rules->bias[i].token >= 0 && rules->bias[i].token < n)
+            logits[rules->bias[i].token] += rules->bias[i].value;
+    for (int w = 0; rules->allow && w * 64 < n; w++) {
+        uint64_t allow = rules->allow[w];
+        for (int i = w * 64; allow != UINT64_MAX && i < min_int(n, w * 64 + 64); i++)
+            if (!(allow >> (i % 64) & 1))
+                logits[i] = -INFINITY;
+    }
+}
+
+int sample(float *logits, int n, const struct sampling *s, const struct sample_rules *rules,
+           uint64_t position, void *scratch)
+{
+    penalise(logits, n, s, rules->seen, rules->n_seen, rules->n_prompt, scratch);
+    restrict_to(logits, n, rules);
     int best = greedy(logits, n);
     if (s->temperature == 0 || best < 0)
         return best;
@@ -210,4 +224,44 @@ int sample(float *logits, int n, const struct sampling *s, uint64_t position, co
     if (s->min_p > 0)
         n = cut_min_p(w, n, top, s->min_p);
     return draw(w, n, top, sample_draw(s->seed, position));
+}
+
+/* ------------------------------------------------------------------------------- logprobs */
+
+double sample_top(const float *logits, int n, int n_top, struct logprobs *to)
+{
+    int have = 0;
+    must(n_top >= 0 && n_top <= SAMPLE_TOP && n > 0);
+    float most = logits[0];
+    for (int i = 0; i < n; i++) {
+        struct word at = {logits[i], i};
+        most = logits[i] > most ? logits[i] : most;
+        if (have == n_top && (!n_top || logits[i] <= to->top[have - 1].logprob))
+            continue;
+        int k = have < n_top ? have++ : n_top - 1;
+        for (; k > 0 && before(at, (struct word){to->top[k - 1].logprob, to->top[k - 1].token});
+             k--)
+            to->top[k] = to->top[k - 1];
+        to->top[k] = (struct token_logprob){.token = i, .logprob = logits[i]};
+    }
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += exp((double)(logits[i] - most));
+    double log_sum = (double)most + log(sum);
+    to->n_top = have;
+    for (int k = 0; k < have; k++) {
+        to->top[k].rank = k + 1;
+        to->top[k].logprob = (float)((double)to->top[k].logprob - log_sum);
+    }
+    return log_sum;
+}
+
+void sample_chosen(const float *logits, int n, int token, double log_sum, struct logprobs *to)
+{
+    int rank = 1;
+    must(token >= 0 && token < n);
+    for (int i = 0; i < n; i++)
+        rank += before((struct word){logits[i], i}, (struct word){logits[token], token});
+    to->chosen = (struct token_logprob){
+        .token = token, .logprob = (float)((double)logits[token] - log_sum), .rank = rank};
 }

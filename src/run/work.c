@@ -29,19 +29,63 @@ static bool wait_step(struct mailbox *m, uint64_t want, int spins)
     }
 }
 
-/* Draw the wanted tokens; a row without a sane number gives -1. */
+struct drawing {
+    const struct rank *r;
+    const struct mailbox *m;
+    struct slot *s;
+    char *scratch;
+    _Atomic int next;
+};
+
+/* Draw the token after row i, or take the given one; a row without a sane number gives -1. */
+static void draw_row(const struct drawing *g, int i, char *scratch)
+{
+    const struct mat *logits = &g->r->act.logits;
+    const size_t row_bytes = (size_t)logits->dim * sizeof(float);
+    struct slot *s = g->s;
+    const struct draw_wire *d = &s->draw[i];
+    float *row = mat_row(logits, i), *raw = row;
+    double log_sum = 0;
+    if (g->m->keep_logits)
+        memcpy(s->logits + (size_t)i * (size_t)logits->dim, row, row_bytes);
+    s->top[i].n_top = -1;
+    if (d->n_top >= 0) {
+        raw = memcpy(scratch, row, row_bytes);
+        scratch += round_up(row_bytes, ARENA_ALIGN);
+        log_sum = sample_top(raw, logits->dim, d->n_top, &s->top[i]);
+    }
+    struct sample_rules rules = {.seen = s->seen + d->seen,
+                                 .n_seen = d->n_seen,
+                                 .n_prompt = d->n_prompt,
+                                 .bias = s->bias + d->bias,
+                                 .n_bias = d->n_bias};
+    if (d->restricted)
+        rules.allow = s->allow + (size_t)i * allow_words(g->r->plan);
+    s->token[i] = d->given >= 0
+                      ? d->given
+                      : sample(row, logits->dim, &d->sampling, &rules, d->position, scratch);
+    if (d->n_top >= 0 && s->token[i] >= 0)
+        sample_chosen(raw, logits->dim, s->token[i], log_sum, &s->top[i]);
+}
+
+static void draw_some(void *arg, int thread, int n)
+{
+    struct drawing *g = arg;
+    char *scratch = g->scratch + (size_t)thread * draw_scratch(g->r->plan->model.n_vocab);
+    (void)n;
+    for (int i; (i = atomic_fetch_add(&g->next, 1)) < g->s->n_out;)
+        draw_row(g, i, scratch);
+}
+
 static void draw(struct rank *r, struct mailbox *m, struct slot *s, void *scratch)
 {
-    struct mat *logits = &r->act.logits;
-    for (int i = 0; i < s->n_out; i++) {
-        const struct draw_wire *d = &s->draw[i];
-        float *row = mat_row(logits, i);
-        if (m->keep_logits)
-            memcpy(s->logits + (size_t)i * (size_t)logits->dim, row,
-                   (size_t)logits->dim * sizeof(float));
-        s->token[i] = sample(row, logits->dim, &d->sampling, d->position, s->seen + d->first,
-                             d->n_seen, d->n_prompt, scratch);
-    }
+    struct drawing g = {.r = r, .m = m, .s = s, .scratch = scratch};
+    dev_together(r->dev, draw_some, &g);
+}
+
+size_t draw_scratch(int n_vocab)
+{
+    return sample_scratch(n_vocab) + round_up((size_t)n_vocab * sizeof(float), ARENA_ALIGN);
 }
 
 static void add(_Atomic uint64_t *to, uint64_t n)

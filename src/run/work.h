@@ -6,7 +6,9 @@
 #include "run/rank.h"
 
 /* Run steps until the mailbox's stop word is raised. spins: how long to wait hot (see wait.h)
- * before sleeping. scratch: sample_scratch(n_vocab) bytes. */
+ * before sleeping. scratch: draw_scratch(n_vocab) bytes for each of the rank's threads. */
 void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch);
+
+size_t draw_scratch(int n_vocab);
 
 #endif

@@ -134,3 +134,8 @@ void dev_cpu_stop(struct dev *d)
     crew_stop(c->crew);
     c->crew = NULL;
 }
+
+void cpu_together(struct dev *d, dev_together_fn *fn, void *arg)
+{
+    crew_run(cpu_of(d)->crew, fn, arg);
+}

@@ -69,6 +69,9 @@ void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const str
 void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row);
 float cpu_exp(float x);
 
+/* cpu.c */
+void cpu_together(struct dev *d, dev_together_fn *fn, void *arg);
+
 /* kern_*.c; x86-64 only. */
 extern const struct dev_ops cpu_avx2, cpu_avx512, cpu_avx512bf16;
 

@@ -387,4 +387,5 @@ const struct dev_ops cpu_ref = {
     .attend = ref_attend,
     .swiglu = ref_swiglu,
     .pick = cpu_pick,
+    .together = cpu_together,
 };
