@@ -124,10 +124,10 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
 /* Counters since the start, and how it stands now. */
 struct engine_stats {
     uint64_t steps, submitted, finished[FINISH_FAILED + 1], preempted, restarts;
-    uint64_t prompt_tok, cached_tok, new_tok, drafted, accepted;
-    uint64_t prefix_queries, prefix_hits; /* tokens looked up, and found */
-    double busy_s;                        /* in steps */
-    double host_s;                        /* between steps: scheduling, events */
+    uint64_t prompt_tok, cached_tok; /* tokens of prompts begun; of them, stored already */
+    uint64_t new_tok, drafted, accepted;
+    double busy_s; /* in steps */
+    double host_s; /* between steps: scheduling, events */
     int running, waiting, waiting_tok;
     int pages, pages_used, pages_cached; /* cached: used by nobody, kept for reuse */
     double step_s, token_s; /* a step's fixed time and the time of one more row, fitted online */

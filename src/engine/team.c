@@ -63,6 +63,17 @@ static int listen_keeper(struct team *t, bool *ready, struct err *e)
 
 /* ------------------------------------------------------------------------------- start, stop */
 
+/* Files of control, sockets of clients above all, must not live on in its children. */
+static void close_others(int keep, int keep_too)
+{
+    int lo = min_int(keep, keep_too), hi = max_int(keep, keep_too);
+    if (lo > 3)
+        close_range(3, (unsigned)lo - 1, 0);
+    if (hi > lo + 1)
+        close_range((unsigned)max_int(lo + 1, 3), (unsigned)hi - 1, 0);
+    close_range((unsigned)hi + 1, ~0U, 0);
+}
+
 static int start_keeper(struct team *t, const struct store *s, const struct team_opts *opts,
                         struct err *e)
 {
@@ -82,8 +93,10 @@ static int start_keeper(struct team *t, const struct store *s, const struct team
     if (t->keeper == 0) {
         close(fd[0]);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGINT, SIG_IGN);
-        signal(SIGQUIT, SIG_IGN);
+        static const int control_decides[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+        for (size_t i = 0; i < COUNT(control_decides); i++)
+            signal(control_decides[i], SIG_IGN);
+        close_others(fd[1], opts->packed ? opts->packed->fd : -1);
         if (getppid() != parent)
             _exit(1);
         keeper_run(&t->plan, s, opts->packed, opts->isa, &t->room, fd[1], n_core);

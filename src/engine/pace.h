@@ -1,0 +1,23 @@
+/* pace.h - how long a step takes, learnt from the last ones, and so how many rows of prompts fit.
+ *
+ * seconds = fixed + per_row * rows, fitted by least squares in which older steps fade (each new one
+ * weighs 1, all before it 0.98 of what they did). Pure: the engine brings the clock.
+ */
+#ifndef TANDEM_PACE_H
+#define TANDEM_PACE_H
+
+struct pace {
+    double w, x, y, xx, xy; /* faded sums of 1, rows, seconds, rows^2, rows * seconds */
+};
+
+void pace_learn(struct pace *p, int rows, double seconds);
+
+/* Seconds of a step of so many rows; 0 until steps were learnt. */
+double pace_step(const struct pace *p, int rows);
+
+/* Rows of prompts that a step with `decode_rows` rows of running answers may have beside them: so
+ * that it takes at most target_s, or twice what it would take without them when target_s is 0.
+ * Between 16 and most. */
+int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int most);
+
+#endif

@@ -1,0 +1,496 @@
+/* test_engine.c - many requests at once give what each alone gives: in every layout, with and
+ * without guesses, with too few pages, and when a rank is killed. */
+#include "engine/engine.h"
+#include "tiny.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+enum { REQUESTS = 24, MAX_NEW = 40, PROMPT = 70, WANTED = 64 };
+
+static struct model small_model(void)
+{
+    struct model m = {.arch = "LlamaForCausalLM",
+                      .n_layer = 3,
+                      .n_embd = 48,
+                      .n_head = 8,
+                      .n_kv = 2,
+                      .head_dim = 12,
+                      .n_ff = 100,
+                      .n_vocab = 203,
+                      .n_ctx = 128,
+                      .eps = 1e-5f};
+    m.kind[0].rope = (struct rope){.theta = 10000};
+    m.kind[1] = m.kind[0];
+    return m;
+}
+
+static struct plan make_plan(const struct model *m, int tp, int pp, int pages)
+{
+    struct plan p;
+    struct err e;
+    struct plan_ask ask = {.tp = tp,
+                           .pp = pp,
+                           .ctx = 128,
+                           .max_tok = 48,
+                           .max_seq = 16,
+                           .weight = NUM_F32,
+                           .kv = NUM_F32,
+                           .numerics = "f32-fma"};
+    if (plan_make(&p, m, &ask, &e))
+        fail_msg("%s", e.text);
+    p.pages = pages;
+    p.max_out = 32;
+    return p;
+}
+
+/* ------------------------------------------------------------------------------- a client */
+
+struct answer {
+    int tok[128], n_tok;
+    float logprob[128];
+    struct logprobs prompt[128];
+    int n_prompt_logprobs;
+    enum finish finish;
+    bool ended, is_end;
+    int n_cached;
+};
+
+struct client {
+    struct engine *engine;
+    uint64_t id[WANTED];
+    struct answer answer[WANTED];
+    int n, ended;
+    pthread_mutex_t lock;
+    pthread_cond_t bell;
+    bool rung;
+};
+
+static void ring(void *arg)
+{
+    struct client *c = arg;
+    pthread_mutex_lock(&c->lock);
+    c->rung = true;
+    pthread_cond_signal(&c->bell);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void take(void *arg, const struct engine_event *ev)
+{
+    struct client *c = arg;
+    for (int i = 0; i < c->n; i++) {
+        struct answer *a = &c->answer[i];
+        if (c->id[i] != ev->id)
+            continue;
+        assert_false(a->ended);
+        if (ev->prompt >= 0) {
+            a->prompt[ev->prompt] = ev->logprobs;
+            a->n_prompt_logprobs++;
+        } else if (ev->token >= 0) {
+            a->logprob[a->n_tok] = ev->logprobs.chosen.logprob;
+            a->tok[a->n_tok++] = ev->token;
+        }
+        if (ev->finish != RUNNING) {
+            a->ended = true;
+            a->finish = ev->finish;
+            a->is_end = ev->is_end;
+            a->n_cached = ev->n_cached;
+            c->ended++;
+        }
+        return;
+    }
+    fail_msg("an event for nobody");
+}
+
+static void open_client(struct client *c, const struct plan *p, const struct tiny *t,
+                        struct engine_opts opts)
+{
+    struct err e;
+    memset(c, 0, sizeof(*c));
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->bell, NULL);
+    opts.team.isa = isa_best();
+    opts.wake = ring, opts.arg = c;
+    if (engine_start(&c->engine, p, t->store, &opts, &e))
+        fail_msg("%s", e.text);
+}
+
+static void wait_bell(struct client *c)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 60;
+    pthread_mutex_lock(&c->lock);
+    while (!c->rung)
+        if (pthread_cond_timedwait(&c->bell, &c->lock, &until))
+            fail_msg("no event for a minute");
+    c->rung = false;
+    pthread_mutex_unlock(&c->lock);
+    engine_events(c->engine, take, c);
+}
+
+static void wait_all(struct client *c)
+{
+    while (c->ended < c->n)
+        wait_bell(c);
+}
+
+static void ask(struct client *c, const struct engine_request *r)
+{
+    struct err e;
+    if (engine_submit(c->engine, r, &c->id[c->n], &e))
+        fail_msg("%s", e.text);
+    c->n++;
+}
+
+static void close_client(struct client *c)
+{
+    engine_stop(c->engine);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->bell);
+}
+
+/* ------------------------------------------------------------------------------- requests */
+
+static int prompts[REQUESTS][PROMPT];
+
+/* Prompts of many lengths, some of which begin alike; greedy and sampled, with penalties. */
+static struct engine_request request(int i)
+{
+    int n = 3 + i * 13 % (PROMPT - 3);
+    for (int k = 0; k < n; k++)
+        prompts[i][k] = (k * 31 + (k > 40 ? i : i % 3) * 7 + 5) % 203;
+    struct sampling s = sampling_greedy;
+    if (i % 2)
+        s.temperature = 0.8f, s.seed = (uint64_t)i;
+    if (i % 4 == 1)
+        s.presence = 0.5f, s.repetition = 1.1f;
+    if (i % 5 == 3)
+        s.top_p = 0.9f, s.top_k = 40;
+    return (struct engine_request){.prompt = prompts[i],
+                                   .n_prompt = n,
+                                   .max_new = 5 + i * 7 % MAX_NEW,
+                                   .sampling = s,
+                                   .client = i % 3,
+                                   .n_top = 0,
+                                   .n_prompt_top = -1};
+}
+
+struct alone {
+    int tok[REQUESTS][MAX_NEW + 8], n[REQUESTS];
+};
+
+struct collecting {
+    int *tok, *n;
+};
+
+static bool collect(void *arg, int token)
+{
+    struct collecting *c = arg;
+    c->tok[(*c->n)++] = token;
+    return true;
+}
+
+/* Every request by itself through `tandem run`'s path. */
+static void answer_alone(const struct tiny *t, const struct model *m, struct alone *to)
+{
+    struct plan p = make_plan(m, 1, 1, 8);
+    struct team *team;
+    struct team_opts opts = {.isa = isa_best()};
+    struct session_stats stats;
+    struct err e;
+    memset(to, 0, sizeof(*to));
+    if (team_start(&team, &p, t->store, &opts, &e))
+        fail_msg("%s", e.text);
+    struct session *s = session_new(team, &p);
+    for (int i = 0; i < REQUESTS; i++) {
+        struct engine_request r = request(i);
+        struct collecting c = {to->tok[i], &to->n[i]};
+        if (session_run(s, r.prompt, r.n_prompt, r.max_new, &r.sampling, collect, &c, &stats, &e))
+            fail_msg("%s", e.text);
+    }
+    session_free(s);
+    team_stop(team);
+}
+
+static void expect_same(const struct client *c, const struct alone *want)
+{
+    for (int i = 0; i < REQUESTS; i++) {
+        const struct answer *a = &c->answer[i];
+        if (a->n_tok != want->n[i] || memcmp(a->tok, want->tok[i], (size_t)a->n_tok * sizeof(int)))
+            fail_msg("request %d: another answer than alone", i);
+        assert_int_equal(a->finish, FINISH_LENGTH);
+    }
+}
+
+/* ------------------------------------------------------------------------------- claims */
+
+static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **state)
+{
+    static const struct {
+        int tp, pp, pages, draft;
+    } kind[] = {{1, 1, 200, 0}, {2, 1, 200, 0}, {1, 1, 200, 6},
+                {1, 2, 200, 3}, {1, 3, 10, 0},  {3, 1, 9, 4}};
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct alone want;
+    (void)state;
+    answer_alone(&t, &m, &want);
+    for (size_t k = 0; k < COUNT(kind); k++) {
+        struct plan p = make_plan(&m, kind[k].tp, kind[k].pp, kind[k].pages);
+        struct client c;
+        struct engine_stats s;
+        open_client(&c, &p, &t, (struct engine_opts){.draft = kind[k].draft});
+        for (int i = 0; i < REQUESTS; i++) {
+            struct engine_request r = request(i);
+            ask(&c, &r);
+        }
+        wait_all(&c);
+        expect_same(&c, &want);
+        engine_stats(c.engine, &s);
+        if (kind[k].pages < 30)
+            assert_true(s.preempted > 0);
+        if (kind[k].draft)
+            assert_true(s.drafted > 0 && s.accepted > 0);
+        assert_int_equal(s.finished[FINISH_LENGTH], REQUESTS);
+        close_client(&c);
+    }
+    tiny_free(&t);
+}
+
+static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct alone want;
+    (void)state;
+    answer_alone(&t, &m, &want);
+    struct plan p = make_plan(&m, 2, 1, 200);
+    struct client c;
+    struct engine_stats s;
+    open_client(&c, &p, &t, (struct engine_opts){0});
+    for (int i = 0; i < REQUESTS; i++) {
+        struct engine_request r = request(i);
+        ask(&c, &r);
+    }
+    for (int kills = 0; kills < 3; kills++) {
+        struct team_memory host;
+        struct rank_memory rank[2] = {0};
+        wait_bell(&c);
+        engine_memory(c.engine, &host, rank);
+        if (rank[1].pid > 0 && c.ended < c.n)
+            kill(rank[1].pid, SIGKILL);
+    }
+    wait_all(&c);
+    expect_same(&c, &want);
+    engine_stats(c.engine, &s);
+    assert_true(s.restarts > 0);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+static void logprobs_of_prompt_and_answer_are_the_models(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 2, 1, 200);
+    struct client c;
+    (void)state;
+    open_client(&c, &p, &t, (struct engine_opts){0});
+    struct engine_request r = request(4);
+    r.n_top = 3, r.n_prompt_top = 2, r.max_new = 6;
+    ask(&c, &r);
+    wait_all(&c);
+    const struct answer *a = &c.answer[0];
+    assert_int_equal(a->n_prompt_logprobs, r.n_prompt - 1);
+
+    int ids[128], n = r.n_prompt + a->n_tok;
+    memcpy(ids, r.prompt, (size_t)r.n_prompt * sizeof(int));
+    memcpy(ids + r.n_prompt, a->tok, (size_t)a->n_tok * sizeof(int));
+    float *logits = tiny_logits(&p, t.store, isa_best(), ids, n);
+    for (int i = 1; i < n; i++) {
+        const float *row = logits + (size_t)(i - 1) * (size_t)m.n_vocab;
+        double sum = 0;
+        for (int w = 0; w < m.n_vocab; w++)
+            sum += __builtin_exp((double)row[w]);
+        double want = (double)row[ids[i]] - __builtin_log(sum);
+        double got =
+            (double)(i < r.n_prompt ? a->prompt[i].chosen.logprob : a->logprob[i - r.n_prompt]);
+        assert_true(got > want - 1e-4 && got < want + 1e-4);
+        if (i < r.n_prompt) {
+            assert_int_equal(a->prompt[i].n_top, 2);
+            assert_true(a->prompt[i].top[0].logprob >= a->prompt[i].top[1].logprob);
+        }
+    }
+    free(logits);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+/* A guide that wants 7, 8, 9 in turns, six times. */
+static bool allow_turn(void *ctx, uint64_t *allow)
+{
+    allow[0] |= UINT64_C(1) << (7 + *(int *)ctx % 3);
+    return true;
+}
+
+static bool take_turn(void *ctx, int token)
+{
+    int *n = ctx;
+    assert_int_equal(token, 7 + *n % 3);
+    return ++*n < 6;
+}
+
+static void guides_bans_biases_and_lists_are_kept(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 1, 1, 200);
+    struct client c;
+    int turn = 0;
+    (void)state;
+    open_client(&c, &p, &t, (struct engine_opts){.draft = 4});
+    struct engine_request r = request(2);
+    r.max_new = 12;
+    ask(&c, &r); /* 0: free */
+    r.guide = (struct engine_guide){.ctx = &turn, .allow = allow_turn, .take = take_turn};
+    ask(&c, &r); /* 1: guided */
+    r.guide.ctx = NULL;
+    const int only[] = {3, 100, 200};
+    r.only = only, r.n_only = 3;
+    ask(&c, &r); /* 2: of three tokens */
+    r.n_only = 0;
+    const struct token_bias bias = {55, 100};
+    r.bias = &bias, r.n_bias = 1;
+    ask(&c, &r); /* 3: always 55 */
+    r.n_bias = 0;
+    wait_all(&c);
+    const struct answer *a = c.answer;
+    assert_int_equal(a[1].n_tok, 6);
+    assert_int_equal(a[1].finish, FINISH_STOP);
+    for (int i = 0; i < 12; i++) {
+        assert_true(a[2].tok[i] == 3 || a[2].tok[i] == 100 || a[2].tok[i] == 200);
+        assert_int_equal(a[3].tok[i], 55);
+    }
+    /* what the free one said: not these two in a row; an end that may not come before the fifth */
+    const struct token_run bad = {a[0].tok + 2, 2};
+    r.bad = &bad, r.n_bad = 1;
+    ask(&c, &r); /* 4 */
+    r.n_bad = 0;
+    r.eos = a[0].tok, r.n_eos = 12, r.min_new = 5;
+    ask(&c, &r); /* 5 */
+    r.min_new = 0, r.ignore_eos = true;
+    ask(&c, &r); /* 6 */
+    r.ignore_eos = false;
+    ask(&c, &r); /* 7 */
+    wait_all(&c);
+    assert_memory_equal(a[4].tok, a[0].tok, 3 * sizeof(int));
+    for (int i = 1; i < a[4].n_tok; i++)
+        assert_false(a[4].tok[i - 1] == bad.tok[0] && a[4].tok[i] == bad.tok[1]);
+    assert_true(a[5].n_tok > 5);
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 12; k++)
+            assert_int_not_equal(a[5].tok[i], a[0].tok[k]);
+    assert_int_equal(a[6].n_tok, 12);
+    assert_int_equal(a[7].n_tok, 1);
+    assert_true(a[7].is_end && a[7].finish == FINISH_STOP);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+static void cancelled_late_and_too_many_requests_end_as_told(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 1, 1, 200);
+    struct client c;
+    struct err e;
+    uint64_t id;
+    (void)state;
+    p.max_seq = 1;
+    open_client(&c, &p, &t, (struct engine_opts){.max_waiting = 3});
+    struct engine_request r = request(0);
+    r.max_new = 120;
+    ask(&c, &r);
+    r.deadline_s = 1e-6;
+    ask(&c, &r); /* waits behind the first, too long */
+    wait_bell(&c);
+    r.deadline_s = 0;
+    int rc = 0, more = 0;
+    while (!rc && more++ < 10)
+        if (!(rc = engine_submit(c.engine, &r, &id, &e)))
+            c.id[c.n++] = id;
+    assert_int_equal(rc, -EAGAIN);
+    for (int i = 0; i < c.n; i++)
+        if (i != 1)
+            engine_cancel(c.engine, c.id[i]);
+    wait_all(&c);
+    assert_int_equal(c.answer[0].finish, FINISH_CANCELLED);
+    assert_int_equal(c.answer[1].finish, FINISH_DEADLINE);
+    engine_drain(c.engine);
+    assert_int_equal(engine_submit(c.engine, &r, &id, &e), -ESHUTDOWN);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+static void bad_requests_are_one_sentence(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 1, 1, 200);
+    struct client c;
+    struct err e;
+    uint64_t id;
+    int long_prompt[200] = {0};
+    (void)state;
+    open_client(&c, &p, &t, (struct engine_opts){0});
+    struct engine_request r = request(0);
+    r.n_prompt = 0;
+    assert_int_equal(engine_submit(c.engine, &r, &id, &e), -EINVAL);
+    r = request(0), r.prompt = long_prompt, r.n_prompt = 128;
+    assert_int_equal(engine_submit(c.engine, &r, &id, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "128 tokens"));
+    r = request(0);
+    prompts[0][1] = 203;
+    assert_int_equal(engine_submit(c.engine, &r, &id, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "203"));
+    r = request(0), r.sampling.top_p = 0;
+    assert_int_equal(engine_submit(c.engine, &r, &id, &e), -EINVAL);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+static void an_idle_engine_answers_a_probe_with_a_step(void **state)
+{
+    struct model m = small_model();
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 2, 1, 200);
+    struct client c;
+    struct engine_stats s;
+    (void)state;
+    open_client(&c, &p, &t, (struct engine_opts){0});
+    engine_probe(c.engine);
+    do {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        engine_stats(c.engine, &s);
+    } while (!s.steps || !s.idle);
+    assert_int_equal(s.steps, 1);
+    assert_int_equal(s.submitted, 0);
+    close_client(&c);
+    tiny_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(neighbours_layouts_guesses_and_lack_of_pages_change_no_token),
+        cmocka_unit_test(a_killed_rank_costs_no_request_and_changes_no_token),
+        cmocka_unit_test(logprobs_of_prompt_and_answer_are_the_models),
+        cmocka_unit_test(guides_bans_biases_and_lists_are_kept),
+        cmocka_unit_test(cancelled_late_and_too_many_requests_end_as_told),
+        cmocka_unit_test(bad_requests_are_one_sentence),
+        cmocka_unit_test(an_idle_engine_answers_a_probe_with_a_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
