@@ -481,8 +481,11 @@ static void an_idle_engine_answers_a_probe_with_a_step(void **state)
     tiny_free(&t);
 }
 
-int main(void)
+/* test_engine [PATTERN]: only tests whose names match. */
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(neighbours_layouts_guesses_and_lack_of_pages_change_no_token),
         cmocka_unit_test(a_killed_rank_costs_no_request_and_changes_no_token),

@@ -1,0 +1,81 @@
+/* inside.h - what an engine is made of, for its own files. The face is engine/engine.h.
+ *
+ * One lock guards what other threads touch: the inbox, the events and the figures. Sequences,
+ * scheduler and ranks belong to the engine's thread alone.
+ */
+#ifndef TANDEM_ENGINE_INSIDE_H
+#define TANDEM_ENGINE_INSIDE_H
+
+#include "engine/engine.h"
+#include "engine/pace.h"
+#include "engine/request.h"
+#include "run/mailbox.h"
+
+#include <pthread.h>
+#include <time.h>
+
+enum { STEP_RING = 1024 }; /* steps remembered for engine_steps() */
+
+struct flying {
+    struct sched_step *step;
+    int64_t number;
+    double begun, predicted;
+};
+
+struct events {
+    struct engine_event *at;
+    size_t n, room;
+};
+
+struct engine {
+    struct plan plan;
+    const struct store *store;
+    struct engine_opts opts;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t bell;
+
+    /* Under the lock. */
+    struct request *inbox, **inbox_end;
+    uint64_t *cancel; /* ids */
+    int n_cancel, cancel_room, n_inbox;
+    size_t inbox_tok;
+    uint64_t last_id;
+    struct events out;
+    bool stop, probe, called; /* called: wake() was, and nobody has taken the events yet */
+    struct engine_stats stats;
+    struct engine_step step_ring[STEP_RING];
+    uint64_t n_step_ring, step_taken;
+    double last_commit;
+
+    /* Of the thread that takes events. */
+    struct events taken;
+
+    /* The engine's thread's. */
+    struct team *team;
+    pthread_mutex_t
+        team_lock; /* held while the team is replaced, for those who ask it for figures */
+    struct sched *sched;
+    struct pace pace;
+    struct request *live; /* admitted, in no order */
+    int n_live, restarts;
+    struct flying *flying;
+    int n_flying;
+    struct draw *draw;
+    uint64_t *allow;
+    int *keep;
+    struct pool pool;
+};
+
+/* Seconds of CLOCK_MONOTONIC. */
+static inline double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The engine's thread (loop.c); arg is the engine. */
+void *engine_loop(void *arg);
+
+#endif

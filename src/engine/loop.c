@@ -1,0 +1,413 @@
+/* loop.c - the engine's thread: what came in, the next step, what came of it. See inside.h. */
+#include "engine/inside.h"
+
+enum {
+    RESTARTS = 3 /* in a row without a step between them: the ranks cannot live */
+};
+
+/* ------------------------------------------------------------------------------- events */
+
+static void say(struct engine *x, const struct engine_event *ev)
+{
+    pthread_mutex_lock(&x->lock);
+    struct events *o = &x->out;
+    if (o->n == o->room) {
+        o->room = o->room ? 2 * o->room : 64;
+        o->at = realloc(o->at, o->room * sizeof(*o->at));
+        must(o->at);
+    }
+    o->at[o->n++] = *ev;
+    if (ev->finish != RUNNING)
+        x->stats.finished[ev->finish]++;
+    bool call = !x->called;
+    x->called = true;
+    pthread_mutex_unlock(&x->lock);
+    if (call && x->opts.wake)
+        x->opts.wake(x->opts.arg);
+}
+
+static struct engine_event event_of(const struct request *r)
+{
+    double now = now_s();
+    return (struct engine_event){
+        .id = r->seq->id,
+        .token = -1,
+        .prompt = -1,
+        .logprobs.n_top = -1,
+        .n_cached = r->seq->n_cached,
+        .n_drafted = r->n_drafted,
+        .n_accepted = r->n_accepted,
+        .queued_s = (r->begun_s > 0 ? r->begun_s : now) - r->submitted_s,
+        .prefill_s = r->first_s > 0 ? r->first_s - r->begun_s : 0,
+        .decode_s = r->first_s > 0 ? now - r->first_s : 0,
+    };
+}
+
+/* ------------------------------------------------------------------------------- the live ones */
+
+static void forget(struct engine *x, struct request *r)
+{
+    struct request **at = &x->live;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    x->n_live--;
+    request_free(r);
+}
+
+/* Tell how it ended, once; it goes when none of its rows is on the way. */
+static void finish(struct engine *x, struct request *r, enum finish why)
+{
+    if (r->finish == RUNNING) {
+        r->finish = why;
+        struct engine_event ev = event_of(r);
+        ev.finish = why;
+        if (r->seq->id)
+            say(x, &ev);
+    }
+    if (sched_remove(x->sched, r->seq))
+        forget(x, r);
+}
+
+/* The same, the event is already said. */
+static void finished(struct engine *x, struct request *r, enum finish why)
+{
+    r->finish = why;
+    if (sched_remove(x->sched, r->seq))
+        forget(x, r);
+}
+
+static void finish_all(struct engine *x, enum finish why)
+{
+    for (struct request *r = x->live, *next; r; r = next) {
+        next = r->next;
+        finish(x, r, why);
+    }
+}
+
+static void expire(struct engine *x)
+{
+    double now = now_s();
+    for (struct request *r = x->live, *next; r; r = next) {
+        next = r->next;
+        if (r->finish == RUNNING && r->deadline_s > 0 && now >= r->deadline_s)
+            finish(x, r, FINISH_DEADLINE);
+    }
+}
+
+/* ------------------------------------------------------------------------------- what came in */
+
+static void admit(struct engine *x, struct request *r)
+{
+    r->next = x->live;
+    x->live = r;
+    x->n_live++;
+    sched_add(x->sched, r->seq);
+}
+
+/* One token through all ranks, for nobody: they live. */
+static void admit_probe(struct engine *x)
+{
+    struct err e;
+    int token = 0;
+    struct engine_request ask = {.prompt = &token,
+                                 .n_prompt = 1,
+                                 .sampling = sampling_greedy,
+                                 .n_top = -1,
+                                 .n_prompt_top = -1};
+    struct request *r = request_new(&ask, &x->plan, &e);
+    if (r)
+        admit(x, r);
+}
+
+static void cancel_one(struct engine *x, uint64_t id)
+{
+    for (struct request *r = x->live; r; r = r->next)
+        if (r->seq->id == id) {
+            if (r->finish == RUNNING)
+                finish(x, r, FINISH_CANCELLED);
+            return;
+        }
+}
+
+/* Take the inbox; sleep when there is nothing to do. Returns false when the engine is to stop. */
+static bool take_inbox(struct engine *x)
+{
+    pthread_mutex_lock(&x->lock);
+    while (!x->stop && !x->inbox && !x->n_cancel && !x->probe && !x->n_live) {
+        x->stats.idle = true;
+        pthread_cond_wait(&x->bell, &x->lock);
+    }
+    if (x->stats.idle)
+        x->last_commit = now_s();
+    x->stats.idle = false;
+    struct request *list = x->inbox;
+    uint64_t *cancel = x->cancel;
+    int n_cancel = x->n_cancel;
+    bool stop = x->stop, probe = x->probe && !x->n_live && !list;
+    x->inbox = NULL, x->inbox_end = &x->inbox, x->n_inbox = 0, x->inbox_tok = 0;
+    x->cancel = NULL, x->n_cancel = x->cancel_room = 0;
+    x->probe = false;
+    pthread_mutex_unlock(&x->lock);
+    for (struct request *next; list; list = next) {
+        next = list->next;
+        admit(x, list);
+    }
+    for (int i = 0; i < n_cancel; i++)
+        cancel_one(x, cancel[i]);
+    free(cancel);
+    if (probe)
+        admit_probe(x);
+    return !stop;
+}
+
+/* ------------------------------------------------------------------------------- a step goes out
+ */
+
+static void begin(struct engine *x, const struct sched_step *step)
+{
+    double now = 0;
+    for (int i = 0; i < step->n_seq; i++) {
+        struct request *r = step->part[i].seq->owner;
+        if (r->begun_s > 0)
+            continue;
+        now = now > 0 ? now : now_s();
+        r->begun_s = now;
+        pthread_mutex_lock(&x->lock);
+        x->stats.prompt_tok += (uint64_t)r->seq->n_prompt;
+        pthread_mutex_unlock(&x->lock);
+    }
+}
+
+static int send_step(struct engine *x, struct sched_step *step, struct err *e)
+{
+    const struct plan *p = &x->plan;
+    begin(x, step);
+    for (int i = 0; i < step->n_seq; i++) {
+        struct sched_part *part = &step->part[i];
+        for (int k = 0; k < part->n_out; k++) {
+            int row = part->out + k;
+            x->draw[row] = request_draw(part->seq->owner, p, part->pos + part->n - part->n_out + k,
+                                        x->allow + (size_t)row * allow_words(p));
+        }
+    }
+    int64_t number = team_submit(x->team, &step->batch, x->draw, e);
+    if (number < 0)
+        return (int)number;
+    x->flying[x->n_flying++] = (struct flying){.step = step,
+                                               .number = number,
+                                               .begun = now_s(),
+                                               .predicted = pace_step(&x->pace, step->batch.n_tok)};
+    return 0;
+}
+
+static int send_steps(struct engine *x, struct err *e)
+{
+    int rc = 0;
+    while (!rc && x->n_flying < x->plan.pp) {
+        int decode = 0;
+        for (struct request *r = x->live; r; r = r->next)
+            decode += r->n_new > 0;
+        int room = pace_prompt_rows(&x->pace, decode, x->opts.tpot_s, x->plan.max_tok);
+        struct sched_step *step = sched_next(x->sched, room);
+        if (!step)
+            break;
+        rc = send_step(x, step, e);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- it comes back */
+
+static void give_prompt_logprobs(struct engine *x, struct request *r, const struct sched_part *part,
+                                 const struct team_result *res)
+{
+    for (int k = 0; k < part->n_out; k++) {
+        int pos = part->pos + part->n - part->n_out + k;
+        if (r->ask.n_prompt_top < 0 || pos + 1 >= r->seq->n_prompt)
+            continue;
+        struct engine_event ev = event_of(r);
+        ev.prompt = pos + 1;
+        ev.token = r->seq->tok[pos + 1];
+        ev.logprobs = res->top[part->out + k];
+        say(x, &ev);
+    }
+    r->seq->want = max_int(r->seq->want, min_int(part->pos + part->n, r->seq->n_prompt - 1));
+}
+
+/* Take the drawn tokens of one part: the guesses that were right, and the one after them. */
+static void take_tokens(struct engine *x, struct request *r, const struct sched_part *part,
+                        const struct team_result *res, int right)
+{
+    int row = part->out + part->n_out - 1 - part->n_guess;
+    int before = r->n_new, cached = 0;
+    enum finish state = RUNNING;
+    r->n_drafted += part->n_guess;
+    r->n_accepted += right;
+    r->seq->n_guess = 0;
+    for (int k = 0; k <= right && state == RUNNING; k++, row++) {
+        struct engine_event ev = event_of(r);
+        ev.token = res->token[row];
+        ev.logprobs = res->top[row];
+        if (ev.token < 0) {
+            finish(x, r, FINISH_FAILED);
+            return;
+        }
+        ev.finish = state = request_take(r, ev.token, &ev.is_end);
+        if (r->first_s <= 0) {
+            r->first_s = now_s();
+            cached = r->seq->n_cached;
+        }
+        say(x, &ev);
+    }
+    pthread_mutex_lock(&x->lock);
+    x->stats.new_tok += (uint64_t)(r->n_new - before);
+    x->stats.cached_tok += (uint64_t)cached;
+    x->stats.drafted += (uint64_t)part->n_guess;
+    x->stats.accepted += (uint64_t)right;
+    pthread_mutex_unlock(&x->lock);
+    if (state != RUNNING)
+        finished(x, r, state);
+    else
+        request_guess(r, x->opts.draft);
+}
+
+static int right_guesses(const struct sched_part *part, const struct team_result *res)
+{
+    const struct seq *q = part->seq;
+    const int *drawn = res->token + part->out + part->n_out - 1 - part->n_guess;
+    int right = 0;
+    while (right < part->n_guess && q->tok[q->n_tok + right] == drawn[right])
+        right++;
+    return right;
+}
+
+static void take_part(struct engine *x, const struct sched_part *part,
+                      const struct team_result *res, int right)
+{
+    struct request *r = part->seq->owner;
+    if (r->finish != RUNNING) { /* it was ended while its rows were on their way */
+        if (sched_remove(x->sched, part->seq))
+            forget(x, r);
+        return;
+    }
+    give_prompt_logprobs(x, r, part, res);
+    if (!part->draws)
+        return;
+    if (r->ask.max_new > 0)
+        take_tokens(x, r, part, res, right);
+    else
+        finish(x, r, FINISH_LENGTH);
+}
+
+static void account(struct engine *x, const struct flying *f, double end)
+{
+    const struct sched_step *step = f->step;
+    double took = end - f->begun;
+    if (x->plan.pp == 1) /* with stages, steps overlap: their own times say little */
+        pace_learn(&x->pace, step->batch.n_tok, took);
+    pthread_mutex_lock(&x->lock);
+    x->step_ring[x->n_step_ring++ % STEP_RING] =
+        (struct engine_step){.start_s = f->begun,
+                             .seconds = took,
+                             .predicted_s = f->predicted,
+                             .rows = step->batch.n_tok,
+                             .decode_rows = step->decode_rows,
+                             .sequences = step->n_seq};
+    x->stats.steps++;
+    x->stats.busy_s += took;
+    x->last_commit = end;
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* The oldest step on its way: wait for it, commit it, hand out what it drew. */
+static int take_step(struct engine *x, struct err *e)
+{
+    struct flying f = x->flying[0];
+    struct team_result res;
+    int rc = team_wait(x->team, f.number, &res, e);
+    if (rc == -EINTR)
+        return 0;
+    if (rc)
+        return rc;
+    account(x, &f, now_s());
+    for (int i = 0; i < f.step->n_seq; i++) {
+        const struct sched_part *part = &f.step->part[i];
+        x->keep[i] = part->n - part->n_guess + right_guesses(part, &res);
+    }
+    sched_commit(x->sched, f.step, x->keep);
+    for (int i = 0; i < f.step->n_seq; i++) {
+        const struct sched_part *part = &f.step->part[i];
+        take_part(x, part, &res, x->keep[i] - part->n + part->n_guess);
+    }
+    x->n_flying--;
+    memmove(x->flying, x->flying + 1, (size_t)x->n_flying * sizeof(*x->flying));
+    x->restarts = 0;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- a rank died */
+
+/* Steps on their way and stored pages are void; everybody who runs is computed again from the
+ * tokens it has, and so draws the same ones. */
+static void restart(struct engine *x, struct err *e)
+{
+    fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
+    pthread_mutex_lock(&x->team_lock);
+    team_stop(x->team);
+    x->team = NULL;
+    x->n_flying = 0;
+    sched_restart(x->sched);
+    int rc = -EIO;
+    while (rc && x->restarts++ < RESTARTS)
+        rc = team_start(&x->team, &x->plan, x->store, &x->opts.team, e);
+    pthread_mutex_unlock(&x->team_lock);
+    for (struct request *r = x->live, *next; r; r = next) {
+        next = r->next;
+        r->seq->n_guess = 0;
+        if (r->finish != RUNNING)
+            finish(x, r, r->finish);
+    }
+    pthread_mutex_lock(&x->lock);
+    x->stats.restarts++;
+    x->stats.failed = rc != 0;
+    pthread_mutex_unlock(&x->lock);
+    if (rc) {
+        fprintf(stderr, "tandem: %s; given up after %d tries\n", e->text, RESTARTS);
+        finish_all(x, FINISH_FAILED);
+    }
+}
+
+static void publish(struct engine *x, double host_s)
+{
+    struct sched_figures f;
+    sched_figures(x->sched, &f);
+    pthread_mutex_lock(&x->lock);
+    struct engine_stats *s = &x->stats;
+    s->running = f.running, s->waiting = f.waiting, s->waiting_tok = (int)f.waiting_tok;
+    s->pages = f.pages, s->pages_used = f.pages_used, s->pages_cached = f.pages_cached;
+    s->preempted = f.preempted;
+    s->step_s = pace_step(&x->pace, 0);
+    s->token_s = pace_step(&x->pace, 1) - s->step_s;
+    s->host_s += host_s;
+    pthread_mutex_unlock(&x->lock);
+}
+
+void *engine_loop(void *arg)
+{
+    struct engine *x = arg;
+    struct err e;
+    while (take_inbox(x)) {
+        double begun = now_s();
+        if (x->stats.failed)
+            finish_all(x, FINISH_FAILED);
+        expire(x);
+        int rc = x->team ? send_steps(x, &e) : 0;
+        publish(x, now_s() - begun);
+        if (!rc && x->n_flying)
+            rc = take_step(x, &e);
+        if (rc)
+            restart(x, &e);
+    }
+    return NULL;
+}
