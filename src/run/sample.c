@@ -1,5 +1,6 @@
 /* sample.c - see sample.h. */
 #include "run/sample.h"
+#include "run/weigh.h"
 
 #include <math.h>
 
@@ -37,7 +38,29 @@ struct word {
     int id;
 };
 
-size_t sample_scratch(int n) { return (size_t)n * sizeof(struct word); }
+/* Below this temperature the likeliest is drawn anyway. */
+#define COLDEST 1e-6f
+
+struct scratch {
+    struct word *word;
+    float *weight;
+    double *sum;
+};
+
+static struct scratch scratch_of(void *at, int n)
+{
+    struct scratch s = {.sum = at};
+    s.word = (struct word *)(s.sum + (n + WEIGH_BLOCK - 1) / WEIGH_BLOCK);
+    s.weight = (float *)(s.word + n);
+    return s;
+}
+
+size_t sample_scratch(int n)
+{
+    size_t blocks = ((size_t)n + WEIGH_BLOCK - 1) / WEIGH_BLOCK;
+    return round_up(blocks * sizeof(double) + (size_t)n * (sizeof(struct word) + sizeof(float)),
+                    64);
+}
 
 int sampling_check(const struct sampling *s, struct err *e)
 {
@@ -75,18 +98,6 @@ static void penalise(float *logits, int n, const struct sampling *s, const int *
         if (times[i] >= 2)
             logits[i] -= s->presence + s->frequency * (float)(times[i] / 2);
     }
-}
-
-static int greedy(const float *logits, int n)
-{
-    int best = -1;
-    for (int i = 0; i < n; i++) {
-        if (isnan(logits[i]))
-            return -1;
-        if (best < 0 || logits[i] > logits[best])
-            best = i;
-    }
-    return best >= 0 && isfinite(logits[best]) ? best : -1;
 }
 
 static bool before(struct word a, struct word b)
@@ -127,63 +138,135 @@ static void select_first(struct word *w, int n, int k)
     }
 }
 
-/* Sort so many of the first words that `enough` of the probability is among them; all when that
- * takes many. Returns how many are sorted. */
-static int sort_head(struct word *w, int n, double total, float top, double enough)
+/* Words that may be drawn: few of a whole vocabulary carry all of the probability that counts. */
+struct choice {
+    const float *logits, *weight; /* [n]; weight: e^((logit - most) / temperature) */
+    int n;
+    double total; /* of all weights */
+    struct word *word;
+    int n_word;  /* chosen so far */
+    double mass; /* of their weights */
+};
+
+/* Choose the words of at least that weight. */
+static void choose_above(struct choice *c, float least)
 {
-    int k = min_int(n, 64);
-    for (;; k = min_int(n, 8 * k)) {
-        select_first(w, n, k);
-        qsort(w, (size_t)k, sizeof(*w), by_rank);
-        double sum = 0;
-        for (int i = 0; i < k && k < n; i++)
-            sum += exp((double)(w[i].logit - top));
-        if (k == n || sum >= enough * total)
-            return k;
+    c->n_word = 0, c->mass = 0;
+    for (int from = 0; from < c->n; from += 16) {
+        int end = min_int(from + 16, c->n), any = 0;
+        for (int i = from; i < end; i++)
+            any |= c->weight[i] >= least;
+        for (int i = from; any && i < end; i++)
+            if (c->weight[i] >= least) {
+                c->word[c->n_word++] = (struct word){c->logits[i], i};
+                c->mass += (double)c->weight[i];
+            }
     }
 }
 
-/* Keep the fewest first words whose probability reaches top_p; at least one. */
-static int cut_top_p(const struct word *w, int n, double total, float top, float top_p)
+/* Choose so many of the likeliest that they are `count` at least and weigh `mass`, or all that
+ * weigh anything. */
+static void choose_head(struct choice *c, int count, double mass)
 {
-    double sum = 0;
-    for (int i = 0; i < n; i++) {
-        sum += exp((double)(w[i].logit - top));
-        if (sum >= (double)top_p * total)
-            return i + 1;
+    const float smallest = 0x1p-126f;
+    for (float least = 1e-2f;; least *= 1e-3f) {
+        bool all = least <= smallest;
+        choose_above(c, all ? smallest : least);
+        if (all || (c->n_word >= count && c->mass >= mass))
+            return;
     }
-    return n;
 }
 
-static double total_of(const struct word *w, int n, float top)
+static void keep_first(struct choice *c, int n)
 {
-    double total = 0;
+    c->n_word = n, c->mass = 0;
     for (int i = 0; i < n; i++)
-        total += exp((double)(w[i].logit - top));
-    return total;
+        c->mass += (double)c->weight[c->word[i].id];
+}
+
+/* Keep the k first, in order. */
+static void cut_top_k(struct choice *c, int k)
+{
+    k = min_int(k, c->n_word);
+    select_first(c->word, c->n_word, k);
+    qsort(c->word, (size_t)k, sizeof(*c->word), by_rank);
+    keep_first(c, k);
+}
+
+/* Keep the fewest first words that weigh `enough`, in order; at least one. */
+static void cut_top_p(struct choice *c, double enough)
+{
+    int n = c->n_word;
+    for (int k = min_int(n, 64);; k = min_int(n, 8 * k)) {
+        double sum = 0;
+        select_first(c->word, n, k);
+        qsort(c->word, (size_t)k, sizeof(*c->word), by_rank);
+        for (int i = 0; i < k; i++) {
+            sum += (double)c->weight[c->word[i].id];
+            if (sum >= enough) {
+                keep_first(c, i + 1);
+                return;
+            }
+        }
+        if (k == n)
+            return;
+    }
 }
 
 /* Keep the words at least min_p times as likely as the first; their order stays. */
-static int cut_min_p(struct word *w, int n, float top, float min_p)
+static void cut_min_p(struct choice *c, float min_p)
 {
     int kept = 0;
-    for (int i = 0; i < n; i++)
-        if (exp((double)(w[i].logit - top)) >= (double)min_p)
-            w[kept++] = w[i];
-    return kept;
+    for (int i = 0; i < c->n_word; i++)
+        if (c->weight[c->word[i].id] >= min_p)
+            c->word[kept++] = c->word[i];
+    keep_first(c, kept);
 }
 
-/* The word under u of the total; only as much of the order as u can reach is worked out. */
-static int draw(struct word *w, int n, float top, double u)
+/* The word under u of the mass. */
+static int draw_among(const struct choice *c, double u)
 {
-    double total = total_of(w, n, top), sum = 0;
-    int sorted = sort_head(w, n, total, top, u);
-    for (int i = 0; i < sorted; i++) {
-        sum += exp((double)(w[i].logit - top));
-        if (sum > u * total)
-            return w[i].id;
+    double sum = 0;
+    for (int i = 0; i < c->n_word; i++) {
+        sum += (double)c->weight[c->word[i].id];
+        if (sum > u * c->mass)
+            return c->word[i].id;
     }
-    return w[sorted - 1].id;
+    return c->word[c->n_word - 1].id;
+}
+
+/* The same of all words, in the order of their ids. */
+static int draw_of_all(const struct choice *c, const double *sum, double u)
+{
+    double before = 0, want = u * c->total;
+    int block = 0, last = -1;
+    for (; (block + 1) * WEIGH_BLOCK < c->n && before + sum[block] <= want; block++)
+        before += sum[block];
+    for (int i = block * WEIGH_BLOCK; i < c->n; i++) {
+        if (c->weight[i] <= 0)
+            continue;
+        last = i;
+        before += (double)c->weight[i];
+        if (before > want)
+            return i;
+    }
+    while (last < 0 && block-- > 0) /* rounding: nothing is left behind the last block */
+        for (int i = block * WEIGH_BLOCK; i < (block + 1) * WEIGH_BLOCK; i++)
+            last = c->weight[i] > 0 ? i : last;
+    return last;
+}
+
+static int first_of(const float *logits, int n, float most)
+{
+    for (int from = 0; from < n; from += 64) {
+        int end = min_int(from + 64, n), any = 0;
+        for (int i = from; i < end; i++)
+            any |= logits[i] == most;
+        for (int i = from; any && i < end; i++)
+            if (logits[i] == most)
+                return i;
+    }
+    return -1;
 }
 
 static void restrict_to(float *logits, int n, const struct sample_rules *rules)
@@ -204,26 +287,33 @@ int sample(float *logits, int n, const struct sampling *s, const struct sample_r
 {
     penalise(logits, n, s, rules->seen, rules->n_seen, rules->n_prompt, scratch);
     restrict_to(logits, n, rules);
-    int best = greedy(logits, n);
-    if (s->temperature == 0 || best < 0)
-        return best;
+    float most = weigh_most(logits, n);
+    if (!isfinite(most))
+        return -1;
+    if (s->temperature < COLDEST)
+        return first_of(logits, n, most);
 
-    struct word *w = scratch;
-    float top = logits[best] / s->temperature;
-    for (int i = 0; i < n; i++)
-        w[i] = (struct word){logits[i] / s->temperature, i};
+    struct scratch at = scratch_of(scratch, n);
+    struct choice c = {.logits = logits, .weight = at.weight, .n = n, .word = at.word};
+    weigh(logits, n, most, 1 / s->temperature, at.weight, at.sum);
+    for (int b = 0; b * WEIGH_BLOCK < n; b++)
+        c.total += at.sum[b];
 
-    if (s->top_k > 0 && s->top_k < n) {
-        select_first(w, n, s->top_k);
-        n = s->top_k;
-    }
-    if (s->top_p < 1) {
-        double total = total_of(w, n, top);
-        n = cut_top_p(w, sort_head(w, n, total, top, (double)s->top_p), total, top, s->top_p);
-    }
-    if (s->min_p > 0)
-        n = cut_min_p(w, n, top, s->min_p);
-    return draw(w, n, top, sample_draw(s->seed, position));
+    double u = sample_draw(s->seed, position);
+    bool top_k = s->top_k > 0 && s->top_k < n, top_p = s->top_p<1, min_p = s->min_p> 0;
+    if (!top_k && !top_p && !min_p)
+        return draw_of_all(&c, at.sum, u);
+    if (top_k || top_p)
+        choose_head(&c, top_k ? s->top_k : 1, top_k ? 0 : (double)s->top_p * c.total);
+    else
+        choose_above(&c, s->min_p);
+    if (top_k)
+        cut_top_k(&c, s->top_k);
+    if (top_p)
+        cut_top_p(&c, (double)s->top_p * (top_k ? c.mass : c.total));
+    if (min_p)
+        cut_min_p(&c, s->min_p);
+    return draw_among(&c, u);
 }
 
 /* ------------------------------------------------------------------------------- logprobs */
