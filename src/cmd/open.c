@@ -1,6 +1,7 @@
 /* open.c - see open.h. */
 #include "cmd/open.h"
 #include "cmd/cmd.h"
+#include "engine/room.h"
 
 #include <sched.h>
 #include <sys/stat.h>
@@ -133,6 +134,18 @@ static int threads_of(int ranks)
     return max_int(1, min_int(cores / max_int(ranks, 1), PLAN_THREADS));
 }
 
+/* No more pages than a quarter of what the weights leave free; one sequence must fit. */
+static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, struct err *e)
+{
+    size_t weights = plan_weight_bytes(p, PLAN_WHOLE), have = memory_available();
+    size_t most = have > weights ? (have - weights) / 4 : 0;
+    size_t one = plan_kv_bytes(p, PLAN_WHOLE) / (size_t)p->max_seq;
+    if (most >= plan_kv_bytes(p, PLAN_WHOLE))
+        return 0;
+    ask->kv_bytes = most > one ? most : one;
+    return plan_make(p, m, ask, e);
+}
+
 static int make_plan(struct opened *to, const struct options *o, const struct model *m,
                      struct err *e)
 {
@@ -147,12 +160,18 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
                                                                           : o->shares,
         .ctx = o->ctx,
         .max_tok = o->chunk,
+        .max_seq = o->max_seqs,
+        .max_out = o->max_seqs > 1 ? 4 * o->max_seqs : 0,
+        .kv_bytes = o->kv_memory,
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
         .n_core = usable_cores(),
     };
-    return plan_make(&to->plan, m, &ask, e);
+    int rc = plan_make(&to->plan, m, &ask, e);
+    if (rc || ask.kv_bytes || to->plan.max_seq == 1)
+        return rc;
+    return fit_kv(&to->plan, m, &ask, e);
 }
 
 /* Plans are compared by hash: padding and unused entries do not count. */
@@ -205,14 +224,14 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
 static int check_options(const struct options *o, struct err *e)
 {
     const bool layout = o->given.tp || o->given.pp || o->given.sp || o->given.threads ||
-                        o->given.shares || o->given.ctx || o->given.chunk || o->given.dtype ||
-                        o->given.kv;
+                        o->given.shares || o->given.ctx || o->given.chunk || o->given.max_seqs ||
+                        o->given.kv_memory || o->given.dtype || o->given.kv;
     if (!o->plan || !layout)
         return 0;
     return err_set(e, CMD_USAGE,
                    "--plan %.200s says the whole layout: leave out --tp, --pp, --sp, "
                    "--threads-per-rank, --shares, "
-                   "--ctx, --chunk, --dtype and --kv, or edit the file",
+                   "--ctx, --chunk, --max-seqs, --kv-memory, --dtype and --kv, or edit the file",
                    o->plan);
 }
 

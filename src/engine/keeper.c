@@ -16,6 +16,8 @@
 
 enum { SPINS_OWN_CORE = 4000, SPINS_SHARED_CORE = 20 };
 
+enum { KV_FIRST = 256 << 20, KV_PIECE = 32 << 20 }; /* bytes made real at start, and at a time */
+
 struct keeper {
     const struct plan *p;
     struct room *room;
@@ -24,7 +26,7 @@ struct keeper {
     struct pool pool;
     struct weights whole;
     char *base;
-    size_t bytes;
+    size_t bytes, kv_touched;
     pid_t pid[PLAN_RANKS];
 };
 
@@ -166,7 +168,8 @@ static int load(struct keeper *k, const struct store *s, const struct packed *f,
     if (rc)
         return rc;
     mprotect(k->base, k->bytes, PROT_READ);
-    return touch_memory(k->room->kv, k->room->kv_bytes, e);
+    k->kv_touched = min_size(k->room->kv_bytes, KV_FIRST);
+    return touch_memory(k->room->kv, k->kv_touched, e);
 }
 
 static int fork_ranks(struct keeper *k, struct err *e)
@@ -215,12 +218,25 @@ static void reap(struct keeper *k)
             }
 }
 
+/* Make the rest of the KV pool real, a piece at a time: pages are given out from the low end, so
+ * the first requests need not wait for it. That there is enough was checked before. */
+static bool touch_more(struct keeper *k)
+{
+    struct err e;
+    size_t left = k->room->kv_bytes - k->kv_touched, n = min_size(left, KV_PIECE);
+    if (n)
+        touch_memory(k->room->kv + k->kv_touched, n, &e);
+    k->kv_touched += n;
+    return n < left;
+}
+
 static _Noreturn void watch(struct keeper *k, int signals)
 {
     struct pollfd on[] = {{.fd = k->fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     for (;;) {
         struct signalfd_siginfo info;
-        if (poll(on, COUNT(on), -1) < 0 && errno != EINTR)
+        bool busy = touch_more(k);
+        if (poll(on, COUNT(on), busy ? 0 : -1) < 0 && errno != EINTR)
             leave(k, 1);
         if (on[0].revents)
             leave(k, 0); /* control closed its end, or is gone */

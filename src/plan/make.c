@@ -78,8 +78,14 @@ static void set_limits(struct plan *p, const struct plan_ask *ask)
     p->ctx = ask->ctx ? ask->ctx : min_int(p->model.n_ctx, 8192);
     p->max_tok = ask->max_tok ? ask->max_tok : 256;
     p->max_seq = min_int(ask->max_seq ? ask->max_seq : 1, p->max_tok);
-    p->max_out = p->max_seq;
-    p->pages = (int)(((int64_t)p->ctx + KV_PAGE - 1) / KV_PAGE) * p->max_seq;
+    p->max_out = min_int(max_int(ask->max_out, p->max_seq), p->max_tok);
+    int64_t sequence = ((int64_t)p->ctx + KV_PAGE - 1) / KV_PAGE, pages = sequence * p->max_seq;
+    if (ask->kv_bytes) {
+        p->pages = 1;
+        int64_t room = (int64_t)(ask->kv_bytes / plan_kv_bytes(p, PLAN_WHOLE));
+        pages = room < pages ? room : pages;
+    }
+    p->pages = (int)pages;
 }
 
 int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask, struct err *e)

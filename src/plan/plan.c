@@ -248,7 +248,9 @@ static int check_limits(const struct plan *p, struct err *e)
         return err_set(e, -EINVAL, "plan: max_seq=%d and max_out=%d must be 1 to max_tok=%d",
                        p->max_seq, p->max_out, p->max_tok);
     if ((int64_t)p->pages * KV_PAGE < p->ctx || p->pages > 1 << 26)
-        return err_set(e, -EINVAL, "plan: %d pages of %d tokens do not hold one sequence of ctx=%d",
+        return err_set(e, -EINVAL,
+                       "plan: %d pages of %d tokens do not hold one sequence of ctx=%d: choose a "
+                       "larger --kv-memory or a smaller --ctx",
                        p->pages, KV_PAGE, p->ctx);
     if (!strcmp(p->numerics, "bf16-dot") && p->weight != NUM_BF16)
         return err_set(e, -EINVAL, "plan: numerics bf16-dot is for bf16 weights");

@@ -40,7 +40,9 @@ struct plan {
 /* What the user may ask for; 0 or -1 (cores) means: choose. */
 struct plan_ask {
     int tp, pp, shares, ctx, max_tok, max_seq;
-    int threads; /* 0: one */
+    int max_out;     /* rows of logits of one step; 0: max_seq */
+    size_t kv_bytes; /* of the host's KV pool; 0: max_seq sequences of ctx tokens */
+    int threads;     /* 0: one */
     bool sp;
     enum num weight, kv;
     const char *numerics;
