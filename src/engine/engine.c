@@ -34,13 +34,13 @@ static void lay_out(struct engine *x)
 static void close_engine(struct engine *x)
 {
     team_stop(x->team);
-    for (struct request *r = x->live, *next; r; r = next) {
+    for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
-        request_free(r);
+        job_free(r);
     }
-    for (struct request *r = x->inbox, *next; r; r = next) {
+    for (struct job *r = x->inbox, *next; r; r = next) {
         next = r->next;
-        request_free(r);
+        job_free(r);
     }
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->team_lock);
@@ -107,7 +107,7 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
     return (int)o.n;
 }
 
-static int refuse(const struct engine *x, const struct request *r, struct err *e)
+static int refuse(const struct engine *x, const struct job *r, struct err *e)
 {
     const struct engine_stats *s = &x->stats;
     int waiting = s->waiting + x->n_inbox;
@@ -126,7 +126,7 @@ static int refuse(const struct engine *x, const struct request *r, struct err *e
 
 int engine_submit(struct engine *x, const struct engine_request *ask, uint64_t *id, struct err *e)
 {
-    struct request *r = request_new(ask, &x->plan, e);
+    struct job *r = job_new(ask, &x->plan, e);
     if (!r)
         return -EINVAL;
     r->submitted_s = now_s();
@@ -145,7 +145,7 @@ int engine_submit(struct engine *x, const struct engine_request *ask, uint64_t *
     pthread_mutex_unlock(&x->lock);
     if (rc) {
         r->ask.guide.ctx = NULL; /* still the caller's */
-        request_free(r);
+        job_free(r);
     }
     return rc;
 }

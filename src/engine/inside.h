@@ -7,8 +7,8 @@
 #define TANDEM_ENGINE_INSIDE_H
 
 #include "engine/engine.h"
+#include "engine/job.h"
 #include "engine/pace.h"
-#include "engine/request.h"
 #include "run/mailbox.h"
 
 #include <pthread.h>
@@ -36,7 +36,7 @@ struct engine {
     pthread_cond_t bell;
 
     /* Under the lock. */
-    struct request *inbox, **inbox_end;
+    struct job *inbox, **inbox_end;
     uint64_t *cancel; /* ids */
     int n_cancel, cancel_room, n_inbox;
     size_t inbox_tok;
@@ -57,7 +57,7 @@ struct engine {
         team_lock; /* held while the team is replaced, for those who ask it for figures */
     struct sched *sched;
     struct pace pace;
-    struct request *live; /* admitted, in no order */
+    struct job *live; /* admitted, in no order */
     int n_live, restarts;
     struct flying *flying;
     int n_flying;

@@ -26,7 +26,7 @@ static void say(struct engine *x, const struct engine_event *ev)
         x->opts.wake(x->opts.arg);
 }
 
-static struct engine_event event_of(const struct request *r)
+static struct engine_event event_of(const struct job *r)
 {
     double now = now_s();
     return (struct engine_event){
@@ -45,18 +45,18 @@ static struct engine_event event_of(const struct request *r)
 
 /* ------------------------------------------------------------------------------- the live ones */
 
-static void forget(struct engine *x, struct request *r)
+static void forget(struct engine *x, struct job *r)
 {
-    struct request **at = &x->live;
+    struct job **at = &x->live;
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
     x->n_live--;
-    request_free(r);
+    job_free(r);
 }
 
 /* Tell how it ended, once; it goes when none of its rows is on the way. */
-static void finish(struct engine *x, struct request *r, enum finish why)
+static void finish(struct engine *x, struct job *r, enum finish why)
 {
     if (r->finish == RUNNING) {
         r->finish = why;
@@ -70,7 +70,7 @@ static void finish(struct engine *x, struct request *r, enum finish why)
 }
 
 /* The same, the event is already said. */
-static void finished(struct engine *x, struct request *r, enum finish why)
+static void finished(struct engine *x, struct job *r, enum finish why)
 {
     r->finish = why;
     if (sched_remove(x->sched, r->seq))
@@ -79,7 +79,7 @@ static void finished(struct engine *x, struct request *r, enum finish why)
 
 static void finish_all(struct engine *x, enum finish why)
 {
-    for (struct request *r = x->live, *next; r; r = next) {
+    for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
         finish(x, r, why);
     }
@@ -88,7 +88,7 @@ static void finish_all(struct engine *x, enum finish why)
 static void expire(struct engine *x)
 {
     double now = now_s();
-    for (struct request *r = x->live, *next; r; r = next) {
+    for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
         if (r->finish == RUNNING && r->deadline_s > 0 && now >= r->deadline_s)
             finish(x, r, FINISH_DEADLINE);
@@ -97,7 +97,7 @@ static void expire(struct engine *x)
 
 /* ------------------------------------------------------------------------------- what came in */
 
-static void admit(struct engine *x, struct request *r)
+static void admit(struct engine *x, struct job *r)
 {
     r->next = x->live;
     x->live = r;
@@ -115,14 +115,14 @@ static void admit_probe(struct engine *x)
                                  .sampling = sampling_greedy,
                                  .n_top = -1,
                                  .n_prompt_top = -1};
-    struct request *r = request_new(&ask, &x->plan, &e);
+    struct job *r = job_new(&ask, &x->plan, &e);
     if (r)
         admit(x, r);
 }
 
 static void cancel_one(struct engine *x, uint64_t id)
 {
-    for (struct request *r = x->live; r; r = r->next)
+    for (struct job *r = x->live; r; r = r->next)
         if (r->seq->id == id) {
             if (r->finish == RUNNING)
                 finish(x, r, FINISH_CANCELLED);
@@ -141,7 +141,7 @@ static bool take_inbox(struct engine *x)
     if (x->stats.idle)
         x->last_commit = now_s();
     x->stats.idle = false;
-    struct request *list = x->inbox;
+    struct job *list = x->inbox;
     uint64_t *cancel = x->cancel;
     int n_cancel = x->n_cancel;
     bool stop = x->stop, probe = x->probe && !x->n_live && !list;
@@ -149,7 +149,7 @@ static bool take_inbox(struct engine *x)
     x->cancel = NULL, x->n_cancel = x->cancel_room = 0;
     x->probe = false;
     pthread_mutex_unlock(&x->lock);
-    for (struct request *next; list; list = next) {
+    for (struct job *next; list; list = next) {
         next = list->next;
         admit(x, list);
     }
@@ -168,7 +168,7 @@ static void begin(struct engine *x, const struct sched_step *step)
 {
     double now = 0;
     for (int i = 0; i < step->n_seq; i++) {
-        struct request *r = step->part[i].seq->owner;
+        struct job *r = step->part[i].seq->owner;
         if (r->begun_s > 0)
             continue;
         now = now > 0 ? now : now_s();
@@ -187,8 +187,8 @@ static int send_step(struct engine *x, struct sched_step *step, struct err *e)
         struct sched_part *part = &step->part[i];
         for (int k = 0; k < part->n_out; k++) {
             int row = part->out + k;
-            x->draw[row] = request_draw(part->seq->owner, p, part->pos + part->n - part->n_out + k,
-                                        x->allow + (size_t)row * allow_words(p));
+            x->draw[row] = job_draw(part->seq->owner, p, part->pos + part->n - part->n_out + k,
+                                    x->allow + (size_t)row * allow_words(p));
         }
     }
     int64_t number = team_submit(x->team, &step->batch, x->draw, e);
@@ -206,7 +206,7 @@ static int send_steps(struct engine *x, struct err *e)
     int rc = 0;
     while (!rc && x->n_flying < x->plan.pp) {
         int decode = 0;
-        for (struct request *r = x->live; r; r = r->next)
+        for (struct job *r = x->live; r; r = r->next)
             decode += r->n_new > 0;
         int room = pace_prompt_rows(&x->pace, decode, x->opts.tpot_s, x->plan.max_tok);
         struct sched_step *step = sched_next(x->sched, room);
@@ -219,7 +219,7 @@ static int send_steps(struct engine *x, struct err *e)
 
 /* ------------------------------------------------------------------------------- it comes back */
 
-static void give_prompt_logprobs(struct engine *x, struct request *r, const struct sched_part *part,
+static void give_prompt_logprobs(struct engine *x, struct job *r, const struct sched_part *part,
                                  const struct team_result *res)
 {
     for (int k = 0; k < part->n_out; k++) {
@@ -236,7 +236,7 @@ static void give_prompt_logprobs(struct engine *x, struct request *r, const stru
 }
 
 /* Take the drawn tokens of one part: the guesses that were right, and the one after them. */
-static void take_tokens(struct engine *x, struct request *r, const struct sched_part *part,
+static void take_tokens(struct engine *x, struct job *r, const struct sched_part *part,
                         const struct team_result *res, int right)
 {
     int row = part->out + part->n_out - 1 - part->n_guess;
@@ -253,7 +253,7 @@ static void take_tokens(struct engine *x, struct request *r, const struct sched_
             finish(x, r, FINISH_FAILED);
             return;
         }
-        ev.finish = state = request_take(r, ev.token, &ev.is_end);
+        ev.finish = state = job_take(r, ev.token, &ev.is_end);
         if (r->first_s <= 0) {
             r->first_s = now_s();
             cached = r->seq->n_cached;
@@ -269,7 +269,7 @@ static void take_tokens(struct engine *x, struct request *r, const struct sched_
     if (state != RUNNING)
         finished(x, r, state);
     else
-        request_guess(r, x->opts.draft);
+        job_guess(r, x->opts.draft);
 }
 
 static int right_guesses(const struct sched_part *part, const struct team_result *res)
@@ -285,7 +285,7 @@ static int right_guesses(const struct sched_part *part, const struct team_result
 static void take_part(struct engine *x, const struct sched_part *part,
                       const struct team_result *res, int right)
 {
-    struct request *r = part->seq->owner;
+    struct job *r = part->seq->owner;
     if (r->finish != RUNNING) { /* it was ended while its rows were on their way */
         if (sched_remove(x->sched, part->seq))
             forget(x, r);
@@ -362,7 +362,7 @@ static void restart(struct engine *x, struct err *e)
     while (rc && x->restarts++ < RESTARTS)
         rc = team_start(&x->team, &x->plan, x->store, &x->opts.team, e);
     pthread_mutex_unlock(&x->team_lock);
-    for (struct request *r = x->live, *next; r; r = next) {
+    for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
         r->seq->n_guess = 0;
         if (r->finish != RUNNING)

@@ -1,11 +1,11 @@
-/* request.h - a request while the engine has it: its copy, its sequence, and how its next token is
+/* job.h - a request while the engine has it: its copy, its sequence, and how its next token is
  * drawn and taken. Only for the engine's own files; the face is engine/engine.h. */
-#ifndef TANDEM_REQUEST_H
-#define TANDEM_REQUEST_H
+#ifndef TANDEM_JOB_H
+#define TANDEM_JOB_H
 
 #include "engine/engine.h"
 
-struct request {
+struct job {
     struct engine_request ask; /* arrays are copies, in the pool */
     struct pool pool;
     struct seq *seq;
@@ -15,21 +15,21 @@ struct request {
     int n_drafted, n_accepted;
     double submitted_s, begun_s, first_s, deadline_s; /* CLOCK_MONOTONIC; 0: not yet, or none */
     enum finish finish;
-    struct request *next;
+    struct job *next;
 };
 
 /* A copy of the request with its sequence, or NULL with e. */
-struct request *request_new(const struct engine_request *ask, const struct plan *p, struct err *e);
-void request_free(struct request *r); /* the guide too */
+struct job *job_new(const struct engine_request *ask, const struct plan *p, struct err *e);
+void job_free(struct job *r); /* the guide too */
 
 /* How the logits after position pos of its sequence are used. allow: room for allow_words(), zeroed
  * as needed, that the draw may point to. */
-struct draw request_draw(struct request *r, const struct plan *p, int pos, uint64_t *allow);
+struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *allow);
 
 /* Append a drawn token; *is_end tells whether it is one of the ends. Returns what follows. */
-enum finish request_take(struct request *r, int token, bool *is_end);
+enum finish job_take(struct job *r, int token, bool *is_end);
 
 /* Guess what comes next, up to `most` tokens, where guessing is possible. */
-void request_guess(struct request *r, int most);
+void job_guess(struct job *r, int most);
 
 #endif

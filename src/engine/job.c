@@ -1,5 +1,5 @@
-/* request.c - see request.h. */
-#include "engine/request.h"
+/* job.c - see job.h. */
+#include "engine/job.h"
 #include "run/mailbox.h"
 #include "sched/guess.h"
 
@@ -56,7 +56,7 @@ static void *copy(struct pool *pool, const void *from, int n, size_t size)
     return n > 0 ? memcpy(pool_get(pool, (size_t)n * size), from, (size_t)n * size) : NULL;
 }
 
-static void copy_arrays(struct request *r, const struct plan *p)
+static void copy_arrays(struct job *r, const struct plan *p)
 {
     struct engine_request *a = &r->ask;
     struct pool *pool = &r->pool;
@@ -77,12 +77,12 @@ static void copy_arrays(struct request *r, const struct plan *p)
     a->only = NULL;
 }
 
-struct request *request_new(const struct engine_request *ask, const struct plan *p, struct err *e)
+struct job *job_new(const struct engine_request *ask, const struct plan *p, struct err *e)
 {
     if (check(ask, p, e))
         return NULL;
     int n_new = min_int(max_int(ask->max_new, 0), p->ctx - ask->n_prompt);
-    struct request *r = calloc(1, sizeof(*r));
+    struct job *r = calloc(1, sizeof(*r));
     struct seq *q = seq_new(ask->n_prompt + n_new);
     if (!r || !q) {
         free(r);
@@ -103,7 +103,7 @@ struct request *request_new(const struct engine_request *ask, const struct plan 
     return r;
 }
 
-void request_free(struct request *r)
+void job_free(struct job *r)
 {
     if (!r)
         return;
@@ -116,14 +116,14 @@ void request_free(struct request *r)
 
 /* ------------------------------------------------------------------------------- drawing */
 
-static void ban(struct request *r, int *n, int token)
+static void ban(struct job *r, int *n, int token)
 {
     r->bias[(*n)++] = (struct token_bias){token, -INFINITY};
 }
 
 /* The last token of every bad run whose beginning has just been written, and the ends while the
  * answer is too short. Returns the entries of r->bias that count now. */
-static int ban_now(struct request *r)
+static int ban_now(struct job *r)
 {
     const struct engine_request *a = &r->ask;
     const struct seq *q = r->seq;
@@ -144,7 +144,7 @@ static int ban_now(struct request *r)
 }
 
 /* What the guide and the list of allowed tokens leave; NULL: everything. */
-static const uint64_t *allowed_now(struct request *r, const struct plan *p, uint64_t *allow)
+static const uint64_t *allowed_now(struct job *r, const struct plan *p, uint64_t *allow)
 {
     const struct engine_guide *g = &r->ask.guide;
     if (!g->ctx)
@@ -162,7 +162,7 @@ static bool needs_past(const struct sampling *s)
     return s->repetition != 1 || s->presence != 0 || s->frequency != 0;
 }
 
-struct draw request_draw(struct request *r, const struct plan *p, int pos, uint64_t *allow)
+struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *allow)
 {
     const struct engine_request *a = &r->ask;
     struct seq *q = r->seq;
@@ -191,7 +191,7 @@ static bool is_among(int token, const int *list, int n)
     return false;
 }
 
-enum finish request_take(struct request *r, int token, bool *is_end)
+enum finish job_take(struct job *r, int token, bool *is_end)
 {
     const struct engine_request *a = &r->ask;
     struct seq *q = r->seq;
@@ -208,7 +208,7 @@ enum finish request_take(struct request *r, int token, bool *is_end)
 
 /* What is drawn under a guide or under bans depends on each token before: no guessing there. Nor
  * where guesses were mostly wrong. */
-void request_guess(struct request *r, int most)
+void job_guess(struct job *r, int most)
 {
     const struct engine_request *a = &r->ask;
     struct seq *q = r->seq;
