@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "model/folder.h"
 #include "text/chat.h"
+#include "text/think.h"
 #include "text/tok.h"
 #include "text/tools.h"
 
@@ -81,15 +82,17 @@ struct constraint_tag {
 
 struct constraint {
     enum constraint_kind kind;
+    const char *field;       /* of the request, for errors: "response_format" */
     const char *text;        /* the schema, pattern or grammar */
     struct api_texts choice; /* CONSTRAINT_CHOICE */
     const char *trigger;     /* CONSTRAINT_TAGS */
     struct constraint_tag *tag;
     int n_tags;
-    bool at_once;      /* the answer begins with a tag; nothing but tags and blanks in it */
-    bool once;         /* and ends after one */
-    const char *after; /* all this holds only after these words (the end of reasoning); NULL: from
-                          the first token on */
+    bool at_once; /* the answer begins with a tag; nothing but tags and blanks in it */
+    bool once;    /* and ends after one */
+    /* Reasoning comes first and is free: the rest holds only after `after`; NULL: from the first
+     * token on. With `open` an answer that does not begin with these words has no reasoning. */
+    const char *open, *after;
 };
 
 struct request {
@@ -99,13 +102,12 @@ struct request {
 
     const char *model, *user, *request_id, *suffix;
     const json_t *messages; /* as the chat template wants them: content is text */
-    const json_t *tools, *template_vars, *tool_choice, *response_format, *structured;
-    const json_t *guided_json;
-    const char *guided_regex, *guided_grammar;
-    struct api_texts guided_choice;
+    const json_t *tools, *template_vars;
+    enum { TOOLS_AUTO, TOOLS_OFF, TOOLS_REQUIRED } tool_choice;
+    const char *function; /* the only one to be called; NULL: any */
     const char *reasoning_effort;
-    bool parallel_tool_calls, add_generation_prompt, continue_final_message;
-    int add_special_tokens; /* -1: as usual, templates write their own */
+    bool parallel_tool_calls, continue_final_message;
+    int add_generation_prompt, add_special_tokens; /* -1: not said, so as usual */
 
     struct api_prompt *prompt;
     int n_prompts, n, best_of; /* choices: n_prompts * best_of, of which n a prompt are replied */
@@ -129,8 +131,9 @@ struct request {
     bool stream, include_usage;   /* stream_options */
     bool return_ids, return_strs; /* token ids; /tokenize: their texts */
 
-    enum tools_style style; /* how the model writes tool calls; NONE where tools are not given */
-    bool opened;            /* the prompt ends inside <think> */
+    enum tools_style style;   /* how the model writes tool calls; NONE where tools are not given */
+    struct think_words think; /* around reasoning; open NULL: the model does not reason apart */
+    bool opened;              /* the prompt has opened it */
     struct constraint constraint;
 };
 

@@ -24,6 +24,9 @@ void out_item(struct out *o);                          /* a comma where needed *
 void out_text(struct out *o, const char *s, size_t n); /* a quoted string */
 void out_string(struct out *o, const char *s);         /* the same of a C string; NULL: null */
 void out_int(struct out *o, long long v);
-void out_real(struct out *o, double v); /* not finite: -9999 for -inf as OpenAI, else null */
+void out_real(struct out *o, double v); /* -inf as OpenAI has it, -9999; else not finite: null */
+
+/* Are the bytes whole UTF-8 characters? */
+bool out_is_text(const char *s, size_t n);
 
 #endif

@@ -136,15 +136,19 @@ const char *chat_renderer(struct chat *c, struct err *e)
     return builtin;
 }
 
+const char *chat_template(const struct chat *c, bool tools)
+{
+    return tools && c->tool_text ? c->tool_text : c->text;
+}
+
 static int render_jinja(struct chat *c, const json_t *request, char **text, struct err *e)
 {
     json_t *variables = json_copy((json_t *)request), *answer = NULL;
     json_t *now =
         json_object_get(variables, "tandem_now"); /* for tests: the clock of the template */
     bool tools = json_array_size(json_object_get(request, "tools")) > 0;
-    json_t *ask =
-        json_pack("{s:s, s:o, s:O*}", "template", tools && c->tool_text ? c->tool_text : c->text,
-                  "variables", variables, "now", now);
+    json_t *ask = json_pack("{s:s, s:o, s:O*}", "template", chat_template(c, tools), "variables",
+                            variables, "now", now);
     json_object_del(variables, "tandem_now");
     if (!json_object_get(variables, "bos_token"))
         json_object_set_new(variables, "bos_token", json_string(c->bos));

@@ -26,6 +26,10 @@ void chat_free(struct chat *c); /* ends and reaps the helper */
  * when neither is possible, with e saying why and what to install. */
 const char *chat_renderer(struct chat *c, struct err *e);
 
+/* The text of the template: the one for requests with tools, or the default one. Valid while c
+ * lives. */
+const char *chat_template(const struct chat *c, bool tools);
+
 /* Render. `request` is a JSON object text: {"messages": [...], "tools": [...]?,
  * "add_generation_prompt": bool, ...any further template variable}. *text is malloc'd, the caller
  * frees it. A template that raises, takes too long or too much memory gives -EINVAL and its own
