@@ -151,6 +151,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
 {
     enum num weight =
         choose_num(o->dtype, to->packed ? to->packed->weight : stored_type(to->store));
+    int many = o->max_seqs ? o->max_seqs : o->verb == VERB_SERVE ? 64 : 1;
     struct plan_ask ask = {
         .tp = o->tp,
         .pp = o->pp,
@@ -160,8 +161,8 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
                                                                           : o->shares,
         .ctx = o->ctx,
         .max_tok = o->chunk,
-        .max_seq = o->max_seqs,
-        .max_out = o->max_seqs > 1 ? 4 * o->max_seqs : 0,
+        .max_seq = many,
+        .max_out = many > 1 ? 4 * many : 0,
         .kv_bytes = o->kv_memory,
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),

@@ -3,9 +3,10 @@
 #include "cmd/answer.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
+#include "cmd/progress.h"
 #include "cmd/report.h"
 #include "cmd/terminal.h"
-#include "text/chat.h"
+#include "cmd/words.h"
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -15,12 +16,10 @@
 struct run {
     const struct options *o;
     struct opened at;
-    struct tok *tok;
-    struct chat *chat; /* NULL: no template, or --raw */
+    struct words words;
     struct team *team;
     struct session *session;
     struct sampling sampling;
-    int eos[17], n_eos;
     json_t *messages;
     struct session_stats stats;
 };
@@ -34,30 +33,6 @@ static void on_interrupt(int signal)
 }
 
 /* ------------------------------------------------------------------------------- starting */
-
-struct progress {
-    bool tty;
-    double begin, shown;
-};
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* A bar for what takes longer than a second. */
-static void show_progress(void *arg, size_t done, size_t all)
-{
-    struct progress *p = arg;
-    double now = seconds();
-    if (!p->tty || now - p->begin < 1 || now - p->shown < 0.1)
-        return;
-    p->shown = now;
-    fprintf(stderr, "\rloading %3.0f %% of %.1f MiB ", 100.0 * (double)done / (double)all,
-            (double)all / (1 << 20));
-}
 
 /* What the user asked for over what the model recommends. */
 static int choose_sampling(struct run *r, struct err *e)
@@ -87,67 +62,18 @@ static int choose_sampling(struct run *r, struct err *e)
     return sampling_check(s, e);
 }
 
-static void choose_eos(struct run *r)
-{
-    const struct generation *g = &r->at.generation;
-    int eos = tok_eos(r->tok);
-    for (int i = 0; i < g->n_eos; i++)
-        r->eos[r->n_eos++] = g->eos[i];
-    if (eos >= 0)
-        r->eos[r->n_eos++] = eos;
-}
-
-/* Tokenizer and template from a GGUF file. */
-static int load_gguf_text(struct run *r, struct err *e)
-{
-    struct pool pool = {0};
-    struct gguf_files f;
-    int rc = gguf_files(r->at.folder, &pool, &f, e);
-    if (!rc && f.spm)
-        rc = tok_load_spm(f.tokenizer, f.n_tokenizer, r->at.folder, &r->tok, e);
-    else if (!rc)
-        rc = tok_load_json(f.tokenizer, f.n_tokenizer, r->at.folder, &r->tok, e);
-    if (!rc && f.template && !r->o->raw)
-        rc = chat_new(f.template, f.bos ? f.bos : "", f.eos ? f.eos : "", &r->chat, e);
-    pool_free(&pool);
-    return rc;
-}
-
-static int load_text(struct run *r, struct err *e)
-{
-    if (gguf_is(r->at.folder))
-        return load_gguf_text(r, e);
-    int rc = tok_load(r->at.folder, &r->tok, e);
-    if (rc || r->o->raw)
-        return rc;
-    rc = chat_load(r->at.folder, &r->chat, e);
-    return rc == -ENOENT ? 0 : rc;
-}
-
-static int open_text(struct run *r, struct err *e)
-{
-    int rc = load_text(r, e);
-    if (rc)
-        return rc;
-    choose_eos(r);
-    if (r->chat && !chat_renderer(r->chat, e))
-        return -ENOTSUP;
-    return 0;
-}
-
 static int start(struct run *r, struct err *e)
 {
-    struct progress progress = {isatty(STDERR_FILENO) && !r->o->quiet, seconds(), 0};
+    struct progress progress = progress_begin(r->o->quiet);
     struct team_opts opts = {.isa = r->at.isa,
-                             .progress = show_progress,
+                             .progress = progress_show,
                              .arg = &progress,
                              .packed = r->at.packed,
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)
         r->at.plan.max_out = r->at.plan.max_tok;
     int rc = team_start(&r->team, &r->at.plan, r->at.store, &opts, e);
-    if (progress.shown > 0)
-        fprintf(stderr, "\r%40s\r", "");
+    progress_end(&progress);
     if (!rc)
         r->session = session_new(r->team, &r->at.plan);
     return rc;
@@ -157,8 +83,7 @@ static void close_run(struct run *r)
 {
     session_free(r->session);
     team_stop(r->team);
-    chat_free(r->chat);
-    tok_free(r->tok);
+    words_close(&r->words);
     json_decref(r->messages);
     open_close(&r->at);
 }
@@ -177,11 +102,11 @@ static int chat_ids(struct run *r, int **ids, size_t *n, struct err *e)
     json_t *request = json_pack("{s:O, s:b}", "messages", r->messages, "add_generation_prompt", 1);
     char *json = json_dumps(request, JSON_COMPACT);
     must(json);
-    int rc = chat_render(r->chat, json, &text, e);
+    int rc = chat_render(r->words.chat, json, &text, e);
     free(json);
     json_decref(request);
     if (!rc)
-        rc = tok_encode(r->tok, text, strlen(text), TOK_PARSE, ids, n, e);
+        rc = tok_encode(r->words.tok, text, strlen(text), TOK_PARSE, ids, n, e);
     free(text);
     return rc;
 }
@@ -220,8 +145,8 @@ static int prompt_ids(struct run *r, const char *prompt, int **ids, size_t *n, s
     int rc = check_utf8(prompt, e);
     if (rc)
         return rc;
-    if (!r->chat)
-        return tok_encode(r->tok, prompt, strlen(prompt), TOK_SPECIAL, ids, n, e);
+    if (!r->words.chat)
+        return tok_encode(r->words.tok, prompt, strlen(prompt), TOK_SPECIAL, ids, n, e);
     say(r, "user", prompt);
     return chat_ids(r, ids, n, e);
 }
@@ -235,7 +160,8 @@ static int answer(struct run *r, const char *prompt, struct answer *a, struct er
     int *ids, most = r->o->given.max_tokens ? r->o->max_tokens : INT32_MAX;
     size_t n;
     interrupted = 0;
-    answer_begin(a, r->tok, &r->o->stop, r->eos, r->n_eos, r->o->json ? NULL : stdout);
+    answer_begin(a, r->words.tok, &r->o->stop, r->words.eos, r->words.n_eos,
+                 r->o->json ? NULL : stdout);
     int rc = prompt_ids(r, prompt, &ids, &n, e);
     if (!rc)
         rc = session_run(r->session, ids, (int)n, most, &r->sampling, on_token, a, &r->stats, e);
@@ -243,7 +169,7 @@ static int answer(struct run *r, const char *prompt, struct answer *a, struct er
     if (rc)
         return rc;
     answer_end(a);
-    if (r->chat && !r->o->ids)
+    if (r->words.chat && !r->o->ids)
         say(r, "assistant", a->text);
     return 0;
 }
@@ -394,7 +320,7 @@ int cmd_run(const struct options *o, struct err *e)
     if (!rc)
         rc = choose_sampling(&r, e);
     if (!rc)
-        rc = open_text(&r, e);
+        rc = words_open(&r.words, &r.at, r.o->raw, e);
     if (!rc)
         rc = start(&r, e);
     if (!rc)

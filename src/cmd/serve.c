@@ -1,0 +1,177 @@
+/* serve.c - `tandem serve`: the model, the engine and the HTTP server put together, and signals. */
+#include "cmd/cmd.h"
+#include "cmd/open.h"
+#include "cmd/progress.h"
+#include "cmd/words.h"
+#include "serve/server.h"
+
+#include <signal.h>
+
+struct serving {
+    const struct options *o;
+    struct opened at;
+    struct words words;
+    const char *name[OPT_LIST_MAX];
+    struct api_model model;
+    struct event_base *base;
+    struct event *signal[2];
+    struct server *server;
+};
+
+/* ------------------------------------------------------------------------------- what is served */
+
+static const char *folder_name(const struct opened *at)
+{
+    if (at->demo)
+        return "demo";
+    char *path = (char *)at->folder, *end = path + strlen(path);
+    while (end > path + 1 && end[-1] == '/')
+        *--end = 0;
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void describe(struct serving *s)
+{
+    const struct options *o = s->o;
+    int n = 0;
+    for (; n < o->served_name.n; n++)
+        s->name[n] = o->served_name.at[n];
+    if (!n)
+        s->name[n++] = folder_name(&s->at);
+    s->model = (struct api_model){
+        .name = s->name,
+        .n_names = n,
+        .tok = s->words.tok,
+        .chat = s->words.chat,
+        .ctx = s->at.plan.ctx,
+        .n_vocab = s->at.plan.model.n_vocab,
+        .sampling = api_sampling(&s->at.generation, !strcmp(o->defaults, "openai")),
+        .eos = s->words.eos,
+        .n_eos = s->words.n_eos,
+    };
+}
+
+/* ------------------------------------------------------------------------------- the first screen
+ */
+
+static void show_ranks(struct serving *s, FILE *to)
+{
+    const struct plan *p = &s->at.plan;
+    const double mib = 1 << 20;
+    struct team_memory host;
+    struct rank_memory rank[PLAN_RANKS];
+    engine_memory(server_engine(s->server), &host, rank);
+    for (int r = 0; r < plan_ranks(p); r++)
+        fprintf(
+            to, "  rank %-3d layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f MiB\n", r,
+            p->stage[plan_stage(p, r)].lo, p->stage[plan_stage(p, r)].hi - 1,
+            (double)rank[r].weights / mib, (double)rank[r].kv / mib, (double)rank[r].scratch / mib);
+}
+
+static void show(struct serving *s, double took)
+{
+    const struct plan *p = &s->at.plan;
+    FILE *to = stderr;
+    fprintf(to, "model    %s: %s, %.3f billion parameters, %s weights, %s cache\n", s->name[0],
+            p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), num_name(p->kv));
+    fprintf(
+        to,
+        "plan     tp %d, pp %d, %d thread%s per rank; %d sequences at once of up to %d tokens\n",
+        p->tp, p->pp, p->threads, p->threads > 1 ? "s" : "", p->max_seq, p->ctx);
+    show_ranks(s, to);
+    fprintf(to, "cache    %lld tokens (%.0f MiB)\n", (long long)p->pages * KV_PAGE,
+            (double)plan_kv_bytes(p, PLAN_WHOLE) / (1 << 20));
+    if (!s->model.chat)
+        fprintf(to, "chat     no: the model has no chat template; /v1/completions serves\n");
+    fprintf(to, "ready    in %.2f s: http://%s:%d\n", took, s->o->host, server_port(s->server));
+}
+
+/* ------------------------------------------------------------------------------- running */
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+    struct serving *s = arg;
+    (void)signal;
+    (void)what;
+    fprintf(stderr, "tandem: ending\n");
+    server_drain(s->server);
+}
+
+static int watch_signals(struct serving *s, struct err *e)
+{
+    static const int end[] = {SIGTERM, SIGINT};
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < COUNT(end); i++) {
+        s->signal[i] = evsignal_new(s->base, end[i], on_signal, s);
+        if (!s->signal[i] || event_add(s->signal[i], NULL))
+            return err_set(e, -ENOMEM, "cannot watch signals");
+    }
+    return 0;
+}
+
+static int start(struct serving *s, struct err *e)
+{
+    const struct options *o = s->o;
+    struct progress progress = progress_begin(o->quiet);
+    struct server_opts opts = {
+        .http = {.host = o->host,
+                 .port = o->port,
+                 .max_body = o->max_body,
+                 .max_header = 64 << 10,
+                 .max_backlog = 4 << 20,
+                 .idle_s = 60},
+        .model = &s->model,
+        .plan = &s->at.plan,
+        .store = s->at.store,
+        .engine = {.team = {.isa = s->at.isa,
+                            .progress = progress_show,
+                            .arg = &progress,
+                            .packed = s->at.packed},
+                   .max_waiting = o->max_queue,
+                   .max_waiting_tok = (size_t)o->max_queue_tokens,
+                   .draft = o->draft_tokens,
+                   .tpot_s = o->tpot},
+        .version = TANDEM_VERSION,
+        .drain_s = o->drain,
+    };
+    int rc = server_start(&s->server, s->base, &opts, e);
+    double took = progress_end(&progress);
+    if (!rc && !o->quiet)
+        show(s, took);
+    return rc;
+}
+
+static void close_serving(struct serving *s)
+{
+    server_free(s->server);
+    for (size_t i = 0; i < COUNT(s->signal); i++)
+        if (s->signal[i])
+            event_free(s->signal[i]);
+    if (s->base)
+        event_base_free(s->base);
+    words_close(&s->words);
+    open_close(&s->at);
+}
+
+int cmd_serve(const struct options *o, struct err *e)
+{
+    struct serving s = {.o = o};
+    int rc = open_model(&s.at, o, o->n_word ? o->word[0] : NULL, e);
+    if (rc)
+        return rc;
+    for (int i = 0; i < s.at.notes.n; i++)
+        fprintf(stderr, "note: %s\n", s.at.notes.text[i]);
+    rc = words_open(&s.words, &s.at, false, e);
+    if (!rc) {
+        describe(&s);
+        s.base = event_base_new();
+        rc = s.base ? watch_signals(&s, e) : err_set(e, -ENOMEM, "cannot make an event loop");
+    }
+    if (!rc)
+        rc = start(&s, e);
+    if (!rc)
+        event_base_dispatch(s.base);
+    close_serving(&s);
+    return rc;
+}

@@ -1,0 +1,38 @@
+/* server.h - the OpenAI API on HTTP: calls become engine requests, events become replies.
+ *
+ * One event loop, on the caller's thread; the engine's thread only rings. Routes are a table in
+ * server.c; what a route says is api.h's and reply.h's business.
+ */
+#ifndef TANDEM_SERVER_H
+#define TANDEM_SERVER_H
+
+#include "serve/api.h"
+#include "serve/http.h"
+
+struct server;
+
+struct server_opts {
+    struct http_opts http; /* handle and arg are the server's */
+    const struct api_model *model;
+    const struct plan *plan;
+    const struct store *store;
+    struct engine_opts engine; /* wake and arg are the server's */
+    const char *version;
+    double drain_s; /* to let requests end when told to stop */
+};
+
+/* Start the engine and listen. Everything in o must outlive the server. */
+int server_start(struct server **out, struct event_base *base, const struct server_opts *o,
+                 struct err *e);
+
+int server_port(const struct server *s);
+struct engine *server_engine(struct server *s);
+
+/* No new requests; the event loop ends when the running ones have, or after drain_s. Called again:
+ * it ends now. */
+void server_drain(struct server *s);
+
+/* Close connections, stop the engine. */
+void server_free(struct server *s);
+
+#endif
