@@ -115,6 +115,36 @@ static struct tok *load_model_file(const char *model, const char *config, struct
     return t;
 }
 
+/* Byte for byte: characters that tokens cut in two come together again. */
+static void the_bytes_of_tokens_are_the_text(void **state)
+{
+    static const char text[] = "Zwei Wörter, 日本語 🙂 and\n\ttabs";
+    static const char *const folder[] = {"tokenizers/llama3", "tokenizers/gpt2",
+                                         "tokenizers/mistral-v1"};
+    (void)state;
+    for (size_t f = 0; f < COUNT(folder); f++) {
+        struct err e;
+        struct tok *t;
+        int *ids;
+        size_t n, k, at = 0;
+        char all[256];
+        if (tok_load(data(folder[f]), &t, &e))
+            fail_msg("%s", e.text);
+        assert_int_equal(tok_encode(t, text, strlen(text), 0, &ids, &n, &e), 0);
+        for (size_t i = 0; i < n; i++) {
+            const char *s = tok_bytes(t, ids[i], &k);
+            assert_true(at + k < sizeof(all));
+            memcpy(all + at, s, k);
+            at += k;
+        }
+        size_t blank = all[0] == ' '; /* SentencePiece puts one in front */
+        assert_int_equal(at - blank, strlen(text));
+        assert_memory_equal(all + blank, text, strlen(text));
+        free(ids);
+        tok_free(t);
+    }
+}
+
 static void ranks_of_tiktoken_meet_every_vector_too(void **state)
 {
     const char *model = "tokenizers/llama3/tokenizer.model";
@@ -465,6 +495,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_vector_of_other_implementations_is_met),
+        cmocka_unit_test(the_bytes_of_tokens_are_the_text),
         cmocka_unit_test(ranks_of_tiktoken_meet_every_vector_too),
         cmocka_unit_test(bad_ranks_are_one_clear_line),
         cmocka_unit_test(tokenizer_config_says_what_is_added_to_a_tokenizer_model),

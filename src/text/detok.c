@@ -143,6 +143,53 @@ static int byte_token(struct text s)
     return (int)b;
 }
 
+/* A word's marks as its decoder writes them, wherever it stands. */
+static struct text plain_word(const struct tok *t, struct text s, struct pool *pool)
+{
+    const struct step *meta = decoder(t, STEP_METASPACE);
+    const struct step *swap = meta ? meta : decoder(t, STEP_REPLACE);
+    struct text to = meta ? (struct text){" ", 1} : swap ? swap->to : s;
+    if (!swap || !swap->from.n || !memmem(s.s, s.n, swap->from.s, swap->from.n))
+        return s;
+    size_t n = 0;
+    char *at = pool_get(pool, s.n * (to.n + 1));
+    for (size_t i = 0; i < s.n;) {
+        bool mark = s.n - i >= swap->from.n && !memcmp(s.s + i, swap->from.s, swap->from.n);
+        memcpy(at + n, mark ? to.s : s.s + i, mark ? to.n : 1);
+        n += mark ? to.n : 1;
+        i += mark ? swap->from.n : 1;
+    }
+    return (struct text){at, n};
+}
+
+static struct text stands_for(struct tok *t, const struct token *token)
+{
+    struct text s = token->text;
+    bool plain = true;
+    for (size_t i = 0; i < s.n; i++)
+        plain &= s.s[i] > ' ' && s.s[i] < 127;
+    int byte = decoder(t, STEP_BYTE_FALLBACK) ? byte_token(s) : -1;
+    if (!s.s || token->added || (plain && byte < 0))
+        return s;
+    if (t->byte_level) {
+        size_t n;
+        char *at = pool_get(&t->pool, s.n);
+        return from_letters(s, at, &n) ? (struct text){at, n} : s;
+    }
+    if (byte < 0)
+        return plain_word(t, s, &t->pool);
+    char *at = pool_get(&t->pool, 1);
+    *at = (char)byte;
+    return (struct text){at, 1};
+}
+
+void detok_prepare(struct tok *t)
+{
+    t->bytes = pool_get(&t->pool, (size_t)t->n_vocab * sizeof(*t->bytes));
+    for (int i = 0; i < t->n_vocab; i++)
+        t->bytes[i] = stands_for(t, &t->token[i]);
+}
+
 static void take_byte_level(struct detok *d, const struct token *token)
 {
     char small[256], *bytes = token->text.n <= sizeof(small) ? small : malloc(token->text.n);

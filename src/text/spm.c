@@ -221,6 +221,7 @@ static int build(struct tok *t, const void *bytes, size_t n, struct err *e)
         t->prefix[t->n_prefix++] = t->bos;
     vocab_find_bytes(t);
     bpe_prepare(t);
+    detok_prepare(t);
     return 0;
 }
 

@@ -162,6 +162,7 @@ static int build(struct tok *t, const char *s, size_t n, struct err *e)
     t->bos = t->prefix[t->n_prefix++] = LLAMA3_RANKS + LLAMA3_BOS;
     t->eos = LLAMA3_RANKS + LLAMA3_EOS;
     vocab_find_bytes(t);
+    detok_prepare(t);
     return rc;
 }
 

@@ -123,8 +123,8 @@ const char *tok_bytes(const struct tok *t, int id, size_t *n)
 {
     if (id < 0 || id >= t->n_vocab)
         return NULL;
-    *n = t->token[id].text.n;
-    return t->token[id].text.s;
+    *n = t->bytes[id].n;
+    return t->bytes[id].s;
 }
 
 /* ------------------------------------------------------------------------------- encoding */

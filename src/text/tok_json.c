@@ -197,6 +197,7 @@ static int read_all(struct tok *t, const json_t *o, struct err *e)
     normalise_added(t);
     vocab_find_bytes(t);
     bpe_prepare(t);
+    detok_prepare(t);
     return 0;
 }
 

@@ -81,6 +81,7 @@ struct tok {
     struct pool pool;
     int n_vocab;
     struct token *token; /* [n_vocab] */
+    struct text *bytes;  /* [n_vocab] what each stands for */
     struct text_map map;
     struct merge *merge;
     size_t n_merge_slot;
@@ -113,6 +114,9 @@ void vocab_find_bytes(struct tok *t); /* fills byte_id */
  * the alphabet). */
 int byte_letter(unsigned char b, char to[2]);
 int letter_byte(unsigned code_point);
+
+/* detok.c: fills bytes, once the vocabulary and the decoders are there. */
+void detok_prepare(struct tok *t);
 
 /* tok_steps.c: all steps of a tokenizer.json, after its vocabulary. */
 int read_steps(struct tok *t, const json_t *file, struct err *e);
