@@ -156,9 +156,15 @@ size_t characters(const char *s, size_t n)
     return k;
 }
 
-static void take_token(struct reply_choice *c, const struct engine_event *ev)
+size_t token_chars(const struct reply_choice *c, int token)
 {
     size_t n = 0;
+    const char *s = tok_bytes(c->reply->m->tok, token, &n);
+    return s ? characters(s, n) : 0;
+}
+
+static void take_token(struct reply_choice *c, const struct engine_event *ev)
+{
     c->n_new++;
     keep_id(c, ev->token);
     if (ev->is_end)
@@ -166,8 +172,8 @@ static void take_token(struct reply_choice *c, const struct engine_event *ev)
     if (ev->logprobs.n_top >= 0)
         keep_logprobs(c, &ev->logprobs);
     answer_text_take(&c->text, ev->token);
-    const char *s = tok_bytes(c->reply->m->tok, ev->token, &n);
-    c->chars += characters(s, s ? n : 0);
+    if (c->reply->r->logprobs)
+        c->chars += token_chars(c, ev->token);
 }
 
 /* ------------------------------------------------------------------------------- the end */

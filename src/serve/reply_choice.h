@@ -74,5 +74,6 @@ const struct api_prompt *prompt_of(const struct reply_choice *c);
 
 /* Of UTF-8 text: bytes that begin one. */
 size_t characters(const char *s, size_t n);
+size_t token_chars(const struct reply_choice *c, int token);
 
 #endif

@@ -1,11 +1,16 @@
 /* reply_logprobs.c - how likely tokens were, in OpenAI's two shapes and vLLM's for prompts. */
 #include "serve/reply_choice.h"
 
-static const char *bytes_of(const struct reply_choice *c, int token, size_t *n)
+struct bytes {
+    const char *at;
+    size_t n;
+};
+
+static struct bytes piece_of(const struct reply_choice *c, int token)
 {
-    const char *s = tok_bytes(c->reply->m->tok, token, n);
-    *n = s ? *n : 0;
-    return s;
+    struct bytes p = {0};
+    p.at = tok_bytes(c->reply->m->tok, token, &p.n);
+    return p.at ? p : (struct bytes){"", 0};
 }
 
 /* ------------------------------------------------------------------------------- chat */
@@ -13,17 +18,16 @@ static const char *bytes_of(const struct reply_choice *c, int token, size_t *n)
 /* "token", "logprob", "bytes" as members; bytes that are no text are U+FFFD in the token. */
 static void chat_token(const struct reply_choice *c, const struct token_logprob *t, struct out *o)
 {
-    size_t n;
-    const char *s = bytes_of(c, t->token, &n);
+    struct bytes piece = piece_of(c, t->token);
     out_key(o, "token");
-    out_text(o, s, n);
+    out_text(o, piece.at, piece.n);
     out_key(o, "logprob");
     out_real(o, (double)t->logprob);
     out_key(o, "bytes");
     out_str(o, "[");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < piece.n; i++) {
         out_item(o);
-        out_int(o, (unsigned char)s[i]);
+        out_int(o, (unsigned char)piece.at[i]);
     }
     out_str(o, "]");
 }
@@ -57,15 +61,14 @@ static void chat_shape(const struct reply_choice *c, struct span tokens, struct 
 /* A token as the older shape names it; bytes that are no text as "bytes:\xe2\x80". */
 static void name_token(const struct reply_choice *c, int token, struct out *to)
 {
-    size_t n;
-    const char *s = bytes_of(c, token, &n);
-    if (out_is_text(s, n)) {
-        out_bytes(to, s, n);
-        return;
-    }
-    out_str(to, "bytes:");
-    for (size_t i = 0; i < n; i++)
-        out_fmt(to, "\\x%02x", (unsigned char)s[i]);
+    struct bytes piece = piece_of(c, token);
+    bool text = out_is_text(piece.at, piece.n);
+    if (text)
+        out_bytes(to, piece.at, piece.n);
+    else
+        out_str(to, "bytes:");
+    for (size_t i = 0; !text && i < piece.n; i++)
+        out_fmt(to, "\\x%02x", (unsigned char)piece.at[i]);
 }
 
 static void put_name(const struct reply_choice *c, int token, struct out *o)
@@ -120,13 +123,6 @@ static struct row row(const struct reply_choice *c, int i, int n_prompt, size_t 
         return (struct row){prompt_of(c)->tok[i], 0, &c->prompt[i]};
     const struct reply_token *t = &c->token[i - n_prompt];
     return (struct row){t->lp.chosen.token, prompt_chars + t->chars, &t->lp};
-}
-
-static size_t token_chars(const struct reply_choice *c, int token)
-{
-    size_t n;
-    const char *s = bytes_of(c, token, &n);
-    return characters(s, n);
 }
 
 static void put_column(const struct reply_choice *c, int column, const struct row *at, int n,
@@ -185,8 +181,7 @@ void write_logprobs(const struct reply_choice *c, struct span tokens, struct out
 
 static void prompt_token(const struct reply_choice *c, const struct token_logprob *t, struct out *o)
 {
-    size_t n;
-    const char *s = bytes_of(c, t->token, &n);
+    struct bytes piece = piece_of(c, t->token);
     out_item(o);
     out_fmt(o, "\"%d\":{", t->token);
     out_key(o, "logprob");
@@ -194,7 +189,7 @@ static void prompt_token(const struct reply_choice *c, const struct token_logpro
     out_key(o, "rank");
     out_int(o, t->rank);
     out_key(o, "decoded_token");
-    out_text(o, s, n);
+    out_text(o, piece.at, piece.n);
     out_str(o, "}");
 }
 
