@@ -45,7 +45,10 @@ int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int
     double fixed, per_row;
     line(p, &fixed, &per_row);
     double plain = fixed + per_row * decode_rows;
-    double room = target_s > 0 ? target_s - plain : plain;
+    double longest = target_s > 0 ? target_s : 2 * plain;
+    if (target_s <= 0 && longest < PACE_FLUENT_S)
+        longest = PACE_FLUENT_S;
+    double room = longest - plain;
     double rows = per_row > 0 ? room / per_row : most / 4.0;
     return rows < 16 ? min_int(16, most) : rows < most ? (int)rows : most;
 }

@@ -16,8 +16,9 @@ void pace_learn(struct pace *p, int rows, double seconds);
 double pace_step(const struct pace *p, int rows);
 
 /* Rows of prompts that a step with `decode_rows` rows of running answers may have beside them: so
- * that it takes at most target_s, or twice what it would take without them when target_s is 0.
- * Between 16 and most. */
+ * that it takes at most target_s. 0: twice what it would take without them, or PACE_FLUENT_S where
+ * that is longer, as nobody reads faster. Between 16 and most. */
+#define PACE_FLUENT_S 0.1
 int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int most);
 
 #endif
