@@ -223,27 +223,35 @@ static void streams_cut_at_every_byte_give_the_same_message(void **state)
     }
 }
 
-/* Nothing of a stop string is ever sent, and what cannot become one is sent at once. */
+static int occurrences(const struct out *out, const char *word)
+{
+    int n = 0;
+    const char *at = out->at, *end = at + out->n;
+    while (out->n && (at = memmem(at, (size_t)(end - at), word, strlen(word))))
+        n++, at++;
+    return n;
+}
+
+/* Nothing of a stop string is ever sent, nor how likely its tokens were; what cannot become one is
+ * sent at once. */
 static void text_is_held_back_only_while_a_stop_string_may_come(void **state)
 {
     const struct served *s = *state;
-    struct request r = asked(s, API_CHAT, CHAT("\"stop\": \"abc\", \"stream\": true"));
+    struct request r =
+        asked(s, API_CHAT, CHAT("\"stop\": \"abc\", \"stream\": true, \"logprobs\": true"));
     struct reply *p = reply_new(&r, &s->model, &head);
     struct tokens t = spell(s, "xababcd", 0, 1);
-    static const char *const sent[] = {"x", "", "", "ab", "", NULL};
-    for (int i = 0; i < t.n; i++) {
+    static const char *const sent[] = {"x", NULL, NULL, "ab", NULL, NULL};
+    static const int likelihoods[] = {1, 0, 0, 2, 0, 0};
+    for (int i = 0; i < 6; i++) {
         struct out out = {0};
         struct engine_event ev = drawn(&r, t.id[i]);
         bool more = reply_event(p, 0, &ev, &out);
-        if (i < 5) {
-            char want[64];
-            snprintf(want, sizeof(want), "{\"content\":\"%s\"}", sent[i]);
-            bool found = memmem(out.at, out.n, want, strlen(want));
-            assert_int_equal(found, *sent[i] != 0);
-            assert_true(more);
-        } else {
-            assert_false(more); /* the c of abc; what follows is not asked for */
-        }
+        char want[64];
+        snprintf(want, sizeof(want), "\"delta\":{\"content\":\"%s\"}", sent[i] ? sent[i] : "");
+        assert_int_equal(occurrences(&out, want), sent[i] != NULL);
+        assert_int_equal(occurrences(&out, "\"top_logprobs\""), likelihoods[i]);
+        assert_int_equal(more, i < 5); /* the c of abc; what follows is not asked for */
         out_free(&out);
     }
     assert_false(reply_done(p)); /* until the engine says so */
@@ -447,6 +455,35 @@ static void special_tokens_are_left_out_unless_asked_for(void **state)
     }
 }
 
+/* Mistral's [TOOL_CALLS], Llama's <|python_tag|>: left out of texts, but calls begin with them. */
+static void marks_that_are_special_tokens_are_seen(void **state)
+{
+    const struct served *s = *state;
+    static const char words[] = "{\"added_tokens\": [{\"id\": 1, \"content\": \"[TOOL_CALLS]\", "
+                                "\"special\": true}, {\"id\": 2, "
+                                "\"content\": \"[{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": "
+                                "{}}]\", \"special\": false}, {\"id\": 3, "
+                                "\"content\": \"<think>\", \"special\": true}], \"decoder\": "
+                                "{\"type\": \"ByteLevel\"}, \"model\": {\"type\": "
+                                "\"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}";
+    struct request r = asked(s, API_CHAT, "{" USER "}");
+    struct tokens t = {.id = {3, 0, 1, 2}, .n = 4};
+    struct served other = *s;
+    struct tok *tok;
+    struct err e;
+    assert_int_equal(tok_load_json(words, strlen(words), "words", &tok, &e), 0);
+    other.model.tok = tok;
+    r.style = TOOLS_MISTRAL;
+    json_t *o = whole_reply(&other, &r, &t, FINISH_STOP);
+    const json_t *message = json_object_get(choice_of(o, 0), "message");
+    const json_t *call = json_array_get(json_object_get(message, "tool_calls"), 0);
+    assert_string_equal(json_string_value(json_object_get(message, "content")), "a");
+    assert_int_equal(strlen(json_string_value(json_object_get(call, "id"))), 9);
+    json_decref(o);
+    tok_free(tok);
+    request_free(&r);
+}
+
 static void reasoning_tokens_are_counted(void **state)
 {
     const struct served *s = *state;
@@ -516,6 +553,7 @@ int main(void)
         cmocka_unit_test(echo_gives_the_prompts_logprobs),
         cmocka_unit_test(best_of_gives_the_likeliest),
         cmocka_unit_test(special_tokens_are_left_out_unless_asked_for),
+        cmocka_unit_test(marks_that_are_special_tokens_are_seen),
         cmocka_unit_test(reasoning_tokens_are_counted),
         cmocka_unit_test(small_paths_answer_as_vllm),
         cmocka_unit_test(broken_bytes_stay_valid_json),

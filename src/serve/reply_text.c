@@ -61,7 +61,7 @@ static size_t doubtful(const struct answer_text *a)
 static bool find_stop(const struct answer_text *a, size_t *cut)
 {
     const char *first = NULL;
-    for (int i = 0; i < a->r->stop.n; i++) {
+    for (int i = 0; a->n && i < a->r->stop.n; i++) {
         size_t k = strlen(a->r->stop.at[i]);
         const char *at = memmem(a->raw, a->n, a->r->stop.at[i], k);
         if (!at || (first && at >= first))

@@ -128,7 +128,7 @@ static void work(struct think *t, bool end, struct think_sink sink)
 
 void think_feed(struct think *t, const char *s, size_t n, struct think_sink sink)
 {
-    if (t->state == THINK_ANSWER && !t->n) {
+    if ((t->state == THINK_ANSWER && !t->n) || !n) {
         put(sink, false, s, n);
         return;
     }

@@ -310,7 +310,7 @@ static bool step(struct tools *t, struct tools_sink sink)
 
 void tools_feed(struct tools *t, const char *s, size_t n, struct tools_sink sink)
 {
-    if (t->style == TOOLS_NONE) {
+    if (t->style == TOOLS_NONE || !n) {
         put(sink, TOOLS_TEXT, s, n);
         return;
     }
