@@ -14,7 +14,8 @@ struct serving {
     const char *name[OPT_LIST_MAX];
     struct api_model model;
     struct event_base *base;
-    struct event *signal[2];
+    struct event *signal[3];
+    FILE *log;
     struct server *server;
 };
 
@@ -92,15 +93,30 @@ static void show(struct serving *s, double took)
 static void on_signal(evutil_socket_t signal, short what, void *arg)
 {
     struct serving *s = arg;
-    (void)signal;
+    struct err e;
     (void)what;
-    fprintf(stderr, "tandem: ending\n");
-    server_drain(s->server);
+    if (!s->server)
+        return;
+    if (signal != SIGHUP) {
+        fprintf(stderr, "tandem: ending\n");
+        server_drain(s->server);
+    } else if (server_reload(s->server, &e)) {
+        fprintf(stderr, "tandem: the API keys stay as they were: %s\n", e.text);
+    }
+}
+
+static int open_log(struct serving *s, struct err *e)
+{
+    const char *path = s->o->access_log;
+    if (!path)
+        return 0;
+    s->log = strcmp(path, "-") ? fopen(path, "ae") : stdout;
+    return s->log ? 0 : err_set(e, -errno, "--access-log %.200s: %s", path, strerror(errno));
 }
 
 static int watch_signals(struct serving *s, struct err *e)
 {
-    static const int end[] = {SIGTERM, SIGINT};
+    static const int end[] = {SIGTERM, SIGINT, SIGHUP};
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < COUNT(end); i++) {
         s->signal[i] = evsignal_new(s->base, end[i], on_signal, s);
@@ -134,6 +150,8 @@ static int start(struct serving *s, struct err *e)
                    .tpot_s = o->tpot},
         .version = TANDEM_VERSION,
         .drain_s = o->drain,
+        .key_file = o->api_key_file,
+        .access_log = s->log,
     };
     int rc = server_start(&s->server, s->base, &opts, e);
     double took = progress_end(&progress);
@@ -150,6 +168,8 @@ static void close_serving(struct serving *s)
             event_free(s->signal[i]);
     if (s->base)
         event_base_free(s->base);
+    if (s->log && s->log != stdout)
+        fclose(s->log);
     words_close(&s->words);
     open_close(&s->at);
 }
@@ -168,6 +188,8 @@ int cmd_serve(const struct options *o, struct err *e)
         s.base = event_base_new();
         rc = s.base ? watch_signals(&s, e) : err_set(e, -ENOMEM, "cannot make an event loop");
     }
+    if (!rc)
+        rc = open_log(&s, e);
     if (!rc)
         rc = start(&s, e);
     if (!rc)

@@ -403,11 +403,12 @@ void *engine_loop(void *arg)
             finish_all(x, FINISH_FAILED);
         expire(x);
         int rc = x->team ? send_steps(x, &e) : 0;
-        publish(x, now_s() - begun);
+        double host_s = now_s() - begun;
         if (!rc && x->n_flying)
             rc = take_step(x, &e);
         if (rc)
             restart(x, &e);
+        publish(x, host_s);
     }
     return NULL;
 }

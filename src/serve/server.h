@@ -18,7 +18,9 @@ struct server_opts {
     const struct store *store;
     struct engine_opts engine; /* wake and arg are the server's */
     const char *version;
-    double drain_s; /* to let requests end when told to stop */
+    double drain_s;       /* to let requests end when told to stop */
+    const char *key_file; /* API keys (serve/keys.h); NULL: everybody may ask */
+    FILE *access_log;     /* one JSON object a line; NULL: none */
 };
 
 /* Start the engine and listen. Everything in o must outlive the server. */
@@ -31,6 +33,9 @@ struct engine *server_engine(struct server *s);
 /* No new requests; the event loop ends when the running ones have, or after drain_s. Called again:
  * it ends now. */
 void server_drain(struct server *s);
+
+/* Read the key file again; when it is malformed the keys stay as they are, with e. */
+int server_reload(struct server *s, struct err *e);
 
 /* Close connections, stop the engine. */
 void server_free(struct server *s);

@@ -1,0 +1,80 @@
+/* inside.h - what a server is made of, for its own files. The face is serve/server.h. */
+#ifndef TANDEM_SERVE_INSIDE_H
+#define TANDEM_SERVE_INSIDE_H
+
+#include "serve/keys.h"
+#include "serve/metrics.h"
+#include "serve/reply.h"
+#include "serve/server.h"
+
+#include <time.h>
+
+enum { BUCKETS = 4096, HEARTBEAT_S = 15, STALLED_S = 30 };
+
+struct live {
+    struct server *server;
+    struct call *call;
+    struct request request;
+    struct reply *reply;
+    struct out out;
+    struct key *key; /* NULL: no keys are asked for */
+    int client;
+    double arrived;
+    int status;
+    char id[80]; /* of the request, as its sender names it or as we do */
+    bool streaming, touched, gone;
+    int n_choice, n_open; /* open: choices whose end has not come */
+    struct live *before, *next, *next_touched;
+    struct choice {
+        uint64_t id;
+        struct live *live;
+        int number;
+        bool ended;
+        struct metrics_choice metrics;
+        struct choice *next; /* in its bucket */
+    } choice[];
+};
+
+struct server {
+    struct server_opts opts;
+    struct event_base *base;
+    struct http *http;
+    struct engine *engine;
+    struct event *wake, *heartbeat, *deadline;
+    int wake_fd;
+    struct live *live, *touched;
+    int n_live;
+    struct choice *bucket[BUCKETS];
+    uint64_t n_call;
+    struct metrics metrics;
+    struct keys *keys;
+    char fingerprint[24];
+    long long started;
+    double now; /* when the events at hand were taken */
+    bool draining;
+};
+
+/* Seconds of CLOCK_MONOTONIC. */
+static inline double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* answer.c: whole answers and refusals; the call is over then. out is freed. */
+void reply_out(struct call *c, int status, struct out *out);
+void refuse(struct server *s, struct call *c, const struct api_error *why);
+PRINTF(5, 6)
+void refuse_with(struct server *s, struct call *c, int status, const char *code, const char *fmt,
+                 ...);
+
+/* live.c: a parsed request that asks for tokens, until its reply is sent or its client is gone. The
+ * request becomes its own. key: NULL, or whose room it takes. */
+void go_live(struct server *s, struct call *call, struct key *key, int client, struct request *r);
+/* Take the engine's events and send what came of them. */
+void take_events(struct server *s);
+/* Streams that wait for long say something that clients skip, or proxies would give them up. */
+void say_still_there(struct server *s);
+
+#endif
