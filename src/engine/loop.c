@@ -38,7 +38,7 @@ static struct engine_event event_of(const struct job *r)
         .n_drafted = r->n_drafted,
         .n_accepted = r->n_accepted,
         .queued_s = (r->begun_s > 0 ? r->begun_s : now) - r->submitted_s,
-        .prefill_s = r->first_s > 0 ? r->first_s - r->begun_s : 0,
+        .prefill_s = r->begun_s > 0 ? (r->first_s > 0 ? r->first_s : now) - r->begun_s : 0,
         .decode_s = r->first_s > 0 ? now - r->first_s : 0,
     };
 }
@@ -246,6 +246,10 @@ static void take_tokens(struct engine *x, struct job *r, const struct sched_part
     r->n_accepted += right;
     r->seq->n_guess = 0;
     for (int k = 0; k <= right && state == RUNNING; k++, row++) {
+        if (r->first_s <= 0) {
+            r->first_s = now_s();
+            cached = r->seq->n_cached;
+        }
         struct engine_event ev = event_of(r);
         ev.token = res->token[row];
         ev.logprobs = res->top[row];
@@ -254,10 +258,6 @@ static void take_tokens(struct engine *x, struct job *r, const struct sched_part
             return;
         }
         ev.finish = state = job_take(r, ev.token, &ev.is_end);
-        if (r->first_s <= 0) {
-            r->first_s = now_s();
-            cached = r->seq->n_cached;
-        }
         say(x, &ev);
     }
     pthread_mutex_lock(&x->lock);

@@ -62,7 +62,7 @@ static void usage(const struct reply *p, struct out *o)
 static void rate(struct out *o, const char *key, double n, double seconds)
 {
     out_key(o, key);
-    if (seconds > 0)
+    if (seconds > 0 && n > 0)
         out_real(o, n / seconds);
     else
         out_str(o, "null");
@@ -73,7 +73,7 @@ static void timings(const struct reply *p, struct out *o)
 {
     struct reply_usage u = reply_usage(p);
     double queued = 0, prefill = 0, decode = 0;
-    int drafted = 0, accepted = 0;
+    int drafted = 0, accepted = 0, begun = 0;
     for (int i = 0; i < p->n_choices; i++) {
         const struct reply_choice *c = &p->choice[i];
         queued = c->queued_s > queued ? c->queued_s : queued;
@@ -81,6 +81,7 @@ static void timings(const struct reply *p, struct out *o)
         decode = c->decode_s > decode ? c->decode_s : decode;
         drafted += c->n_drafted;
         accepted += c->n_accepted;
+        begun += c->n_new > 0;
     }
     out_str(o, "{");
     real(o, "queue_ms", 1e3 * queued);
@@ -90,7 +91,7 @@ static void timings(const struct reply *p, struct out *o)
     rate(o, "prompt_per_second", u.prompt_tok - u.cached_tok, prefill);
     number(o, "predicted_n", u.new_tok);
     real(o, "predicted_ms", 1e3 * decode);
-    rate(o, "predicted_per_second", u.new_tok, decode);
+    rate(o, "predicted_per_second", u.new_tok - begun, decode); /* first tokens are prefill's */
     if (drafted) {
         number(o, "draft_n", drafted);
         number(o, "draft_n_accepted", accepted);
