@@ -39,6 +39,13 @@ static int write_text(const char *folder, const char *name, const char *text, st
 }
 
 /* A byte-level tokenizer: 256 bytes, an end token, fillers that text never becomes. */
+/* ChatML, whose words are plain text to this tokenizer: so that chats can be measured too. */
+static const char tokenizer_config[] =
+    "{\"eos_token\": \"<|end|>\",\n"
+    " \"chat_template\": \"{% for message in messages %}{{'<|im_start|>' + message['role'] + "
+    "'\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if "
+    "add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}\"}\n";
+
 static int write_tokenizer(const struct making *w, struct err *e)
 {
     const char *folder = w->make->folder;
@@ -73,8 +80,7 @@ static int write_tokenizer(const struct making *w, struct err *e)
     int rc = write_text(folder, "tokenizer.json", text, e);
     free(text);
     json_decref(o);
-    return rc ? rc
-              : write_text(folder, "tokenizer_config.json", "{\"eos_token\": \"<|end|>\"}\n", e);
+    return rc ? rc : write_text(folder, "tokenizer_config.json", tokenizer_config, e);
 }
 
 /* ------------------------------------------------------------------------------- the whole */
