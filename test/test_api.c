@@ -509,6 +509,44 @@ static void reasoning_comes_before_the_constraint(void **state)
     request_free(&r);
 }
 
+/* Qwen3's own template: built-in where Jinja2 is absent, so this runs everywhere. */
+static void a_real_template_decides_style_and_reasoning(void **state)
+{
+    struct served other = *(struct served *)*state;
+    const char *shared = getenv("TANDEM_SHARED");
+    char path[512], *text;
+    struct err e;
+    size_t n;
+    snprintf(path, sizeof(path), "%s/data/chat_templates/templates/Qwen-Qwen3-0.6B.jinja",
+             shared ? shared : "../shared");
+    if (file_read(path, 1 << 20, &text, &n, &e)) {
+        print_message("skipped: no shared test data at %s\n", path);
+        skip();
+    }
+    chat_new(text, "", "", &other.chat, &e);
+    other.model.chat = other.chat;
+    other.model.ctx = 4096;
+    struct request r = asked(&other, API_CHAT, CHAT(TWO_TOOLS));
+    assert_int_equal(r.style, TOOLS_HERMES);
+    assert_int_equal(r.constraint.n_tags, 2);
+    assert_string_equal(r.constraint.after, "</think>");
+    assert_non_null(strstr(r.prompt->text, "<tools>"));
+    request_free(&r);
+    r = asked(&other, API_CHAT, CHAT(TWO_TOOLS ", \"tool_choice\": \"none\""));
+    assert_null(strstr(r.prompt->text, "<tools>"));
+    request_free(&r);
+    r = asked(&other, API_CHAT, CHAT("\"reasoning_effort\": \"none\", \"guided_regex\": \"a\""));
+    assert_null(r.constraint.after); /* the prompt has closed the reasoning */
+    request_free(&r);
+    r = asked(&other, API_CHAT,
+              CHAT("\"chat_template_kwargs\": {\"enable_thinking\": false, "
+                   "\"messages\": 3}"));
+    assert_true(think_closed(r.think, r.prompt->text));
+    request_free(&r);
+    chat_free(other.chat);
+    free(text);
+}
+
 /* ------------------------------------------------------------------------------- the page */
 
 static void the_page_lists_the_fields_as_the_table_has_them(void **state)
@@ -551,6 +589,7 @@ int main(void)
         cmocka_unit_test(tool_choice_decides_which_tags_and_when),
         cmocka_unit_test(a_required_call_can_be_had_of_a_model_without_a_style),
         cmocka_unit_test(reasoning_comes_before_the_constraint),
+        cmocka_unit_test(a_real_template_decides_style_and_reasoning),
         cmocka_unit_test(the_page_lists_the_fields_as_the_table_has_them),
     };
     return cmocka_run_group_tests(tests, serve_up, serve_down);
