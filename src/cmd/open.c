@@ -140,8 +140,9 @@ static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, s
     size_t weights = plan_weight_bytes(p, PLAN_WHOLE), have = memory_available();
     size_t most = have > weights ? (have - weights) / 4 : 0;
     size_t one = plan_kv_bytes(p, PLAN_WHOLE) / (size_t)p->max_seq;
-    if (most >= plan_kv_bytes(p, PLAN_WHOLE))
+    if (most >= plan_kv_bytes(p, PLAN_WHOLE) * (size_t)p->dp)
         return 0;
+    one *= (size_t)p->dp;
     ask->kv_bytes = most > one ? most : one;
     return plan_make(p, m, ask, e);
 }
@@ -155,8 +156,9 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
     struct plan_ask ask = {
         .tp = o->tp,
         .pp = o->pp,
+        .dp = o->dp,
         .sp = o->sp,
-        .threads = o->given.threads ? o->threads : threads_of(o->tp * o->pp),
+        .threads = o->given.threads ? o->threads : threads_of(o->tp * o->pp * max_int(o->dp, 1)),
         .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
                                                                           : o->shares,
         .ctx = o->ctx,

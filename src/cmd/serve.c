@@ -62,7 +62,7 @@ static void show_ranks(struct serving *s, FILE *to)
     const double mib = 1 << 20;
     struct team_memory host;
     struct rank_memory rank[PLAN_RANKS];
-    engine_memory(server_engine(s->server), &host, rank);
+    engine_memory(fleet_engine(server_fleet(s->server), 0), &host, rank);
     for (int r = 0; r < plan_ranks(p); r++)
         fprintf(
             to, "  rank %-3d layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f MiB\n", r,
@@ -76,6 +76,8 @@ static void show(struct serving *s, double took)
     FILE *to = stderr;
     fprintf(to, "model    %s: %s, %.3f billion parameters, %s weights, %s cache\n", s->name[0],
             p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), num_name(p->kv));
+    if (p->dp > 1)
+        fprintf(to, "replicas %d, each of this kind:\n", p->dp);
     fprintf(
         to,
         "plan     tp %d, pp %d, %d thread%s per rank; %d sequences at once of up to %d tokens\n",

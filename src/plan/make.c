@@ -82,7 +82,7 @@ static void set_limits(struct plan *p, const struct plan_ask *ask)
     int64_t sequence = ((int64_t)p->ctx + KV_PAGE - 1) / KV_PAGE, pages = sequence * p->max_seq;
     if (ask->kv_bytes) {
         p->pages = 1;
-        int64_t room = (int64_t)(ask->kv_bytes / plan_kv_bytes(p, PLAN_WHOLE));
+        int64_t room = (int64_t)(ask->kv_bytes / (size_t)p->dp / plan_kv_bytes(p, PLAN_WHOLE));
         pages = room < pages ? room : pages;
     }
     p->pages = (int)pages;
@@ -94,6 +94,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     p->model = *m;
     p->tp = ask->tp ? ask->tp : 1;
     p->pp = ask->pp ? ask->pp : 1;
+    p->dp = ask->dp ? ask->dp : 1;
     p->sp = ask->sp;
     p->threads = ask->threads ? ask->threads : 1;
     p->shares = ask->shares ? ask->shares : p->tp <= 8 ? 8 : p->tp <= 16 ? 16 : 32;
@@ -116,6 +117,6 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     cut_evenly(p);
     cut_stages(p);
     for (int r = 0; r < min_int(p->pp * p->tp, PLAN_RANKS); r++)
-        p->core[r] = p->pp * p->tp * p->threads <= ask->n_core ? r * p->threads : -1;
+        p->core[r] = p->dp * p->pp * p->tp * p->threads <= ask->n_core ? r * p->threads : -1;
     return plan_check(p, e);
 }

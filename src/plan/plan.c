@@ -3,6 +3,16 @@
 #include "dev/dev.h"
 #include "plan/weights.h"
 
+struct plan plan_replica(const struct plan *p, int replica)
+{
+    struct plan one = *p;
+    one.dp = 1;
+    for (int r = 0; r < plan_ranks(p); r++)
+        if (p->core[r] >= 0)
+            one.core[r] += replica * plan_ranks(p) * p->threads;
+    return one;
+}
+
 int plan_ranks(const struct plan *p) { return p->pp * p->tp; }
 int plan_stage(const struct plan *p, int rank) { return rank / p->tp; }
 int plan_slice(const struct plan *p, int rank) { return rank % p->tp; }

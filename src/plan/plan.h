@@ -18,13 +18,14 @@
 
 #include <jansson.h>
 
-enum { PLAN_STAGES = 64, PLAN_RANKS = 256, WORD_UNIT = 64, PLAN_THREADS = 64 };
+enum { PLAN_STAGES = 64, PLAN_RANKS = 256, WORD_UNIT = 64, PLAN_THREADS = 64, PLAN_REPLICAS = 64 };
 
 struct plan {
     struct model model;
     int shares;  /* S: 8, 16 or 32; part of the numerics */
     int ff_unit; /* feed-forward columns are shared out in runs of this */
     int pp, tp;  /* stages, slices of a layer; rank = stage * tp + slice */
+    int dp;      /* replicas of all that, each with its own cache; everything here is of one */
     bool sp;     /* between matmuls, the ranks of a stage hold rows, not copies */
     struct span stage[PLAN_STAGES]; /* the layers of each stage */
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
@@ -39,9 +40,9 @@ struct plan {
 
 /* What the user may ask for; 0 or -1 (cores) means: choose. */
 struct plan_ask {
-    int tp, pp, shares, ctx, max_tok, max_seq;
+    int tp, pp, dp, shares, ctx, max_tok, max_seq;
     int max_out;     /* rows of logits of one step; 0: max_seq */
-    size_t kv_bytes; /* of the host's KV pool; 0: max_seq sequences of ctx tokens */
+    size_t kv_bytes; /* of the KV pools of all replicas; 0: max_seq sequences of ctx tokens */
     int threads;     /* 0: one */
     bool sp;
     enum num weight, kv;
@@ -57,7 +58,10 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
  * here takes a checked plan. */
 int plan_check(const struct plan *p, struct err *e);
 
-int plan_ranks(const struct plan *p);
+/* The plan of one replica: dp 1, its ranks on cores of their own. */
+struct plan plan_replica(const struct plan *p, int replica);
+
+int plan_ranks(const struct plan *p);           /* of one replica */
 int plan_stage(const struct plan *p, int rank); /* pipeline coordinate */
 int plan_slice(const struct plan *p, int rank); /* tensor coordinate */
 

@@ -38,6 +38,7 @@ static const char *const scaling_name[] = {"plain", "linear", "dynamic", "llama3
     INT(shares, 1, SHARES_MAX)                                                                     \
     INT(ff_unit, 1, 1 << 20)                                                                       \
     INT(pp, 1, PLAN_STAGES)                                                                        \
+    INT(dp, 1, PLAN_REPLICAS)                                                                      \
     INT(tp, 1, SHARES_MAX)                                                                         \
     BOOL(sp)                                                                                       \
     INT(threads, 1, PLAN_THREADS)                                                                  \

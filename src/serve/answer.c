@@ -16,7 +16,7 @@ void refuse(struct server *s, struct call *c, const struct api_error *why)
     s->metrics.refused[busy ? 1 : ending ? 2 : 0]++;
     if (busy || ending) {
         char seconds[16];
-        snprintf(seconds, sizeof(seconds), "%.0f", 1 + (busy ? engine_ttft(s->engine, 0) / 2 : 0));
+        snprintf(seconds, sizeof(seconds), "%.0f", 1 + (busy ? fleet_ttft(s->fleet, 0) / 2 : 0));
         call_add_header(c, "Retry-After", seconds);
     }
     reply_error(&out, why);

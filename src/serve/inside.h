@@ -39,7 +39,7 @@ struct server {
     struct server_opts opts;
     struct event_base *base;
     struct http *http;
-    struct engine *engine;
+    struct fleet *fleet;
     struct event *wake, *heartbeat, *deadline;
     int wake_fd;
     struct live *live, *touched;

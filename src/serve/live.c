@@ -64,7 +64,7 @@ static void cancel_open(struct live *l)
 {
     for (int i = 0; i < l->n_choice; i++)
         if (l->choice[i].id && !l->choice[i].ended)
-            engine_cancel(l->server->engine, l->choice[i].id);
+            fleet_cancel(l->server->fleet, l->choice[i].id);
 }
 
 /* The client has left. While this live's events are being handed out it is only marked. */
@@ -116,7 +116,7 @@ static void on_event(void *arg, const struct engine_event *ev)
     c->ended |= ev->finish != RUNNING;
     metrics_event(&s->metrics, &c->metrics, ev, s->now);
     if (!reply_event(l->reply, c->number, ev, &l->out) && !c->ended)
-        engine_cancel(s->engine, c->id);
+        fleet_cancel(s->fleet, c->id);
     if (!l->touched) {
         l->touched = true;
         l->next_touched = s->touched;
@@ -128,8 +128,8 @@ static void on_event(void *arg, const struct engine_event *ev)
 void take_events(struct server *s)
 {
     s->now = seconds();
-    engine_events(s->engine, on_event, s);
-    metrics_steps(&s->metrics, s->engine);
+    fleet_events(s->fleet, on_event, s);
+    metrics_steps(&s->metrics, s->fleet);
     while (s->touched) {
         struct live *l = s->touched;
         s->touched = l->next_touched;
@@ -185,7 +185,7 @@ static int submit(struct live *l, struct api_error *why)
         request_engine(&l->request, s->opts.model, i, &ask);
         ask.client = l->client;
         struct choice *c = &l->choice[i];
-        int rc = engine_submit(s->engine, &ask, &c->id, &e);
+        int rc = fleet_submit(s->fleet, &ask, &c->id, &e);
         if (rc) {
             cancel_open(l);
             return refusal_of(rc, &e, why);

@@ -45,7 +45,7 @@ void metrics_event(struct metrics *m, struct metrics_choice *c, const struct eng
         histogram_add(&m->tpot, (c->last - c->first) / (c->n_new - 1));
 }
 
-void metrics_steps(struct metrics *m, struct engine *x)
+static void take_steps(struct metrics *m, struct engine *x)
 {
     struct engine_step step[64];
     for (int n; (n = engine_steps(x, step, COUNT(step))) > 0;)
@@ -54,6 +54,12 @@ void metrics_steps(struct metrics *m, struct engine *x)
             histogram_add(&m->step_rows, step[i].rows);
             m->predicted_s += step[i].predicted_s;
         }
+}
+
+void metrics_steps(struct metrics *m, struct fleet *f)
+{
+    for (int i = 0; i < fleet_size(f); i++)
+        take_steps(m, fleet_engine(f, i));
 }
 
 /* ------------------------------------------------------------------------------- writing */
@@ -181,8 +187,9 @@ static void put_histograms(const struct writing *w)
         "What steps were expected to take; compare with tandem:step_seconds_sum.", m->predicted_s);
 }
 
-/* What each rank spent, and who made the others wait: the one that waits least. */
-static void put_ranks(const struct writing *w, struct engine *x, const struct plan *p)
+/* What each rank spent: the one that waits least made the others wait. Ranks of replica i count on
+ * from i times the ranks of one. */
+static void put_rank_times(const struct writing *w, struct fleet *f, int ranks)
 {
     static const struct {
         const char *name, *help;
@@ -194,42 +201,53 @@ static void put_ranks(const struct writing *w, struct engine *x, const struct pl
         {"rank_transfer_seconds_total", "Time reading and adding what others sent.",
          offsetof(struct rank_time, move)}};
     struct rank_time time[PLAN_RANKS];
-    struct rank_memory memory[PLAN_RANKS] = {0};
-    struct team_memory host = {0};
     char full[96], labels[224];
-    engine_times(x, time, false);
-    engine_memory(x, &host, memory);
     for (size_t i = 0; i < COUNT(seconds); i++) {
         family(w, "tandem", seconds[i].name, "counter", seconds[i].help, full);
-        for (int r = 0; r < plan_ranks(p); r++) {
-            double value;
-            memcpy(&value, (char *)&time[r] + seconds[i].at, sizeof(value));
-            snprintf(labels, sizeof(labels), "%s,rank=\"%d\"", w->m->labels, r);
-            metric_value(w->to, full, labels, value);
-        }
-    }
-    family(w, "tandem", "rank_memory_bytes", "gauge", "Memory a rank reaches, by kind.", full);
-    for (int r = 0; r < plan_ranks(p); r++) {
-        const struct rank_memory *m = &memory[r];
-        const double bytes[] = {(double)m->weights, (double)m->kv, (double)m->scratch};
-        static const char *const kind[] = {"weights", "kv", "scratch"};
-        for (size_t k = 0; k < COUNT(kind); k++) {
-            snprintf(labels, sizeof(labels), "%s,rank=\"%d\",kind=\"%s\"", w->m->labels, r,
-                     kind[k]);
-            metric_value(w->to, full, labels, bytes[k]);
+        for (int x = 0; x < fleet_size(f); x++) {
+            engine_times(fleet_engine(f, x), time, false);
+            for (int r = 0; r < ranks; r++) {
+                double value;
+                memcpy(&value, (char *)&time[r] + seconds[i].at, sizeof(value));
+                snprintf(labels, sizeof(labels), "%s,rank=\"%d\"", w->m->labels, x * ranks + r);
+                metric_value(w->to, full, labels, value);
+            }
         }
     }
 }
 
-void metrics_write(FILE *to, const struct metrics *m, struct engine *x, const struct plan *p)
+static void put_rank_memory(const struct writing *w, struct fleet *f, int ranks)
+{
+    static const char *const kind[] = {"weights", "kv", "scratch"};
+    struct rank_memory memory[PLAN_RANKS];
+    struct team_memory host;
+    char full[96], labels[224];
+    family(w, "tandem", "rank_memory_bytes", "gauge", "Memory a rank reaches, by kind.", full);
+    for (int x = 0; x < fleet_size(f); x++) {
+        memset(memory, 0, sizeof(memory));
+        engine_memory(fleet_engine(f, x), &host, memory);
+        for (int r = 0; r < ranks; r++) {
+            const struct rank_memory *m = &memory[r];
+            const double bytes[] = {(double)m->weights, (double)m->kv, (double)m->scratch};
+            for (size_t k = 0; k < COUNT(kind); k++) {
+                snprintf(labels, sizeof(labels), "%s,rank=\"%d\",kind=\"%s\"", w->m->labels,
+                         x * ranks + r, kind[k]);
+                metric_value(w->to, full, labels, bytes[k]);
+            }
+        }
+    }
+}
+
+void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const struct plan *p)
 {
     struct writing w = {to, m};
     struct engine_stats s;
     char full[96], labels[256];
-    engine_stats(x, &s);
+    fleet_stats(f, &s);
     put_stats(&w, &s);
     put_histograms(&w);
-    put_ranks(&w, x, p);
+    put_rank_times(&w, f, plan_ranks(p));
+    put_rank_memory(&w, f, plan_ranks(p));
     family(&w, "tandem", "refused_requests_total", "counter", "Requests refused, by why.", full);
     static const char *const why[] = {"bad", "busy", "ending"};
     for (size_t i = 0; i < COUNT(why); i++) {

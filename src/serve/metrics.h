@@ -4,7 +4,7 @@
 #define TANDEM_METRICS_H
 
 #include "base/metric.h"
-#include "engine/engine.h"
+#include "engine/fleet.h"
 
 struct metrics {
     char labels[160]; /* model_name="..." */
@@ -28,9 +28,9 @@ void metrics_request(struct metrics *m, int choices, int max_tok);
 void metrics_event(struct metrics *m, struct metrics_choice *c, const struct engine_event *ev,
                    double now);
 /* Take the engine's last steps. */
-void metrics_steps(struct metrics *m, struct engine *x);
+void metrics_steps(struct metrics *m, struct fleet *f);
 
 /* Everything, with the engine's figures of this moment. */
-void metrics_write(FILE *to, const struct metrics *m, struct engine *x, const struct plan *p);
+void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const struct plan *p);
 
 #endif

@@ -69,13 +69,13 @@ static void plan_route(struct server *s, struct call *c)
 static void health_route(struct server *s, struct call *c)
 {
     struct engine_stats st;
-    engine_stats(s->engine, &st);
+    fleet_stats(s->fleet, &st);
     if (st.failed || st.last_commit_s > STALLED_S) {
         refuse_with(s, c, 503, "", "no step was committed for %.0f s", st.last_commit_s);
         return;
     }
     if (st.idle)
-        engine_probe(s->engine);
+        fleet_probe(s->fleet);
     call_reply(c, 200, "application/json", "{\"status\":\"ok\"}", 15);
 }
 
@@ -93,7 +93,7 @@ static void metrics_route(struct server *s, struct call *c)
     size_t n;
     FILE *to = open_memstream(&text, &n);
     must(to);
-    metrics_write(to, &s->metrics, s->engine, s->opts.plan);
+    metrics_write(to, &s->metrics, s->fleet, s->opts.plan);
     fclose(to);
     call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", text, n);
     free(text);
@@ -229,7 +229,7 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     if (!rc)
         rc = server_reload(s, e);
     if (!rc)
-        rc = engine_start(&s->engine, o->plan, o->store, &s->opts.engine, e);
+        rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
     if (!rc)
         rc = http_start(&s->http, base, &s->opts.http, e);
     if (rc) {
@@ -247,7 +247,7 @@ int server_reload(struct server *s, struct err *e)
 
 int server_port(const struct server *s) { return http_port(s->http); }
 
-struct engine *server_engine(struct server *s) { return s->engine; }
+struct fleet *server_fleet(struct server *s) { return s->fleet; }
 
 void server_drain(struct server *s)
 {
@@ -256,7 +256,7 @@ void server_drain(struct server *s)
         return;
     }
     s->draining = true;
-    engine_drain(s->engine);
+    fleet_drain(s->fleet);
     http_deafen(s->http);
     struct timeval most = {.tv_sec = (time_t)s->opts.drain_s};
     event_base_loopexit(s->base, &most);
@@ -267,7 +267,7 @@ void server_free(struct server *s)
     if (!s)
         return;
     http_free(s->http); /* whoever is still connected is gone: their requests end here */
-    engine_stop(s->engine);
+    fleet_stop(s->fleet);
     keys_free(s->keys);
     if (s->wake)
         event_free(s->wake);

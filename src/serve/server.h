@@ -6,6 +6,7 @@
 #ifndef TANDEM_SERVER_H
 #define TANDEM_SERVER_H
 
+#include "engine/fleet.h"
 #include "serve/api.h"
 #include "serve/http.h"
 
@@ -28,7 +29,7 @@ int server_start(struct server **out, struct event_base *base, const struct serv
                  struct err *e);
 
 int server_port(const struct server *s);
-struct engine *server_engine(struct server *s);
+struct fleet *server_fleet(struct server *s);
 
 /* No new requests; the event loop ends when the running ones have, or after drain_s. Called again:
  * it ends now. */

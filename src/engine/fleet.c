@@ -1,0 +1,153 @@
+/* fleet.c - see fleet.h. */
+#include "engine/fleet.h"
+#include "sched/route.h"
+
+#include <pthread.h>
+
+struct fleet {
+    int n;
+    struct plan plan[ROUTE_REPLICAS];
+    struct engine *engine[ROUTE_REPLICAS];
+    pthread_mutex_t lock; /* of the route */
+    struct route route;
+};
+
+int fleet_start(struct fleet **out, const struct plan *p, const struct store *s,
+                const struct engine_opts *opts, struct err *e)
+{
+    struct fleet *f = calloc(1, sizeof(*f));
+    *out = NULL;
+    if (!f)
+        return err_set(e, -ENOMEM, "out of memory");
+    pthread_mutex_init(&f->lock, NULL);
+    for (; f->n < p->dp; f->n++) {
+        f->plan[f->n] = plan_replica(p, f->n);
+        int rc = engine_start(&f->engine[f->n], &f->plan[f->n], s, opts, e);
+        if (rc) {
+            rc = p->dp > 1 ? err_add(e, rc, "replica %d", f->n) : rc;
+            fleet_stop(f);
+            return rc;
+        }
+    }
+    f->route.n = f->n;
+    *out = f;
+    return 0;
+}
+
+void fleet_stop(struct fleet *f)
+{
+    if (!f)
+        return;
+    for (int i = 0; i < f->n; i++)
+        engine_stop(f->engine[i]);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+/* ------------------------------------------------------------------------------- requests */
+
+/* What a sequence that runs still needs is not known: as much as it may have got, half of what a
+ * step of the plan holds. */
+static int choose(struct fleet *f, const struct engine_request *r)
+{
+    double load[ROUTE_REPLICAS];
+    for (int i = 0; i < f->n; i++) {
+        struct engine_stats s;
+        engine_stats(f->engine[i], &s);
+        load[i] = s.waiting_tok + (double)f->plan[i].max_tok / 2 * (s.running + s.waiting);
+    }
+    pthread_mutex_lock(&f->lock);
+    int chosen = route_choose(&f->route, r->prompt, r->n_prompt, r->salt, load);
+    pthread_mutex_unlock(&f->lock);
+    return chosen;
+}
+
+int fleet_submit(struct fleet *f, const struct engine_request *r, uint64_t *id, struct err *e)
+{
+    int i = f->n > 1 && r->n_prompt > 0 ? choose(f, r) : 0;
+    int rc = engine_submit(f->engine[i], r, id, e);
+    if (!rc)
+        *id = *id * (uint64_t)f->n + (uint64_t)i;
+    return rc;
+}
+
+void fleet_cancel(struct fleet *f, uint64_t id)
+{
+    engine_cancel(f->engine[id % (uint64_t)f->n], id / (uint64_t)f->n);
+}
+
+struct passing {
+    void (*fn)(void *arg, const struct engine_event *ev);
+    void *arg;
+    uint64_t n, replica;
+};
+
+static void pass(void *arg, const struct engine_event *ev)
+{
+    const struct passing *p = arg;
+    struct engine_event own = *ev;
+    own.id = ev->id * p->n + p->replica;
+    p->fn(p->arg, &own);
+}
+
+int fleet_events(struct fleet *f, void (*fn)(void *arg, const struct engine_event *ev), void *arg)
+{
+    int n = 0;
+    for (int i = 0; i < f->n; i++) {
+        struct passing p = {fn, arg, (uint64_t)f->n, (uint64_t)i};
+        n += engine_events(f->engine[i], pass, &p);
+    }
+    return n;
+}
+
+void fleet_probe(struct fleet *f)
+{
+    for (int i = 0; i < f->n; i++)
+        engine_probe(f->engine[i]);
+}
+
+void fleet_drain(struct fleet *f)
+{
+    for (int i = 0; i < f->n; i++)
+        engine_drain(f->engine[i]);
+}
+
+/* ------------------------------------------------------------------------------- figures */
+
+double fleet_ttft(struct fleet *f, int n_prompt)
+{
+    double least = engine_ttft(f->engine[0], n_prompt);
+    for (int i = 1; i < f->n; i++) {
+        double t = engine_ttft(f->engine[i], n_prompt);
+        least = t < least ? t : least;
+    }
+    return least;
+}
+
+static void add(struct engine_stats *to, const struct engine_stats *s, int n)
+{
+    to->steps += s->steps, to->submitted += s->submitted, to->preempted += s->preempted;
+    to->restarts += s->restarts, to->prompt_tok += s->prompt_tok, to->cached_tok += s->cached_tok;
+    to->new_tok += s->new_tok, to->drafted += s->drafted, to->accepted += s->accepted;
+    to->busy_s += s->busy_s, to->host_s += s->host_s;
+    to->running += s->running, to->waiting += s->waiting, to->waiting_tok += s->waiting_tok;
+    to->pages += s->pages, to->pages_used += s->pages_used, to->pages_cached += s->pages_cached;
+    to->step_s += s->step_s / n, to->token_s += s->token_s / n;
+    to->last_commit_s = s->last_commit_s > to->last_commit_s ? s->last_commit_s : to->last_commit_s;
+    to->idle &= s->idle, to->draining |= s->draining, to->failed |= s->failed;
+    for (int i = 0; i <= FINISH_FAILED; i++)
+        to->finished[i] += s->finished[i];
+}
+
+void fleet_stats(struct fleet *f, struct engine_stats *to)
+{
+    *to = (struct engine_stats){.idle = true};
+    for (int i = 0; i < f->n; i++) {
+        struct engine_stats s;
+        engine_stats(f->engine[i], &s);
+        add(to, &s, f->n);
+    }
+}
+
+int fleet_size(const struct fleet *f) { return f->n; }
+struct engine *fleet_engine(struct fleet *f, int replica) { return f->engine[replica]; }
