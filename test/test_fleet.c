@@ -16,7 +16,7 @@ static struct route *new_route(int n)
 static void fill(int *tok, int n, int from)
 {
     for (int i = 0; i < n; i++)
-        tok[i] = (from * 1000 + i * 7) % 5000;
+        tok[i] = (from * 1000 + i * 7) % 500009;
 }
 
 static void beginnings_stay_together_and_others_spread(void **state)
