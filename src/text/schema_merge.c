@@ -131,16 +131,24 @@ static json_t *joined(const char *key, json_t *a, json_t *b)
     return NULL;
 }
 
-/* One side closed by additionalProperties: false must know the other's properties. */
-static bool closed_against(const json_t *a, const json_t *b)
+/* additionalProperties and items of one side speak of all that this side does not name itself, also
+ * of what the other names: that cannot be said in one schema. */
+static bool speaks_of(const json_t *a, const json_t *b)
 {
-    const json_t *have = json_object_get(a, "properties");
+    const json_t *more = json_object_get(a, "additionalProperties");
+    const json_t *have = json_object_get(a, "properties"), *items = json_object_get(a, "items");
     const char *key;
     json_t *v;
-    if (!json_is_false(json_object_get(a, "additionalProperties")))
+    if (items && !json_is_true(items) && json_object_get(b, "prefixItems") &&
+        !json_equal(json_object_get(a, "prefixItems"), json_object_get(b, "prefixItems")))
+        return true;
+    if (!more || json_is_true(more))
         return false;
-    json_object_foreach(json_object_get(b, "properties"), key,
-                        v) if (!json_object_get(have, key)) return true;
+    json_object_foreach(json_object_get(b, "properties"), key, v)
+    {
+        if (!json_object_get(have, key))
+            return true;
+    }
     return false;
 }
 
@@ -175,10 +183,9 @@ const json_t *schema_merge(struct schema *s, const json_t *a, const json_t *b, i
         schema_fail(s, place, "what is joined by allOf, anyOf or $ref must be objects");
         return NULL;
     }
-    if (closed_against(a, b) || closed_against(b, a)) {
+    if (speaks_of(a, b) || speaks_of(b, a)) {
         schema_fail(s, place,
-                    "additionalProperties: false forbids properties that allOf, anyOf or "
-                    "$ref add");
+                    "additionalProperties or items forbids what allOf, anyOf or $ref add");
         return NULL;
     }
     if (!pay(s, a, b, place))

@@ -160,7 +160,7 @@ static const json_t *additional(const json_t *o)
     return json_object_size(json_object_get(o, "properties")) ? NULL : json_true();
 }
 
-/* Required properties that are not described come first, with any value. */
+/* The described properties, and behind them the required ones that are not described. */
 static json_t *all_properties(struct schema *s, const json_t *o, int place)
 {
     json_t *known = json_object_get(o, "properties"), *v;
@@ -294,7 +294,13 @@ int schema_array(struct schema *s, int from, const json_t *o, int place)
 
 static const char *format_pattern(const char *name)
 {
-#define DATE "\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])"
+#define DAY29 "(0[1-9]|[12]\\d)"
+#define MONTHS31 "(0[13578]|1[02])-(" DAY29 "|3[01])"
+#define MONTHS30 "(0[469]|11)-(" DAY29 "|30)"
+#define FEBRUARY "02-(0[1-9]|1\\d|2[0-8])"
+#define BY_FOUR "(0[48]|[2468][048]|[13579][26])"
+#define LEAP_YEAR "(\\d\\d" BY_FOUR "|(00|" BY_FOUR ")00)"
+#define DATE "(\\d{4}-(" MONTHS31 "|" MONTHS30 "|" FEBRUARY ")|" LEAP_YEAR "-02-29)"
 #define TIME "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
 #define BYTE "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
 #define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"

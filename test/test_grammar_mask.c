@@ -1,0 +1,301 @@
+/* test_grammar_mask.c - masks against trying every token, random answers by the masks, rollback,
+ * forced tokens, ends; and what hostile descriptions get. */
+#include "grammar_help.h"
+
+enum { WALK_TOKENS = 3000 };
+
+/* ------------------------------------------------------------------------------- masks */
+
+static const char *const SCHEMAS[] = {
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":{"
+    "\"type\":\"integer\",\"minimum\":0,\"maximum\":150},\"tags\":{\"type\":\"array\",\"items\":{"
+    "\"enum\":[\"red\",\"green\",\"blue\"]},\"maxItems\":4},\"where\":{\"type\":\"object\","
+    "\"properties\":{\"lat\":{\"type\":\"number\",\"minimum\":-90,\"maximum\":90},\"note\":{"
+    "\"type\":["
+    "\"string\",\"null\"],\"maxLength\":5}},\"required\":[\"lat\"]}},\"required\":[\"name\","
+    "\"tags\"]}",
+    "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\",\"pattern\":\"^[a-f]{2,40}$"
+    "\"}}",
+    "{\"type\":\"array\",\"minItems\":2,\"maxItems\":6,\"items\":{\"anyOf\":[{\"type\":\"string\","
+    "\"format\":\"date\"},{\"type\":\"number\"},{\"type\":\"boolean\"},{\"type\":\"string\","
+    "\"minLength\":"
+    "300,\"maxLength\":310}]}}",
+};
+
+static uint64_t turn(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return *seed >> 33;
+}
+
+/* One of the tokens allowed, by chance; -1: none. Answers are led to their end after some length.
+ */
+static int draw(const uint64_t *allow, int n_vocab, int n, uint64_t *seed)
+{
+    int count = 0, k = 0;
+    if (allow[eos >> 6] >> (eos & 63) & 1 && turn(seed) % 4 == 0)
+        return eos;
+    for (int i = 0; i < n_vocab; i++)
+        count += allow[i >> 6] >> (i & 63) & 1;
+    if (!count)
+        return -1;
+    int pick = (int)(turn(seed) % (uint64_t)count), last = -1;
+    for (int i = 0; i < n_vocab; i++)
+        if (allow[i >> 6] >> (i & 63) & 1) {
+            size_t length;
+            const char *s = tok_bytes(tok, i, &length);
+            bool closes = length == 1 && (strchr("\"]}", *s) != NULL);
+            if (k++ == pick || (n > 60 && closes))
+                last = last < 0 || closes ? i : last;
+        }
+    return last;
+}
+
+/* A random answer; text in *to. Masks allowed a token at every step. */
+static bool random_answer(struct grammar *g, uint64_t seed, char *to, size_t room)
+{
+    uint64_t allow[64];
+    int ids[WALK_TOKENS], n = 0, id;
+    struct matcher *m = matcher_new(g);
+    assert_true(tok_n_vocab(tok) <= 64 * 64);
+    while (n < WALK_TOKENS) {
+        assert_int_equal(matcher_mask(m, allow), 0);
+        id = draw(allow, tok_n_vocab(tok), n, &seed);
+        if (id < 0)
+            fail_msg("nothing is allowed after %d tokens", n);
+        assert_int_equal(matcher_take(m, &id, 1), 1);
+        if (id == eos)
+            break;
+        ids[n++] = id;
+    }
+    bool complete = matcher_stopped(m);
+    char *text = tok_decode(tok, ids, (size_t)n, false);
+    snprintf(to, room, "%s", text);
+    free(text);
+    matcher_free(m);
+    return complete;
+}
+
+static void random_answers_are_json_and_fit_again(void **state)
+{
+    static char text[1 << 16];
+    int complete = 0;
+    (void)state;
+    for (size_t i = 0; i <= COUNT(SCHEMAS); i++) {
+        struct grammar_spec spec = SCHEMA(i < COUNT(SCHEMAS) ? SCHEMAS[i] : "{}");
+        struct grammar *g = compiled(spec);
+        for (uint64_t seed = 0; seed < 40; seed++) {
+            struct err e;
+            if (!random_answer(g, seed, text, sizeof(text)))
+                continue;
+            complete++;
+            json_t *v = json_parse(text, strlen(text), "answer", &e);
+            if (!v || !fits(g, text))
+                fail_msg("%s: %s", SCHEMAS[i], text);
+            json_decref(v);
+        }
+        grammar_free(g);
+    }
+    print_message("%d of 160 random answers were complete\n", complete);
+    assert_true(complete > 120);
+}
+
+/* At every place of random answers: a token's bit says whether the matcher takes it. */
+static void a_mask_says_for_every_token_whether_it_would_be_taken(void **state)
+{
+    uint64_t allow[64], seed = 7;
+    int n_vocab = tok_n_vocab(tok), places = 0;
+    (void)state;
+    for (size_t i = 0; i < COUNT(SCHEMAS); i++) {
+        struct grammar_spec spec = SCHEMA(SCHEMAS[i]);
+        spec.blanks = (int)i + 1;
+        struct grammar *g = compiled(spec);
+        for (int walk = 0; walk < 3; walk++) {
+            struct matcher *m = matcher_new(g);
+            for (int n = 0; n < 150 && !matcher_stopped(m); n++, places++) {
+                assert_int_equal(matcher_mask(m, allow), 0);
+                for (int id = 0; id < n_vocab; id++) {
+                    struct matcher *copy = matcher_clone(m);
+                    bool taken = matcher_take(copy, &id, 1) == 1;
+                    matcher_free(copy);
+                    if (taken != (allow[id >> 6] >> (id & 63) & 1))
+                        fail_msg("schema %zu, place %d, token %d: taken %d", i, n, id, taken);
+                }
+                int id = draw(allow, n_vocab, n, &seed);
+                assert_true(id >= 0);
+                assert_int_equal(matcher_take(m, &id, 1), 1);
+            }
+            matcher_free(m);
+        }
+        grammar_free(g);
+    }
+    print_message("%d places, %d tokens each\n", places, n_vocab);
+    assert_true(places > 200);
+}
+
+static void rollback_equals_replay(void **state)
+{
+    uint64_t seed = 3, allow[64], again[64];
+    struct grammar_spec spec = SCHEMA("{}");
+    struct grammar *g = compiled(spec);
+    struct matcher *m = matcher_new(g);
+    int ids[400], n = 0;
+    (void)state;
+    for (int turns = 0; turns < 300; turns++) {
+        int back = turn(&seed) % 3 == 0 ? (int)(turn(&seed) % (uint64_t)(n + 1)) / 3 : 0;
+        matcher_rollback(m, back);
+        n -= back;
+        struct matcher *fresh = matcher_new(g);
+        assert_int_equal(matcher_take(fresh, ids, n), n);
+        assert_int_equal(matcher_mask(m, allow), 0);
+        assert_int_equal(matcher_mask(fresh, again), 0);
+        assert_memory_equal(allow, again, (size_t)(tok_n_vocab(tok) + 63) / 64 * 8);
+        matcher_free(fresh);
+        int id = draw(allow, tok_n_vocab(tok), n, &seed);
+        if (id < 0 || n == 400)
+            continue;
+        assert_int_equal(matcher_take(m, &id, 1), 1);
+        ids[n++] = id;
+    }
+    matcher_free(m);
+    grammar_free(g);
+}
+
+static void forced_tokens_are_allowed_and_spell_what_must_come(void **state)
+{
+    struct grammar_spec spec =
+        SCHEMA("{\"type\":\"object\",\"properties\":{\"temperature\":{\"type\":"
+               "\"integer\"}},\"required\":[\"temperature\"]}");
+    struct grammar *g = compiled(spec);
+    struct matcher *m = matcher_new(g);
+    int ids[32];
+    (void)state;
+    int n = matcher_forced(m, ids, 32);
+    assert_in_range(n, 1, 31);
+    assert_int_equal(matcher_take(m, ids, n), n);
+    char *text = tok_decode(tok, ids, (size_t)n, false);
+    assert_memory_equal(text, "{\"temperature\":", strlen(text));
+    free(text);
+    matcher_free(m);
+    grammar_free(g);
+}
+
+static void an_end_comes_only_where_the_answer_may_end(void **state)
+{
+    static const char *const choice[] = {"a", "ab"};
+    struct grammar *g =
+        compiled((struct grammar_spec){.kind = GRAMMAR_CHOICE, .choice = choice, .n_choices = 2});
+    struct matcher *m = matcher_new(g);
+    (void)state;
+    grammar_free(g); /* the matcher holds it */
+    assert_int_equal(matcher_take(m, &eos, 1), 0);
+    assert_int_equal(matcher_take(m, &tok->byte_id['a'], 1), 1);
+    assert_true(matcher_accepting(m));
+    assert_false(matcher_stopped(m));
+    assert_int_equal(matcher_take(m, &eos, 1), 1);
+    assert_true(matcher_stopped(m));
+    assert_int_equal(matcher_take(m, &tok->byte_id['b'], 1), 0);
+    matcher_rollback(m, 1);
+    assert_int_equal(matcher_take(m, &tok->byte_id['b'], 1), 1);
+    assert_true(matcher_stopped(m) && matcher_accepting(m));
+    matcher_free(m);
+}
+
+/* ------------------------------------------------------------------------------- hostile */
+
+static char *repeated(const char *head, const char *s, int n, const char *tail)
+{
+    size_t k = strlen(s), at = strlen(head);
+    char *all = malloc(at + k * (size_t)n + strlen(tail) + 1);
+    memcpy(all, head, at);
+    for (int i = 0; i < n; i++, at += k)
+        memcpy(all + at, s, k);
+    strcpy(all + at, tail);
+    return all;
+}
+
+static void bombs_are_refused_or_bounded(void **state)
+{
+    (void)state;
+    char *deep = repeated("", "{\"items\":", 500, "{}");
+    char *closed = repeated(deep, "}", 500, "");
+    refused((struct grammar_spec)SCHEMA(closed), "nest more than 64");
+    char *groups = repeated("", "(", 100, "");
+    refused((struct grammar_spec)REGEX(groups), "nest too deeply");
+    char *long_text = repeated("", "a", GRAMMAR_TEXT_MAX + 1, "");
+    refused((struct grammar_spec)REGEX(long_text), "more than the 262144 allowed");
+    char *nodes = repeated("", "\\S", 30000, "");
+    refused((struct grammar_spec)REGEX(nodes), "make it smaller");
+    free(deep), free(closed), free(groups), free(long_text), free(nodes);
+
+    struct grammar *g = compiled((struct grammar_spec)SCHEMA(
+        "{\"type\":\"string\",\"minLength\":0,\"maxLength\":1000000000}"));
+    assert_true(fits(g, "\"short\""));
+    grammar_free(g);
+    /* Too many ways at once: a mask or a token says so, and nothing runs away. */
+    g = compiled((struct grammar_spec)REGEX("((a{1,900}){1,900}){1,900}b"));
+    struct matcher *m = matcher_new(g);
+    uint64_t allow[64];
+    int n = 0;
+    while (n < 4000 && !matcher_mask(m, allow) && matcher_take(m, &tok->byte_id['a'], 1))
+        n++;
+    assert_non_null(matcher_error(m));
+    assert_int_equal(matcher_mask(m, allow), -E2BIG);
+    matcher_free(m);
+    grammar_free(g);
+}
+
+/* Nesting beyond the limit is not allowed, and what was begun can always be completed. */
+static void depth_ends_before_there_is_no_way_back(void **state)
+{
+    struct grammar_spec spec = SCHEMA("{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}");
+    struct grammar *g = compiled(spec);
+    struct matcher *m = matcher_new(g);
+    int n = 0, k = 0;
+    (void)state;
+    while (n < 5000 && matcher_take(m, &tok->byte_id['['], 1))
+        n++;
+    assert_in_range(n, 100, 2000);
+    while (!matcher_stopped(m) && matcher_take(m, &tok->byte_id[']'], 1))
+        k++;
+    assert_int_equal(k, n);
+    matcher_free(m);
+    grammar_free(g);
+}
+
+/* More states than are kept: they are forgotten, matchers go on, clones and rollbacks agree. */
+static void forgotten_states_are_found_again(void **state)
+{
+    struct grammar_spec spec = SCHEMA("{\"type\":\"string\",\"maxLength\":900000}");
+    struct grammar *g = compiled(spec);
+    struct matcher *m = matcher_new(g), *early = NULL;
+    (void)state;
+    assert_int_equal(matcher_take(m, &tok->byte_id['"'], 1), 1);
+    for (int i = 0; i < 150000; i++) {
+        assert_int_equal(matcher_take(m, &tok->byte_id['x'], 1), 1);
+        if (i == 1000)
+            early = matcher_clone(m);
+    }
+    assert_int_equal(matcher_take(early, &tok->byte_id['y'], 1), 1);
+    matcher_rollback(m, 149000);
+    assert_int_equal(matcher_take(m, &tok->byte_id['"'], 1), 1);
+    assert_true(matcher_stopped(m));
+    matcher_free(early);
+    matcher_free(m);
+    grammar_free(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_answers_are_json_and_fit_again),
+        cmocka_unit_test(a_mask_says_for_every_token_whether_it_would_be_taken),
+        cmocka_unit_test(rollback_equals_replay),
+        cmocka_unit_test(forced_tokens_are_allowed_and_spell_what_must_come),
+        cmocka_unit_test(an_end_comes_only_where_the_answer_may_end),
+        cmocka_unit_test(bombs_are_refused_or_bounded),
+        cmocka_unit_test(depth_ends_before_there_is_no_way_back),
+        cmocka_unit_test(forgotten_states_are_found_again),
+    };
+    return cmocka_run_group_tests(tests, open_demo, close_demo);
+}
