@@ -2,6 +2,7 @@
 #ifndef TANDEM_SERVE_INSIDE_H
 #define TANDEM_SERVE_INSIDE_H
 
+#include "serve/guide.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
 #include "serve/reply.h"
@@ -48,6 +49,7 @@ struct server {
     uint64_t n_call;
     struct metrics metrics;
     struct keys *keys;
+    struct guides guides;
     char fingerprint[24];
     long long started;
     double now; /* when the events at hand were taken */

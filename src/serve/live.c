@@ -179,14 +179,23 @@ static int submit(struct live *l, struct api_error *why)
 {
     struct server *s = l->server;
     struct err e;
+    const struct constraint *form = &l->request.constraint;
+    struct grammar *grammar = NULL;
     int max_new = 0;
+    if (form->kind != CONSTRAINT_NONE &&
+        !(grammar = guides_get(&s->guides, s->opts.model, form, why)))
+        return -EINVAL;
     for (int i = 0; i < l->n_choice; i++) {
         struct engine_request ask;
         request_engine(&l->request, s->opts.model, i, &ask);
         ask.client = l->client;
+        if (grammar)
+            ask.guide = guide_new(grammar);
         struct choice *c = &l->choice[i];
         int rc = fleet_submit(s->fleet, &ask, &c->id, &e);
         if (rc) {
+            if (grammar)
+                ask.guide.free(ask.guide.ctx);
             cancel_open(l);
             return refusal_of(rc, &e, why);
         }

@@ -269,6 +269,7 @@ void server_free(struct server *s)
     http_free(s->http); /* whoever is still connected is gone: their requests end here */
     fleet_stop(s->fleet);
     keys_free(s->keys);
+    guides_free(&s->guides);
     if (s->wake)
         event_free(s->wake);
     if (s->heartbeat)
