@@ -259,6 +259,40 @@ static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **
     tiny_free(&t);
 }
 
+/* One layer of the same shape with other weights, and the model itself: guesses that are mostly
+ * wrong, and always right. */
+static void a_draft_model_changes_no_token(void **state)
+{
+    struct model m = small_model(), small = m;
+    struct tiny t = tiny_make(&m, NUM_F32, 11), other;
+    struct alone want;
+    (void)state;
+    small.n_layer = 1;
+    other = tiny_make(&small, NUM_F32, 12);
+    answer_alone(&t, &m, &want);
+    for (int same = 0; same < 2; same++) {
+        struct plan p = make_plan(&m, 1, 1, 200), dp = make_plan(same ? &m : &small, 1, 1, 60);
+        struct draft_model draft = {
+            .plan = &dp, .store = same ? t.store : other.store, .team.isa = isa_best()};
+        struct client c;
+        struct engine_stats s;
+        open_client(&c, &p, &t, (struct engine_opts){.draft = 4, .draft_model = &draft});
+        for (int i = 0; i < REQUESTS; i++) {
+            struct engine_request r = request(i);
+            ask(&c, &r);
+        }
+        wait_all(&c);
+        expect_same(&c, &want);
+        engine_stats(c.engine, &s);
+        assert_true(s.drafted > 100);
+        if (same) /* but where penalties, which the draft does not know, decide otherwise */
+            assert_true(s.accepted > s.drafted / 2);
+        close_client(&c);
+    }
+    tiny_free(&other);
+    tiny_free(&t);
+}
+
 static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
 {
     struct model m = small_model();
@@ -488,6 +522,7 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(neighbours_layouts_guesses_and_lack_of_pages_change_no_token),
+        cmocka_unit_test(a_draft_model_changes_no_token),
         cmocka_unit_test(a_killed_rank_costs_no_request_and_changes_no_token),
         cmocka_unit_test(logprobs_of_prompt_and_answer_are_the_models),
         cmocka_unit_test(guides_bans_biases_and_lists_are_kept),

@@ -9,7 +9,8 @@
 
 struct serving {
     const struct options *o;
-    struct opened at;
+    struct opened at, draft_at; /* draft_at.folder "": no draft model */
+    struct draft_model draft;
     struct words words;
     const char *name[OPT_LIST_MAX];
     struct api_model model;
@@ -148,7 +149,10 @@ static int start(struct serving *s, struct err *e)
                             .packed = s->at.packed},
                    .max_waiting = o->max_queue,
                    .max_waiting_tok = (size_t)o->max_queue_tokens,
-                   .draft = o->draft_tokens,
+                   .draft = o->given.draft_tokens ? o->draft_tokens
+                            : s->draft.plan       ? 4
+                                                  : 0,
+                   .draft_model = s->draft.plan ? &s->draft : NULL,
                    .tpot_s = o->tpot},
         .version = TANDEM_VERSION,
         .drain_s = o->drain,
@@ -173,7 +177,34 @@ static void close_serving(struct serving *s)
     if (s->log && s->log != stdout)
         fclose(s->log);
     words_close(&s->words);
+    open_close(&s->draft_at);
     open_close(&s->at);
+}
+
+/* The draft model: one rank, as many sequences and as much context as the model's, a quarter of its
+ * cache at most. */
+static int open_draft(struct serving *s, struct err *e)
+{
+    struct options o = *s->o;
+    const struct plan *p = &s->at.plan;
+    if (!o.draft)
+        return 0;
+    o.tp = o.pp = o.dp = 1;
+    o.sp = false, o.plan = NULL, o.dtype = o.kv = "auto";
+    o.shares = 0;
+    o.given.threads = true, o.threads = p->threads;
+    o.given.ctx = true, o.ctx = p->ctx;
+    o.max_seqs = p->max_seq;
+    o.kv_memory = plan_kv_bytes(p, PLAN_WHOLE) / 4;
+    int rc = open_model(&s->draft_at, &o, o.draft, e);
+    if (rc)
+        return err_add(e, rc, "--draft");
+    for (int r = 0; r < plan_ranks(&s->draft_at.plan); r++)
+        s->draft_at.plan.core[r] = -1; /* the model's ranks stand there */
+    s->draft = (struct draft_model){.plan = &s->draft_at.plan,
+                                    .store = s->draft_at.store,
+                                    .team = {.isa = s->draft_at.isa, .packed = s->draft_at.packed}};
+    return 0;
 }
 
 int cmd_serve(const struct options *o, struct err *e)
@@ -185,6 +216,8 @@ int cmd_serve(const struct options *o, struct err *e)
     for (int i = 0; i < s.at.notes.n; i++)
         fprintf(stderr, "note: %s\n", s.at.notes.text[i]);
     rc = words_open(&s.words, &s.at, false, e);
+    if (!rc)
+        rc = open_draft(&s, e);
     if (!rc) {
         describe(&s);
         s.base = event_base_new();

@@ -26,6 +26,7 @@ static void lay_out(struct engine *x)
     x->flying = pool_get(&x->pool, (size_t)p->pp * sizeof(*x->flying));
     x->draw = pool_get(&x->pool, (size_t)p->max_out * sizeof(*x->draw));
     x->allow = pool_get(&x->pool, (size_t)p->max_out * allow_words(p) * sizeof(uint64_t));
+    x->asks = pool_get(&x->pool, (size_t)p->max_seq * sizeof(*x->asks));
     x->keep = pool_get(&x->pool, (size_t)p->max_seq * sizeof(int));
     x->inbox_end = &x->inbox;
     x->last_commit = now_s();
@@ -36,12 +37,15 @@ static void close_engine(struct engine *x)
     team_stop(x->team);
     for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
+        if (x->drafter)
+            drafter_forget(x->drafter, &r->drafted);
         job_free(r);
     }
     for (struct job *r = x->inbox, *next; r; r = next) {
         next = r->next;
         job_free(r);
     }
+    drafter_stop(x->drafter);
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->team_lock);
     pthread_cond_destroy(&x->bell);
@@ -70,6 +74,8 @@ int engine_start(struct engine **out, const struct plan *p, const struct store *
     lay_out(x);
     int rc = team_start(&x->team, &x->plan, s, &x->opts.team, e);
     x->opts.team.progress = NULL; /* only the first start is watched */
+    if (!rc && opts->draft && opts->draft_model)
+        rc = drafter_start(&x->drafter, opts->draft_model, p->model.n_vocab, e);
     if (!rc && pthread_create(&x->thread, NULL, engine_loop, x))
         rc = err_set(e, -EAGAIN, "cannot start a thread");
     if (rc) {

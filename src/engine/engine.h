@@ -12,6 +12,7 @@
 #ifndef TANDEM_ENGINE_H
 #define TANDEM_ENGINE_H
 
+#include "engine/draft.h"
 #include "engine/team.h"
 #include "sched/sched.h"
 
@@ -22,8 +23,9 @@ struct engine_opts {
     struct sched_limits sched; /* 0 fields: chosen from the plan */
     int max_waiting;           /* requests that may wait for their first step; 0: no bound */
     size_t max_waiting_tok;    /* tokens of their prompts; 0: no bound */
-    int draft;                 /* tokens guessed by prompt look-up, verified in one step; 0: off */
-    double tpot_s;             /* what a step may take while answers run; 0: see docs/SERVING.md */
+    int draft;                 /* tokens guessed, verified in one step; 0: off */
+    const struct draft_model *draft_model; /* who guesses; NULL: prompt look-up (sched/guess.h) */
+    double tpot_s; /* what a step may take while answers run; 0: see docs/SERVING.md */
     /* Called by the engine's thread when events wait and the last call's have been taken. */
     void (*wake)(void *arg);
     void *arg;

@@ -54,7 +54,9 @@ struct engine {
     /* The engine's thread's. */
     struct team *team;
     pthread_mutex_t
-        team_lock; /* held while the team is replaced, for those who ask it for figures */
+        team_lock;           /* held while the team is replaced, for those who ask it for figures */
+    struct drafter *drafter; /* NULL: guesses come from the past */
+    struct draft_ask *asks;
     struct sched *sched;
     struct pace pace;
     struct job *live; /* admitted, in no order */

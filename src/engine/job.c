@@ -206,17 +206,19 @@ enum finish job_take(struct job *r, int token, bool *is_end)
     return r->n_new >= a->max_new ? FINISH_LENGTH : RUNNING;
 }
 
-/* What is drawn under a guide or under bans depends on each token before: no guessing there. Nor
- * where guesses were mostly wrong. */
-void job_guess(struct job *r, int most)
+int job_guesses(const struct job *r, int most)
 {
     const struct engine_request *a = &r->ask;
-    struct seq *q = r->seq;
-    q->n_guess = 0;
+    const struct seq *q = r->seq;
     if (a->guide.ctx || a->n_bad || r->n_new < a->min_new ||
         (r->n_drafted > 64 && r->n_accepted * 8 < r->n_drafted))
-        return;
-    most = min_int(most, q->n_max - 1 - q->n_tok);
-    if (most > 0)
-        q->n_guess = guess_from_past(q->tok, q->n_tok, q->tok + q->n_tok, most);
+        return 0;
+    return max_int(min_int(most, q->n_max - 1 - q->n_tok), 0);
+}
+
+void job_guess(struct job *r, int most)
+{
+    struct seq *q = r->seq;
+    most = job_guesses(r, most);
+    q->n_guess = most ? guess_from_past(q->tok, q->n_tok, q->tok + q->n_tok, most) : 0;
 }

@@ -13,6 +13,7 @@ struct job {
     struct token_bias *bias;   /* ask.bias and room for what is banned at the moment */
     int n_new, n_prompt_given; /* tokens drawn; prompt tokens whose logprobs were given */
     int n_drafted, n_accepted;
+    struct drafted *drafted;                          /* what the draft model remembers of it */
     double submitted_s, begun_s, first_s, deadline_s; /* CLOCK_MONOTONIC; 0: not yet, or none */
     enum finish finish;
     struct job *next;
@@ -29,7 +30,11 @@ struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *all
 /* Append a drawn token; *is_end tells whether it is one of the ends. Returns what follows. */
 enum finish job_take(struct job *r, int token, bool *is_end);
 
-/* Guess what comes next, up to `most` tokens, where guessing is possible. */
+/* How many of `most` guesses make sense now; 0: none, for what is drawn depends on each token
+ * before (guides, bans), or because guesses were mostly wrong. */
+int job_guesses(const struct job *r, int most);
+
+/* Guess what comes next, up to `most` tokens, from its own past. */
 void job_guess(struct job *r, int most);
 
 #endif

@@ -47,6 +47,8 @@ static struct engine_event event_of(const struct job *r)
 
 static void forget(struct engine *x, struct job *r)
 {
+    if (x->drafter)
+        drafter_forget(x->drafter, &r->drafted);
     struct job **at = &x->live;
     while (*at != r)
         at = &(*at)->next;
@@ -201,9 +203,28 @@ static int send_step(struct engine *x, struct sched_step *step, struct err *e)
     return 0;
 }
 
+/* Guesses for everybody who is about to draw. */
+static void draft(struct engine *x)
+{
+    int n = 0;
+    for (struct job *r = x->live; r && n < x->plan.max_seq; r = r->next) {
+        struct seq *q = r->seq;
+        int most = job_guesses(r, x->opts.draft);
+        if (r->finish != RUNNING || !q->running || q->flying || q->n_done != q->n_tok - 1 ||
+            !r->n_new || most < 1)
+            continue;
+        x->asks[n++] = (struct draft_ask){
+            .seq = q, .remember = &r->drafted, .sampling = r->ask.sampling, .most = most};
+    }
+    if (n)
+        drafter_guess(x->drafter, x->asks, n);
+}
+
 static int send_steps(struct engine *x, struct err *e)
 {
     int rc = 0;
+    if (x->drafter)
+        draft(x);
     while (!rc && x->n_flying < x->plan.pp) {
         int decode = 0;
         for (struct job *r = x->live; r; r = r->next)
@@ -268,7 +289,7 @@ static void take_tokens(struct engine *x, struct job *r, const struct sched_part
     pthread_mutex_unlock(&x->lock);
     if (state != RUNNING)
         finished(x, r, state);
-    else
+    else if (!x->drafter)
         job_guess(r, x->opts.draft);
 }
 
