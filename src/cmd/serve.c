@@ -199,8 +199,10 @@ static int open_draft(struct serving *s, struct err *e)
     int rc = open_model(&s->draft_at, &o, o.draft, e);
     if (rc)
         return err_add(e, rc, "--draft");
-    for (int r = 0; r < plan_ranks(&s->draft_at.plan); r++)
-        s->draft_at.plan.core[r] = -1; /* the model's ranks stand there */
+    struct plan *both[] = {&s->at.plan, &s->draft_at.plan};
+    for (size_t i = 0; i < COUNT(both); i++)
+        for (int r = 0; r < plan_ranks(both[i]); r++)
+            both[i]->core[r] = -1; /* they take turns on the cores, and must not spin there */
     s->draft = (struct draft_model){.plan = &s->draft_at.plan,
                                     .store = s->draft_at.store,
                                     .team = {.isa = s->draft_at.isa, .packed = s->draft_at.packed}};

@@ -4,8 +4,9 @@
 
 #include <pthread.h>
 
-/* About a millisecond: longer than control needs between two steps. */
-enum { SPINS = 20000 };
+/* About a millisecond: longer than control needs between two steps. On a core that others may want
+ * (no thread is pinned), much less. */
+enum { SPINS = 20000, SPINS_SHARED_CORE = 200 };
 
 struct worker {
     struct crew *crew;
@@ -14,7 +15,7 @@ struct worker {
 };
 
 struct crew {
-    int n;
+    int n, spins;
     crew_fn *fn;
     void *arg;
     _Atomic uint32_t turn; /* the run that was last begun; what sleepers wait for */
@@ -25,7 +26,7 @@ struct crew {
 
 static uint32_t next_turn(struct crew *c, uint32_t seen)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < c->spins; i++) {
         uint32_t turn = atomic_load_explicit(&c->turn, memory_order_acquire);
         if (turn != seen)
             return turn;
@@ -73,6 +74,7 @@ struct crew *crew_start(int n, const int *core)
         return NULL;
     memset(c, 0, sizeof(*c));
     c->n = n;
+    c->spins = core && core[0] >= 0 ? SPINS : SPINS_SHARED_CORE;
     for (int i = 1; i < n; i++) {
         c->worker[i] = (struct worker){.crew = c, .number = i, .core = core ? core[i] : -1};
         if (!pthread_create(&c->worker[i].thread, NULL, work, &c->worker[i]))
@@ -106,7 +108,7 @@ void crew_run(struct crew *c, crew_fn *fn, void *arg)
     begin_turn(c);
     fn(arg, 0, c->n);
     for (int i = 0; atomic_load_explicit(&c->left, memory_order_acquire); i++)
-        if (i < SPINS)
+        if (i < c->spins)
             cpu_pause();
         else
             sched_yield();
