@@ -179,22 +179,24 @@ static int submit(struct live *l, struct api_error *why)
 {
     struct server *s = l->server;
     struct err e;
-    const struct constraint *form = &l->request.constraint;
-    struct grammar *grammar = NULL;
+    const struct constraint *wanted = &l->request.constraint;
+    const struct form *form = NULL;
     int max_new = 0;
-    if (form->kind != CONSTRAINT_NONE &&
-        !(grammar = guides_get(&s->guides, s->opts.model, form, why)))
+    bool may_be_free = wanted->kind == CONSTRAINT_TAGS && !wanted->at_once;
+    if (wanted->kind != CONSTRAINT_NONE)
+        form = guides_get(&s->guides, s->opts.model, wanted, why);
+    if (wanted->kind != CONSTRAINT_NONE && !form && !may_be_free)
         return -EINVAL;
     for (int i = 0; i < l->n_choice; i++) {
         struct engine_request ask;
         request_engine(&l->request, s->opts.model, i, &ask);
         ask.client = l->client;
-        if (grammar)
-            ask.guide = guide_new(grammar);
+        if (form)
+            ask.guide = guide_new(&s->guides, form);
         struct choice *c = &l->choice[i];
         int rc = fleet_submit(s->fleet, &ask, &c->id, &e);
         if (rc) {
-            if (grammar)
+            if (form)
                 ask.guide.free(ask.guide.ctx);
             cancel_open(l);
             return refusal_of(rc, &e, why);
