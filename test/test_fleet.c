@@ -131,7 +131,7 @@ static void replicas_say_the_same_and_keep_prefixes(void **state)
                             .kv = NUM_F32,
                             .numerics = "f32-fma"};
     struct plan p;
-    struct fleet *f;
+    struct fleet *f = NULL;
     struct err e;
     struct answers a = {0};
     struct engine_opts opts = {.team.isa = isa_best()};
