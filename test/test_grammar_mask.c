@@ -2,7 +2,9 @@
  * forced tokens, ends; and what hostile descriptions get. */
 #include "grammar_help.h"
 
-enum { WALK_TOKENS = 3000 };
+enum { WALK_TOKENS = 3000, MASK_WORDS = 1 << 12 };
+
+static bool allowed(const uint64_t *allow, int id) { return allow[id >> 6] >> (id & 63) & 1; }
 
 /* ------------------------------------------------------------------------------- masks */
 
@@ -33,34 +35,48 @@ static uint64_t turn(uint64_t *seed)
 static int draw(const uint64_t *allow, int n_vocab, int n, uint64_t *seed)
 {
     int count = 0, k = 0;
-    if (allow[eos >> 6] >> (eos & 63) & 1 && turn(seed) % 4 == 0)
+    if (allowed(allow, eos) && turn(seed) % 4 == 0)
         return eos;
     for (int i = 0; i < n_vocab; i++)
-        count += allow[i >> 6] >> (i & 63) & 1;
+        count += allowed(allow, i);
     if (!count)
         return -1;
-    int pick = (int)(turn(seed) % (uint64_t)count), last = -1;
+    int pick = (int)(turn(seed) % (uint64_t)count);
+    for (const char *c = "\"]}"; n > 60 && *c; c++)
+        if (allowed(allow, tok->byte_id[(unsigned char)*c]))
+            return tok->byte_id[(unsigned char)*c];
     for (int i = 0; i < n_vocab; i++)
-        if (allow[i >> 6] >> (i & 63) & 1) {
-            size_t length;
-            const char *s = tok_bytes(tok, i, &length);
-            bool closes = length == 1 && (strchr("\"]}", *s) != NULL);
-            if (k++ == pick || (n > 60 && closes))
-                last = last < 0 || closes ? i : last;
-        }
-    return last;
+        if (allowed(allow, i) && k++ == pick)
+            return i;
+    return -1;
 }
 
-/* A random answer; text in *to. Masks allowed a token at every step. */
-static bool random_answer(struct grammar *g, uint64_t seed, char *to, size_t room)
+/* Whether the matcher takes a token, without taking it. */
+static bool would_take(const struct matcher *m, int id)
 {
-    uint64_t allow[64];
-    int ids[WALK_TOKENS], n = 0, id;
+    struct matcher *copy = matcher_clone(m);
+    bool taken = matcher_take(copy, &id, 1) == 1;
+    matcher_free(copy);
+    return taken;
+}
+
+/* A random answer; text in *to. Something is allowed at every step, and of `tries` tokens by chance
+ * the mask says whether they would be taken. False when it grew too long. */
+static bool random_answer(struct grammar *g, uint64_t seed, int tries, char *to, size_t room)
+{
+    static uint64_t allow[MASK_WORDS];
+    static int ids[WALK_TOKENS];
+    int n = 0, id, n_vocab = tok_n_vocab(tok);
     struct matcher *m = matcher_new(g);
-    assert_true(tok_n_vocab(tok) <= 64 * 64);
+    assert_true(n_vocab <= 64 * MASK_WORDS);
     while (n < WALK_TOKENS) {
         assert_int_equal(matcher_mask(m, allow), 0);
-        id = draw(allow, tok_n_vocab(tok), n, &seed);
+        for (int i = 0; i < tries; i++) {
+            id = (int)(turn(&seed) % (uint64_t)n_vocab);
+            if (would_take(m, id) != allowed(allow, id))
+                fail_msg("place %d, token %d: mask says %d", n, id, allowed(allow, id));
+        }
+        id = draw(allow, n_vocab, n, &seed);
         if (id < 0)
             fail_msg("nothing is allowed after %d tokens", n);
         assert_int_equal(matcher_take(m, &id, 1), 1);
@@ -76,28 +92,70 @@ static bool random_answer(struct grammar *g, uint64_t seed, char *to, size_t roo
     return complete;
 }
 
-static void random_answers_are_json_and_fit_again(void **state)
+/* Random answers to all schemas parse, and fit byte by byte; how many were complete. */
+static int check_answers(int walks, int tries)
 {
     static char text[1 << 16];
     int complete = 0;
-    (void)state;
     for (size_t i = 0; i <= COUNT(SCHEMAS); i++) {
         struct grammar_spec spec = SCHEMA(i < COUNT(SCHEMAS) ? SCHEMAS[i] : "{}");
         struct grammar *g = compiled(spec);
-        for (uint64_t seed = 0; seed < 40; seed++) {
+        for (int seed = 0; seed < walks; seed++) {
             struct err e;
-            if (!random_answer(g, seed, text, sizeof(text)))
+            if (!random_answer(g, (uint64_t)seed, tries, text, sizeof(text)))
                 continue;
             complete++;
             json_t *v = json_parse(text, strlen(text), "answer", &e);
             if (!v || !fits(g, text))
-                fail_msg("%s: %s", SCHEMAS[i], text);
+                fail_msg("schema %zu: %s", i, text);
             json_decref(v);
         }
         grammar_free(g);
     }
-    print_message("%d of 160 random answers were complete\n", complete);
-    assert_true(complete > 120);
+    print_message("%d of %d random answers were complete\n", complete, 4 * walks);
+    return complete;
+}
+
+static void random_answers_are_json_and_fit_again(void **state)
+{
+    (void)state;
+    assert_true(check_answers(40, 0) > 150);
+}
+
+/* The same with the tokens of a well-known model, which is where words straddle everything. */
+static void with_tokens_of(const char *name, const char *end)
+{
+    struct tok *demo_tok = tok;
+    struct grammar_vocab *demo_vocab = vocab;
+    int demo_eos = eos;
+    char path[512];
+    struct err e;
+    const char *shared = getenv("TANDEM_SHARED");
+    snprintf(path, sizeof(path), "%s/data/tokenizers/%s", shared ? shared : "../shared", name);
+    if (access(path, R_OK)) {
+        print_message("skipped: no shared test data at %s\n", path);
+        skip();
+    }
+    if (tok_load(path, &tok, &e))
+        fail_msg("%s", e.text);
+    eos = tok_id(tok, end);
+    vocab = grammar_vocab_new(tok, tok_n_vocab(tok), &eos, 1);
+    assert_true(check_answers(4, 40) > 12);
+    grammar_vocab_free(vocab);
+    tok_free(tok);
+    tok = demo_tok, vocab = demo_vocab, eos = demo_eos;
+}
+
+static void answers_in_byte_level_tokens_are_json(void **state)
+{
+    (void)state;
+    with_tokens_of("qwen3", "<|im_end|>");
+}
+
+static void answers_in_sentencepiece_tokens_are_json(void **state)
+{
+    (void)state;
+    with_tokens_of("llama2", "</s>");
 }
 
 /* At every place of random answers: a token's bit says whether the matcher takes it. */
@@ -115,11 +173,9 @@ static void a_mask_says_for_every_token_whether_it_would_be_taken(void **state)
             for (int n = 0; n < 150 && !matcher_stopped(m); n++, places++) {
                 assert_int_equal(matcher_mask(m, allow), 0);
                 for (int id = 0; id < n_vocab; id++) {
-                    struct matcher *copy = matcher_clone(m);
-                    bool taken = matcher_take(copy, &id, 1) == 1;
-                    matcher_free(copy);
-                    if (taken != (allow[id >> 6] >> (id & 63) & 1))
-                        fail_msg("schema %zu, place %d, token %d: taken %d", i, n, id, taken);
+                    if (would_take(m, id) != allowed(allow, id))
+                        fail_msg("schema %zu, place %d, token %d: mask says %d", i, n, id,
+                                 allowed(allow, id));
                 }
                 int id = draw(allow, n_vocab, n, &seed);
                 assert_true(id >= 0);
@@ -289,6 +345,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_answers_are_json_and_fit_again),
+        cmocka_unit_test(answers_in_byte_level_tokens_are_json),
+        cmocka_unit_test(answers_in_sentencepiece_tokens_are_json),
         cmocka_unit_test(a_mask_says_for_every_token_whether_it_would_be_taken),
         cmocka_unit_test(rollback_equals_replay),
         cmocka_unit_test(forced_tokens_are_allowed_and_spell_what_must_come),

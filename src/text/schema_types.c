@@ -303,6 +303,7 @@ static const char *format_pattern(const char *name)
 #define DATE "(\\d{4}-(" MONTHS31 "|" MONTHS30 "|" FEBRUARY ")|" LEAP_YEAR "-02-29)"
 #define TIME "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)"
 #define BYTE "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
+#define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
 #define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     static const struct {
         const char *name, *pattern;
@@ -313,7 +314,7 @@ static const char *format_pattern(const char *name)
         {"uuid", "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
         {"ipv4", "^(" BYTE "\\.){3}" BYTE "$"},
         {"hostname", "^" LABEL "(\\." LABEL "){0,9}$"},
-        {"email", "^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+){0,9}@" LABEL "(\\." LABEL "){1,9}$"},
+        {"email", "^" ATOM "(\\." ATOM "){0,9}@" LABEL "(\\." LABEL "){1,9}$"},
     };
     for (size_t i = 0; name && i < COUNT(known); i++)
         if (!strcmp(known[i].name, name))
