@@ -139,7 +139,7 @@ const uint64_t *mask_of(struct mask_cache *c, struct states *a, int state, long 
     m = take(c, state, part);
     if (part)
         memcpy(m->bits, part->bits, (size_t)v->n_words * sizeof(uint64_t));
-    ok = ok && (part ? (walk_leaving(m, part, v, a, state, effort), memcpy(m->bits, part->bits, (size_t)v->n_words * sizeof(uint64_t)), true)
+    ok = ok && (part ? walk_leaving(m, part, v, a, state, effort)
                      : walk(m, v, a, 0, v->n_nodes, 0, state, false, effort));
     return ok ? m->bits : NULL;
 }
