@@ -72,6 +72,11 @@ static void schemas_admit_what_they_say_and_nothing_else(void **state)
              "\"const\":2}},\"required\":[\"y\"]}]}"),
          {"{\"k\":5,\"x\":1}", "{\"y\":2}"},
          {"{\"k\":5}", "{\"x\":2}", "{\"x\":1,\"y\":2}"}},
+        {SCHEMA("{\"allOf\":[{\"type\":[\"integer\",\"string\"],\"minimum\":2,\"maximum\":8},{"
+                "\"type\":"
+                "\"number\",\"minimum\":4,\"maximum\":9}]}"),
+         {"4", "8"},
+         {"3", "9", "4.5", "\"\""}},
         {SCHEMA("{}"),
          {"{}", "[1, \"a\", {\"b\": null}]", "-1.5e3", "true", "\"\""},
          {"", "nul", "{\"a\"}", "+1", ".5", "1.", "--1"}},
@@ -79,6 +84,14 @@ static void schemas_admit_what_they_say_and_nothing_else(void **state)
         {SCHEMA("{\"type\":\"integer\",\"nullable\":true,\"minimum\":5,\"maximum\":120}"),
          {"5", "9", "10", "99", "100", "120", "null"},
          {"4", "121", "05", "500", "-6", "5.0", "1"}},
+    };
+    (void)state;
+    check_rows(row, COUNT(row));
+}
+
+static void schemas_of_strings_admit_what_they_say_and_nothing_else(void **state)
+{
+    static const struct row row[] = {
         {SCHEMA("{\"type\":\"string\",\"pattern\":\"^[a-c]+\\\\d{2,3}$\"}"),
          {"\"a12\"", "\"abc123\""},
          {"\"12\"", "\"a1\"", "\"a1234\"", "\"xa12\""}},
@@ -326,6 +339,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schemas_admit_what_they_say_and_nothing_else),
+        cmocka_unit_test(schemas_of_strings_admit_what_they_say_and_nothing_else),
         cmocka_unit_test(bounded_numbers_are_those_within_the_bounds),
         cmocka_unit_test(blanks_are_as_many_as_configured),
         cmocka_unit_test(what_is_not_supported_is_refused_by_name_and_place),

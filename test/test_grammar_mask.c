@@ -161,22 +161,26 @@ static void answers_in_sentencepiece_tokens_are_json(void **state)
 /* At every place of random answers: a token's bit says whether the matcher takes it. */
 static void a_mask_says_for_every_token_whether_it_would_be_taken(void **state)
 {
+    const struct grammar_spec spec[] = {
+        {.kind = GRAMMAR_SCHEMA, .text = SCHEMAS[0], .blanks = 1},
+        {.kind = GRAMMAR_SCHEMA, .text = SCHEMAS[1], .blanks = 2},
+        {.kind = GRAMMAR_SCHEMA, .text = SCHEMAS[2], .blanks = 3},
+        EBNF("root ::= item{40,90}\nitem ::= [a-hA] | \"(\" item \" \" item \")\""),
+        REGEX("([a-f]{2,5}-){9}(\\d\\d|xy?){1,300}"),
+    };
     uint64_t allow[64], seed = 7;
     int n_vocab = tok_n_vocab(tok), places = 0;
     (void)state;
-    for (size_t i = 0; i < COUNT(SCHEMAS); i++) {
-        struct grammar_spec spec = SCHEMA(SCHEMAS[i]);
-        spec.blanks = (int)i + 1;
-        struct grammar *g = compiled(spec);
+    for (size_t i = 0; i < COUNT(spec); i++) {
+        struct grammar *g = compiled(spec[i]);
         for (int walk = 0; walk < 3; walk++) {
             struct matcher *m = matcher_new(g);
             for (int n = 0; n < 150 && !matcher_stopped(m); n++, places++) {
                 assert_int_equal(matcher_mask(m, allow), 0);
-                for (int id = 0; id < n_vocab; id++) {
+                for (int id = 0; id < n_vocab; id++)
                     if (would_take(m, id) != allowed(allow, id))
-                        fail_msg("schema %zu, place %d, token %d: mask says %d", i, n, id,
+                        fail_msg("grammar %zu, place %d, token %d: mask says %d", i, n, id,
                                  allowed(allow, id));
-                }
                 int id = draw(allow, n_vocab, n, &seed);
                 assert_true(id >= 0);
                 assert_int_equal(matcher_take(m, &id, 1), 1);
@@ -186,7 +190,7 @@ static void a_mask_says_for_every_token_whether_it_would_be_taken(void **state)
         grammar_free(g);
     }
     print_message("%d places, %d tokens each\n", places, n_vocab);
-    assert_true(places > 200);
+    assert_true(places > 400);
 }
 
 static void rollback_equals_replay(void **state)
@@ -301,20 +305,31 @@ static void bombs_are_refused_or_bounded(void **state)
     grammar_free(g);
 }
 
-/* Nesting beyond the limit is not allowed, and what was begun can always be completed. */
+/* Nesting beyond the limit is not allowed, and what was begun can always be completed, though each
+ * level needs several more. */
 static void depth_ends_before_there_is_no_way_back(void **state)
 {
-    struct grammar_spec spec = SCHEMA("{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}");
+    static const char level[] = "[{\"a\":{\"b\":{\"c\":";
+    struct grammar_spec spec = SCHEMA(
+        "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":"
+        "\"object\",\"properties\":{\"b\":{\"type\":\"object\",\"properties\":{\"c\":{\"$ref\":"
+        "\"#\"}},\"required\":[\"c\"]}},\"required\":[\"b\"]}},\"required\":[\"a\"]}}");
     struct grammar *g = compiled(spec);
     struct matcher *m = matcher_new(g);
+    uint64_t allow[64], seed = 1;
     int n = 0, k = 0;
     (void)state;
-    while (n < 5000 && matcher_take(m, &tok->byte_id['['], 1))
+    while (n < 9000 &&
+           matcher_take(m, &tok->byte_id[(unsigned char)level[n % (int)(sizeof(level) - 1)]], 1))
         n++;
-    assert_in_range(n, 100, 2000);
-    while (!matcher_stopped(m) && matcher_take(m, &tok->byte_id[']'], 1))
-        k++;
-    assert_int_equal(k, n);
+    assert_in_range(n, 1000, 8000);
+    for (; k < 9000 && !matcher_stopped(m); k++) {
+        assert_int_equal(matcher_mask(m, allow), 0);
+        int id = draw(allow, tok_n_vocab(tok), 1000, &seed);
+        assert_true(id >= 0);
+        assert_int_equal(matcher_take(m, &id, 1), 1);
+    }
+    assert_true(matcher_stopped(m));
     matcher_free(m);
     grammar_free(g);
 }
@@ -322,23 +337,40 @@ static void depth_ends_before_there_is_no_way_back(void **state)
 /* More states than are kept: they are forgotten, matchers go on, clones and rollbacks agree. */
 static void forgotten_states_are_found_again(void **state)
 {
+    enum { LETTERS = 150000, EARLY = 1000 };
     struct grammar_spec spec = SCHEMA("{\"type\":\"string\",\"maxLength\":900000}");
-    struct grammar *g = compiled(spec);
-    struct matcher *m = matcher_new(g), *early = NULL;
+    struct grammar *g = compiled(spec), *other = compiled(spec);
+    struct matcher *m = matcher_new(g), *early = NULL, *fresh = matcher_new(other);
+    uint64_t allow[64], want[64], first[64];
+    size_t bytes = (size_t)(tok_n_vocab(tok) + 63) / 64 * sizeof(*allow);
     (void)state;
+    assert_int_equal(matcher_mask(m, first), 0);
     assert_int_equal(matcher_take(m, &tok->byte_id['"'], 1), 1);
-    for (int i = 0; i < 150000; i++) {
+    assert_int_equal(matcher_take(fresh, &tok->byte_id['"'], 1), 1);
+    assert_int_equal(matcher_mask(fresh, want), 0);
+    for (int i = 0; i < LETTERS; i++) {
         assert_int_equal(matcher_take(m, &tok->byte_id['x'], 1), 1);
-        if (i == 1000)
+        if (i == EARLY)
             early = matcher_clone(m);
+        if (i % 1000 == 0) {
+            assert_int_equal(matcher_mask(m, allow), 0);
+            assert_memory_equal(allow, want, bytes);
+        }
     }
     assert_int_equal(matcher_take(early, &tok->byte_id['y'], 1), 1);
-    matcher_rollback(m, 149000);
-    assert_int_equal(matcher_take(m, &tok->byte_id['"'], 1), 1);
-    assert_true(matcher_stopped(m));
+    matcher_rollback(m, LETTERS - EARLY);
+    assert_int_equal(matcher_mask(m, allow), 0);
+    assert_memory_equal(allow, want, bytes);
+    matcher_rollback(m, EARLY + 1);
+    assert_int_equal(matcher_mask(m, allow), 0);
+    assert_memory_equal(allow, first, bytes);
+    assert_int_equal(matcher_take(early, &tok->byte_id['"'], 1), 1);
+    assert_true(matcher_stopped(early));
     matcher_free(early);
     matcher_free(m);
+    matcher_free(fresh);
     grammar_free(g);
+    grammar_free(other);
 }
 
 int main(void)
