@@ -1,9 +1,11 @@
 /* serve.c - `tandem serve`: the model, the engine and the HTTP server put together, and signals. */
+#include "base/notify.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
 #include "cmd/progress.h"
 #include "cmd/words.h"
 #include "serve/server.h"
+#include "serve/tls.h"
 
 #include <signal.h>
 
@@ -15,8 +17,8 @@ struct serving {
     const char *name[OPT_LIST_MAX];
     struct api_model model;
     struct event_base *base;
-    struct event *signal[3];
-    FILE *log;
+    struct event *signal[3], *watchdog;
+    struct tls *tls;
     struct server *server;
 };
 
@@ -88,7 +90,11 @@ static void show(struct serving *s, double took)
             (double)plan_kv_bytes(p, PLAN_WHOLE) / (1 << 20));
     if (!s->model.chat)
         fprintf(to, "chat     no: the model has no chat template; /v1/completions serves\n");
-    fprintf(to, "ready    in %.2f s: http://%s:%d\n", took, s->o->host, server_port(s->server));
+    fprintf(to, "ready    in %.2f s: ", took);
+    if (s->o->unix_socket)
+        fprintf(to, "%s\n", s->o->unix_socket);
+    else
+        fprintf(to, "http%s://%s:%d\n", s->tls ? "s" : "", s->o->host, server_port(s->server));
 }
 
 /* ------------------------------------------------------------------------------- running */
@@ -102,19 +108,44 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
         return;
     if (signal != SIGHUP) {
         fprintf(stderr, "tandem: ending\n");
+        notify_manager("STOPPING=1");
         server_drain(s->server);
     } else if (server_reload(s->server, &e)) {
-        fprintf(stderr, "tandem: the API keys stay as they were: %s\n", e.text);
+        fprintf(stderr, "tandem: not reloaded: %s\n", e.text);
     }
 }
 
-static int open_log(struct serving *s, struct err *e)
+static int open_tls(struct serving *s, struct err *e)
 {
-    const char *path = s->o->access_log;
-    if (!path)
+    const char *cert = s->o->tls_cert, *key = s->o->tls_key;
+    if (!cert && !key)
         return 0;
-    s->log = strcmp(path, "-") ? fopen(path, "ae") : stdout;
-    return s->log ? 0 : err_set(e, -errno, "--access-log %.200s: %s", path, strerror(errno));
+    if (!cert || !key)
+        return err_set(e, -EINVAL, "--tls-cert and --tls-key belong together: give both");
+    return tls_open(&s->tls, cert, key, e);
+}
+
+/* The service manager ends a server whose steps have stopped. */
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+    struct serving *s = arg;
+    struct err e;
+    (void)fd;
+    (void)what;
+    if (server_alive(s->server, &e))
+        notify_manager("WATCHDOG=1");
+}
+
+static void tell_manager(struct serving *s)
+{
+    double every = notify_watchdog_s() / 3;
+    notify_manager("READY=1");
+    if (every <= 0)
+        return;
+    s->watchdog = event_new(s->base, -1, EV_PERSIST, on_watchdog, s);
+    must(s->watchdog);
+    event_add(s->watchdog, &(struct timeval){.tv_sec = (time_t)every,
+                                             .tv_usec = (long)((every - (long)every) * 1e6)});
 }
 
 static int watch_signals(struct serving *s, struct err *e)
@@ -136,10 +167,14 @@ static int start(struct serving *s, struct err *e)
     struct server_opts opts = {
         .http = {.host = o->host,
                  .port = o->port,
+                 .socket_path = o->unix_socket,
+                 .tls = s->tls,
+                 .max_connections = o->max_connections,
                  .max_body = o->max_body,
                  .max_header = 64 << 10,
                  .max_backlog = 4 << 20,
-                 .idle_s = 60},
+                 .request_s = 60,
+                 .stall_s = 30},
         .model = &s->model,
         .plan = &s->at.plan,
         .store = s->at.store,
@@ -149,6 +184,7 @@ static int start(struct serving *s, struct err *e)
                             .packed = s->at.packed},
                    .max_waiting = o->max_queue,
                    .max_waiting_tok = (size_t)o->max_queue_tokens,
+                   .max_ttft_s = o->max_ttft,
                    .draft = o->given.draft_tokens ? o->draft_tokens
                             : s->draft.plan       ? 4
                                                   : 0,
@@ -157,12 +193,17 @@ static int start(struct serving *s, struct err *e)
         .version = TANDEM_VERSION,
         .drain_s = o->drain,
         .key_file = o->api_key_file,
-        .access_log = s->log,
+        .access_log = o->access_log,
+        .admin_socket = o->admin_socket,
+        .origin = o->origin.at,
+        .n_origin = o->origin.n,
     };
     int rc = server_start(&s->server, s->base, &opts, e);
     double took = progress_end(&progress);
     if (!rc && !o->quiet)
         show(s, took);
+    if (!rc)
+        tell_manager(s);
     return rc;
 }
 
@@ -174,8 +215,9 @@ static void close_serving(struct serving *s)
             event_free(s->signal[i]);
     if (s->base)
         event_base_free(s->base);
-    if (s->log && s->log != stdout)
-        fclose(s->log);
+    if (s->watchdog)
+        event_free(s->watchdog);
+    tls_close(s->tls);
     words_close(&s->words);
     open_close(&s->draft_at);
     open_close(&s->at);
@@ -226,7 +268,7 @@ int cmd_serve(const struct options *o, struct err *e)
         rc = s.base ? watch_signals(&s, e) : err_set(e, -ENOMEM, "cannot make an event loop");
     }
     if (!rc)
-        rc = open_log(&s, e);
+        rc = open_tls(&s, e);
     if (!rc)
         rc = start(&s, e);
     if (!rc)

@@ -113,6 +113,12 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
     return (int)o.n;
 }
 
+/* So many tokens of prompts at the measured speed. */
+static double ttft_after(const struct engine_stats *s, const struct plan *p, double rows)
+{
+    return s->step_s * (1 + rows / p->max_tok) + s->token_s * rows;
+}
+
 static int refuse(const struct engine *x, const struct job *r, struct err *e)
 {
     const struct engine_stats *s = &x->stats;
@@ -127,6 +133,10 @@ static int refuse(const struct engine *x, const struct job *r, struct err *e)
     if (x->opts.max_waiting_tok && waiting &&
         tok + (size_t)r->seq->n_prompt > x->opts.max_waiting_tok)
         return err_set(e, -EAGAIN, "%zu tokens of prompts wait already: try again later", tok);
+    double ttft = ttft_after(s, &x->plan, (double)tok + r->seq->n_prompt);
+    if (x->opts.max_ttft_s > 0 && waiting && ttft > x->opts.max_ttft_s)
+        return err_set(e, -EAGAIN, "the first token would come in about %.0f s: try again later",
+                       ttft);
     return 0;
 }
 
@@ -183,8 +193,7 @@ double engine_ttft(struct engine *x, int n_prompt)
 {
     struct engine_stats s;
     engine_stats(x, &s);
-    double rows = s.waiting_tok + n_prompt;
-    return s.step_s * (1 + rows / x->plan.max_tok) + s.token_s * rows;
+    return ttft_after(&s, &x->plan, (double)s.waiting_tok + n_prompt);
 }
 
 int engine_steps(struct engine *x, struct engine_step *to, int max)

@@ -23,6 +23,7 @@ struct engine_opts {
     struct sched_limits sched; /* 0 fields: chosen from the plan */
     int max_waiting;           /* requests that may wait for their first step; 0: no bound */
     size_t max_waiting_tok;    /* tokens of their prompts; 0: no bound */
+    double max_ttft_s;         /* what engine_ttft() may say when requests wait; 0: no bound */
     int draft;                 /* tokens guessed, verified in one step; 0: off */
     const struct draft_model *draft_model; /* who guesses; NULL: prompt look-up (sched/guess.h) */
     double tpot_s; /* what a step may take while answers run; 0: see docs/SERVING.md */

@@ -149,6 +149,7 @@ int request_prompts(struct request *r, const struct api_model *m, struct api_err
 
 /* How many engine requests it is: n_prompts * best_of. Choice c is of prompt c / best_of. */
 int request_choices(const struct request *r);
+const char *request_path(const struct request *r); /* where it was sent to */
 
 /* A seed for a request that names none. Choices count up from it. */
 void request_seed(struct request *r, uint64_t seed);

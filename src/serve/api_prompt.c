@@ -167,6 +167,11 @@ int request_prompts(struct request *r, const struct api_model *m, struct api_err
 
 int request_choices(const struct request *r) { return r->n_prompts * r->best_of; }
 
+const char *request_path(const struct request *r)
+{
+    return r->kind == API_CHAT ? "/v1/chat/completions" : "/v1/completions";
+}
+
 void request_seed(struct request *r, uint64_t seed)
 {
     if (!r->seeded)

@@ -1,6 +1,9 @@
 /* http.c - see http.h. */
 #include "serve/http.h"
+#include "serve/conns.h"
+#include "serve/tls.h"
 
+#include <ctype.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/http.h>
@@ -9,7 +12,13 @@
 #include <netdb.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { MOST_HEADERS = 100, MOST_CONNECTIONS = 4096, SPARE_FILES = 128, MOST_WAITING = 4096 };
 
 struct http {
     struct http_opts opts;
@@ -17,7 +26,10 @@ struct http {
     struct evhttp *server;
     struct evconnlistener *listener;
     struct evhttp_bound_socket *bound;
-    int port;
+    struct conns *conns;
+    int port, n_calls;
+    void (*done)(void *arg); /* when n_calls becomes 0 */
+    void *done_arg;
 };
 
 struct call {
@@ -33,6 +45,20 @@ struct call {
 
 /* ------------------------------------------------------------------------------- life of a call */
 
+static void say_done(evutil_socket_t fd, short what, void *arg)
+{
+    struct http *h = arg;
+    (void)fd;
+    (void)what;
+    h->done(h->done_arg);
+}
+
+static void look_whether_done(struct http *h)
+{
+    if (h->done && !h->n_calls) /* not from within a callback of evhttp */
+        event_base_once(h->base, -1, EV_TIMEOUT, say_done, h, NULL);
+}
+
 static struct bufferevent *stream_of(const struct call *c)
 {
     struct evhttp_connection *conn = evhttp_request_get_connection(c->req);
@@ -45,7 +71,15 @@ static void call_free(struct call *c)
         event_free(c->hangup);
     if (c->piece)
         evbuffer_free(c->piece);
+    c->http->n_calls--;
+    look_whether_done(c->http);
     free(c);
+}
+
+static void on_close_idle(struct evhttp_connection *conn, void *arg)
+{
+    struct http *h = arg;
+    conns_forget(h->conns, evhttp_connection_get_bufferevent(conn));
 }
 
 /* All is written; the connection goes on to its next request. */
@@ -54,8 +88,8 @@ static void on_complete(struct evhttp_request *req, void *arg)
     struct call *c = arg;
     struct evhttp_connection *conn = evhttp_request_get_connection(req);
     if (conn) {
-        evhttp_connection_set_closecb(conn, NULL, NULL);
-        evhttp_connection_set_timeout(conn, c->http->opts.idle_s);
+        evhttp_connection_set_closecb(conn, on_close_idle, c->http);
+        conns_busy(c->http->conns, evhttp_connection_get_bufferevent(conn), false);
     }
     call_free(c);
 }
@@ -65,7 +99,7 @@ static void on_complete(struct evhttp_request *req, void *arg)
 static void on_close(struct evhttp_connection *conn, void *arg)
 {
     struct call *c = arg;
-    (void)conn;
+    on_close_idle(conn, c->http);
     if (c->gone)
         c->gone(c->arg);
     if (!evhttp_request_get_connection(c->req))
@@ -106,19 +140,36 @@ static int count_header(struct evhttp_request *req, const char *name, const char
     return n;
 }
 
+/* As RFC 9110 has it: no blank before the colon, nothing that another reader might skip. */
+static bool names_are_tokens(struct evhttp_request *req)
+{
+    int n = 0;
+    struct evkeyval *kv;
+    for (kv = evhttp_request_get_input_headers(req)->tqh_first; kv; kv = kv->next.tqe_next) {
+        if (++n > MOST_HEADERS || !*kv->key)
+            return false;
+        for (const char *c = kv->key; *c; c++)
+            if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+-.^_`|~", *c))
+                return false;
+    }
+    return true;
+}
+
 /* What a proxy in front might read otherwise than we do, so that one request became two. */
 static const char *what_is_malformed(struct evhttp_request *req)
 {
-    const char *length = "0", *host = NULL, *encoding = NULL;
+    const char *length = "0", *host = NULL, *encoding = "chunked";
     int n_length = count_header(req, "Content-Length", &length);
     int n_host = count_header(req, "Host", &host);
     int n_encoding = count_header(req, "Transfer-Encoding", &encoding);
+    if (!names_are_tokens(req))
+        return "at most 100 headers with plain names are allowed";
     if (n_length > 1 || length[strspn(length, "0123456789")] || !*length)
         return "one Content-Length in digits is allowed";
     if (n_host > 1)
         return "one Host is allowed";
-    if (n_encoding > 1 || (n_encoding && n_length))
-        return "one Transfer-Encoding, or a Content-Length, is allowed";
+    if (n_encoding + n_length > 1 || strcasecmp(encoding, "chunked"))
+        return "one Transfer-Encoding, chunked, or a Content-Length, is allowed";
     return NULL;
 }
 
@@ -135,27 +186,38 @@ static bool set_path(struct call *c)
     return good;
 }
 
+/* As OpenAI words it. What comes after a malformed request is not to be trusted. */
+static void refuse(struct call *c, const char *why)
+{
+    char body[256];
+    int n = snprintf(body, sizeof(body),
+                     "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\","
+                     "\"param\":null,\"code\":null}}",
+                     why);
+    call_add_header(c, "Connection", "close");
+    call_reply(c, 400, "application/json", body, (size_t)n);
+}
+
 static void on_request(struct evhttp_request *req, void *arg)
 {
     struct http *h = arg;
-    const char *wrong = what_is_malformed(req);
-    struct call *c = wrong ? NULL : calloc(1, sizeof(*c));
-    if (!c) {
-        evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
-        evhttp_send_error(req, wrong ? HTTP_BADREQUEST : HTTP_INTERNAL, wrong);
-        return;
-    }
+    struct call *c = calloc(1, sizeof(*c));
+    must(c);
     c->http = h;
     c->req = req;
+    h->n_calls++;
     struct evhttp_connection *conn = evhttp_request_get_connection(req);
     evhttp_connection_set_closecb(conn, on_close, c);
     evhttp_request_set_on_complete_cb(req, on_complete, c);
-    evhttp_connection_set_timeout(conn, 24 * 3600); /* an answer may take its time */
+    conns_busy(h->conns, evhttp_connection_get_bufferevent(conn), true);
     watch_hangup(c);
-    if (set_path(c))
-        h->opts.handle(h->opts.arg, c);
+    const char *wrong = what_is_malformed(req);
+    if (!wrong && !set_path(c))
+        wrong = "the path is not as it should be";
+    if (wrong)
+        refuse(c, wrong);
     else
-        call_reply(c, 400, "text/plain", "bad path\n", 9);
+        h->opts.handle(h->opts.arg, c);
 }
 
 enum http_method call_method(const struct call *c)
@@ -258,26 +320,54 @@ void call_end(struct call *c)
 
 /* ------------------------------------------------------------------------------- listening */
 
-static int listen_on(struct http *h, struct err *e)
+static int listen_at(struct http *h, const struct sockaddr *at, int n, const char *what,
+                     struct err *e)
+{
+    unsigned how = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+    h->listener = evconnlistener_new_bind(h->base, NULL, NULL, how, MOST_WAITING, at, n);
+    return h->listener ? 0
+                       : err_set(e, -errno, "cannot listen on %.200s: %s", what, strerror(errno));
+}
+
+static int listen_on_port(struct http *h, struct err *e)
 {
     struct evutil_addrinfo hint = {.ai_family = AF_UNSPEC,
                                    .ai_socktype = SOCK_STREAM,
                                    .ai_flags = EVUTIL_AI_PASSIVE | EVUTIL_AI_NUMERICSERV},
                            *found = NULL;
-    char port[16];
+    char port[16], what[256];
     snprintf(port, sizeof(port), "%d", h->opts.port);
+    snprintf(what, sizeof(what), "%.200s port %s", h->opts.host, port);
     int rc = evutil_getaddrinfo(h->opts.host, port, &hint, &found);
     if (rc)
         return err_set(e, -EINVAL, "--host %.200s: %s", h->opts.host, evutil_gai_strerror(rc));
-    h->listener = evconnlistener_new_bind(
-        h->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
-        4096, found->ai_addr, (int)found->ai_addrlen);
-    int error = errno;
+    rc = listen_at(h, found->ai_addr, (int)found->ai_addrlen, what, e);
     evutil_freeaddrinfo(found);
-    if (!h->listener)
-        return err_set(e, -error, "cannot listen on %.200s port %d: %s", h->opts.host, h->opts.port,
-                       strerror(error));
-    return 0;
+    return rc;
+}
+
+/* A socket that nobody listens on any more is replaced; whoever may write to it may connect. */
+static int listen_on_path(struct http *h, struct err *e)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    const char *path = h->opts.socket_path;
+    struct stat st;
+    if (strlen(path) >= sizeof(at.sun_path))
+        return err_set(e, -ENAMETOOLONG, "%.200s: the path of a socket has at most %zu bytes", path,
+                       sizeof(at.sun_path) - 1);
+    memcpy(at.sun_path, path, strlen(path));
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool used = probe >= 0 && !connect(probe, (struct sockaddr *)&at, sizeof(at));
+    if (probe >= 0)
+        close(probe);
+    if (used)
+        return err_set(e, -EADDRINUSE, "%.200s: another server listens there", path);
+    if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+        unlink(path);
+    mode_t mask = umask(0177);
+    int rc = listen_at(h, (struct sockaddr *)&at, sizeof(at), path, e);
+    umask(mask);
+    return rc;
 }
 
 static int port_of(int fd)
@@ -290,6 +380,52 @@ static int port_of(int fd)
     return atoi(port);
 }
 
+static struct bufferevent *new_stream(struct event_base *base, void *arg)
+{
+    struct http *h = arg;
+    struct bufferevent *stream = h->opts.tls
+                                     ? tls_stream(h->opts.tls, base)
+                                     : bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    if (stream)
+        conns_add(h->conns, stream);
+    return stream;
+}
+
+/* Those who come now wait in the kernel. */
+static void on_full(void *arg, bool full)
+{
+    struct http *h = arg;
+    if (h->listener)
+        (full ? evconnlistener_disable : evconnlistener_enable)(h->listener);
+}
+
+/* How many connections there can be: files are for other things, too. */
+static int most_connections(int wanted)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return wanted;
+    rlim_t need = (rlim_t)wanted + SPARE_FILES;
+    if (files.rlim_cur < need) {
+        files.rlim_cur = files.rlim_max < need ? files.rlim_max : need;
+        setrlimit(RLIMIT_NOFILE, &files);
+        getrlimit(RLIMIT_NOFILE, &files);
+    }
+    return files.rlim_cur < need ? max_int(1, (int)files.rlim_cur - SPARE_FILES) : wanted;
+}
+
+static void set_limits(struct http *h)
+{
+    const struct http_opts *o = &h->opts;
+    evhttp_set_max_headers_size(h->server, (ev_ssize_t)o->max_header);
+    evhttp_set_max_body_size(h->server, (ev_ssize_t)o->max_body);
+    evhttp_set_timeout(h->server, 365 * 24 * 3600); /* conns.c knows better */
+    evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
+                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS);
+    evhttp_set_bevcb(h->server, new_stream, h);
+    evhttp_set_gencb(h->server, on_request, h);
+}
+
 int http_start(struct http **out, struct event_base *base, const struct http_opts *o, struct err *e)
 {
     struct http *h = calloc(1, sizeof(*h));
@@ -297,7 +433,14 @@ int http_start(struct http **out, struct event_base *base, const struct http_opt
     *out = NULL;
     h->opts = *o;
     h->base = base;
-    int rc = listen_on(h, e);
+    struct conns_opts watch = {
+        .most = most_connections(o->max_connections ? o->max_connections : MOST_CONNECTIONS),
+        .request_s = o->request_s,
+        .stall_s = o->stall_s,
+        .full = on_full,
+        .arg = h};
+    h->conns = conns_new(base, &watch);
+    int rc = o->socket_path ? listen_on_path(h, e) : listen_on_port(h, e);
     h->server = rc ? NULL : evhttp_new(base);
     h->bound = h->server ? evhttp_bind_listener(h->server, h->listener) : NULL;
     if (!rc && !h->bound)
@@ -306,24 +449,23 @@ int http_start(struct http **out, struct event_base *base, const struct http_opt
         http_free(h);
         return rc;
     }
-    h->port = port_of(evconnlistener_get_fd(h->listener));
-    evhttp_set_max_headers_size(h->server, (ev_ssize_t)o->max_header);
-    evhttp_set_max_body_size(h->server, (ev_ssize_t)o->max_body);
-    evhttp_set_timeout(h->server, o->idle_s);
-    evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS);
-    evhttp_set_gencb(h->server, on_request, h);
+    h->port = o->socket_path ? 0 : port_of(evconnlistener_get_fd(h->listener));
+    set_limits(h);
     *out = h;
     return 0;
 }
 
 int http_port(const struct http *h) { return h->port; }
 
-void http_deafen(struct http *h)
+int http_connections(const struct http *h) { return conns_sweep(h->conns); }
+
+void http_end(struct http *h, void (*done)(void *arg), void *arg)
 {
     if (h->bound)
         evhttp_del_accept_socket(h->server, h->bound); /* frees the listener */
     h->bound = NULL, h->listener = NULL;
+    h->done = done, h->done_arg = arg;
+    look_whether_done(h);
 }
 
 void http_free(struct http *h)
@@ -334,5 +476,8 @@ void http_free(struct http *h)
         evhttp_free(h->server);
     else if (h->listener)
         evconnlistener_free(h->listener);
+    if (h->opts.socket_path && h->server)
+        unlink(h->opts.socket_path);
+    conns_free(h->conns);
     free(h);
 }

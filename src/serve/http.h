@@ -1,8 +1,9 @@
 /* http.h - HTTP/1.1 on one event loop: calls come in, replies and streams of events go out.
  *
  * A thin layer over libevent's evhttp, which adds what evhttp lets through: doubled or malformed
- * Content-Length and Host are refused, bodies and headers are bounded, a client that goes away is
- * noticed at once, and one that does not read is dropped instead of filling memory.
+ * Content-Length and Host are refused, bodies, headers and connections are bounded, a request has
+ * to be whole in time, a client that goes away is noticed at once, and one that does not read is
+ * dropped instead of filling memory. A client that closes only its sending side counts as gone.
  */
 #ifndef TANDEM_HTTP_H
 #define TANDEM_HTTP_H
@@ -15,10 +16,15 @@ struct http;
 struct call; /* one request of one client, until it is answered or the client is gone */
 
 struct http_opts {
-    const char *host;                         /* address to listen on */
-    int port;                                 /* 0: one that is free, see http_port() */
+    const char *host;        /* address to listen on */
+    int port;                /* 0: one that is free, see http_port() */
+    const char *socket_path; /* not NULL: a unix socket there, instead of host and port */
+    struct tls *tls;         /* NULL: without; the caller's */
+    int max_connections;     /* more have to wait; 0: 4096 */
     size_t max_body, max_header, max_backlog; /* bytes; backlog: written, but not yet taken */
-    int idle_s; /* a connection may be silent for so long before and between requests */
+    int request_s; /* from a connection's begin, or the end of its last answer, to a whole request
+                    */
+    int stall_s;   /* a client may take no byte of its answer for so long */
     /* Called for every well-formed request; must answer it, now or later. */
     void (*handle)(void *arg, struct call *c);
     void *arg;
@@ -28,8 +34,10 @@ struct http_opts {
 int http_start(struct http **out, struct event_base *base, const struct http_opts *o,
                struct err *e);
 int http_port(const struct http *h);
-/* Accept no more connections; those that are there are served on. */
-void http_deafen(struct http *h);
+int http_connections(const struct http *h);
+/* Accept no more connections, and call done(arg) when no call is open any more, its answer taken by
+ * the system included. Calls that come until then are served. */
+void http_end(struct http *h, void (*done)(void *arg), void *arg);
 /* Close every connection: calls that are open are gone. */
 void http_free(struct http *h);
 

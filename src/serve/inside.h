@@ -10,7 +10,7 @@
 
 #include <time.h>
 
-enum { BUCKETS = 4096, HEARTBEAT_S = 15, STALLED_S = 30 };
+enum { BUCKETS = 4096, HEARTBEAT_S = 15, STALLED_S = 30, LAST_WORDS_S = 2 };
 
 struct live {
     struct server *server;
@@ -39,7 +39,8 @@ struct live {
 struct server {
     struct server_opts opts;
     struct event_base *base;
-    struct http *http;
+    struct http *http, *admin;
+    FILE *log;
     struct fleet *fleet;
     struct event *wake, *heartbeat, *deadline;
     int wake_fd;
@@ -64,6 +65,28 @@ static inline double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+struct route {
+    enum http_method method;
+    const char *path;
+    void (*handle)(struct server *s, struct call *c);
+    bool open; /* without a key */
+};
+
+/* routes.c: what clients ask for (arg: the server). take_route() answers what one of n routes is
+ * for; false: none. */
+void take_call(void *arg, struct call *c);
+bool take_route(struct server *s, struct call *c, const struct route *route, size_t n);
+void health_route(struct server *s, struct call *c);
+void metrics_route(struct server *s, struct call *c);
+void plan_route(struct server *s, struct call *c);
+void version_route(struct server *s, struct call *c);
+
+/* admin.c: what the operator asks for, on a unix socket of the server's owner. */
+void take_admin_call(void *arg, struct call *c);
+
+/* cors.c: let pages of other origins ask, where allowed. True: it is answered (a preflight). */
+bool cors(struct server *s, struct call *c);
+
 /* answer.c: whole answers and refusals; the call is over then. out is freed. */
 void reply_out(struct call *c, int status, struct out *out);
 void refuse(struct server *s, struct call *c, const struct api_error *why);
@@ -74,6 +97,8 @@ void refuse_with(struct server *s, struct call *c, int status, const char *code,
 /* live.c: a parsed request that asks for tokens, until its reply is sent or its client is gone. The
  * request becomes its own. key: NULL, or whose room it takes. */
 void go_live(struct server *s, struct call *call, struct key *key, int client, struct request *r);
+/* End its choices soon; they are answered with what there is. */
+void cancel_open(struct live *l);
 /* Take the engine's events and send what came of them. */
 void take_events(struct server *s);
 /* Streams that wait for long say something that clients skip, or proxies would give them up. */

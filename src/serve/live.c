@@ -17,7 +17,7 @@ static void take_out_of_bucket(struct server *s, struct choice *c)
 /* One line of the access log: what was asked, what it cost, how it ended. */
 static void log_end(const struct live *l)
 {
-    FILE *to = l->server->opts.access_log;
+    FILE *to = l->server->log;
     if (!to || !l->reply)
         return;
     struct reply_usage u = reply_usage(l->reply);
@@ -31,9 +31,8 @@ static void log_end(const struct live *l)
     out_fmt(&out,
             ",\"path\":\"%s\",\"status\":%d,\"choices\":%d,\"prompt_tokens\":%d,"
             "\"cached_tokens\":%d,\"completion_tokens\":%d,\"seconds\":%.4f}\n",
-            l->request.kind == API_CHAT ? "/v1/chat/completions" : "/v1/completions",
-            l->gone ? 499 : l->status, l->n_choice, u.prompt_tok, u.cached_tok, u.new_tok,
-            seconds() - l->arrived);
+            request_path(&l->request), l->gone ? 499 : l->status, l->n_choice, u.prompt_tok,
+            u.cached_tok, u.new_tok, seconds() - l->arrived);
     fwrite(out.at, 1, out.n, to);
     fflush(to);
     out_free(&out);
@@ -56,11 +55,9 @@ static void live_free(struct live *l)
     request_free(&l->request);
     out_free(&l->out);
     free(l);
-    if (s->draining && !s->n_live)
-        event_base_loopexit(s->base, NULL);
 }
 
-static void cancel_open(struct live *l)
+void cancel_open(struct live *l)
 {
     for (int i = 0; i < l->n_choice; i++)
         if (l->choice[i].id && !l->choice[i].ended)

@@ -1,179 +1,9 @@
-/* server.c - routes, and a server's start and end. See server.h. */
+/* server.c - a server's start, its running on one event loop, and its end. See server.h. */
 #include "serve/inside.h"
+#include "serve/tls.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/* ------------------------------------------------------------------------------- routes */
-
-static void ask(struct server *s, struct call *c, enum api_kind kind)
-{
-    int number = 0;
-    struct key *key = s->keys ? keys_find(s->keys, call_header(c, "Authorization"), &number) : NULL;
-    int client = key ? 1 + number % (SCHED_CLIENTS - 1) : 0;
-    struct request r = {0};
-    struct api_error why = {0};
-    size_t n;
-    const char *body = call_body(c, &n);
-    if (s->draining) {
-        refuse_with(s, c, 503, "", "the server is shutting down");
-        return;
-    }
-    int rc = request_parse(kind, body ? body : "", n, s->opts.model, &r, &why);
-    if (!rc)
-        rc = request_prompts(&r, s->opts.model, &why);
-    if (!rc && kind & (API_CHAT | API_COMPLETIONS)) {
-        go_live(s, c, key, client, &r);
-        return;
-    }
-    struct out out = {0};
-    if (rc) {
-        refuse(s, c, &why);
-    } else {
-        (kind == API_TOKENIZE ? reply_tokenize : reply_detokenize)(&out, &r, s->opts.model);
-        reply_out(c, 200, &out);
-    }
-    request_free(&r);
-}
-
-static void chat_route(struct server *s, struct call *c) { ask(s, c, API_CHAT); }
-static void completions_route(struct server *s, struct call *c) { ask(s, c, API_COMPLETIONS); }
-static void tokenize_route(struct server *s, struct call *c) { ask(s, c, API_TOKENIZE); }
-static void detokenize_route(struct server *s, struct call *c) { ask(s, c, API_DETOKENIZE); }
-
-static void models_route(struct server *s, struct call *c)
-{
-    struct out out = {0};
-    reply_models(&out, s->opts.model, s->started);
-    reply_out(c, 200, &out);
-}
-
-static void version_route(struct server *s, struct call *c)
-{
-    struct out out = {0};
-    out_fmt(&out, "{\"version\":\"tandem %s\"}", s->opts.version);
-    reply_out(c, 200, &out);
-}
-
-static void plan_route(struct server *s, struct call *c)
-{
-    json_t *plan = plan_to_json(s->opts.plan);
-    char *text = json_dumps(plan, JSON_INDENT(1));
-    call_reply(c, 200, "application/json", text, strlen(text));
-    free(text);
-    json_decref(plan);
-}
-
-/* Alive while steps are committed: a step that takes longer than this has stalled. An idle engine
- * is asked to compute a step, which the next call judges. */
-static void health_route(struct server *s, struct call *c)
-{
-    struct engine_stats st;
-    fleet_stats(s->fleet, &st);
-    if (st.failed || st.last_commit_s > STALLED_S) {
-        refuse_with(s, c, 503, "", "no step was committed for %.0f s", st.last_commit_s);
-        return;
-    }
-    if (st.idle)
-        fleet_probe(s->fleet);
-    call_reply(c, 200, "application/json", "{\"status\":\"ok\"}", 15);
-}
-
-static void ready_route(struct server *s, struct call *c)
-{
-    if (s->draining)
-        refuse_with(s, c, 503, "", "the server is shutting down");
-    else
-        health_route(s, c);
-}
-
-static void metrics_route(struct server *s, struct call *c)
-{
-    char *text = NULL;
-    size_t n;
-    FILE *to = open_memstream(&text, &n);
-    must(to);
-    metrics_write(to, &s->metrics, s->fleet, s->opts.plan);
-    fclose(to);
-    call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", text, n);
-    free(text);
-}
-
-static const struct route {
-    enum http_method method;
-    const char *path;
-    void (*handle)(struct server *s, struct call *c);
-    bool open; /* without a key */
-} routes[] = {
-    {HTTP_POST, "/v1/chat/completions", chat_route, false},
-    {HTTP_POST, "/v1/completions", completions_route, false},
-    {HTTP_GET, "/v1/models", models_route, false},
-    {HTTP_POST, "/tokenize", tokenize_route, false},
-    {HTTP_POST, "/detokenize", detokenize_route, false},
-    {HTTP_GET, "/health", health_route, true},
-    {HTTP_GET, "/ready", ready_route, true},
-    {HTTP_GET, "/metrics", metrics_route, false},
-    {HTTP_GET, "/version", version_route, false},
-    {HTTP_GET, "/plan", plan_route, false},
-};
-
-/* GET /v1/models/NAME */
-static bool one_model(struct server *s, struct call *c)
-{
-    static const char prefix[] = "/v1/models/";
-    const struct api_model *m = s->opts.model;
-    const char *name = call_path(c) + sizeof(prefix) - 1;
-    if (call_method(c) != HTTP_GET || strncmp(call_path(c), prefix, sizeof(prefix) - 1))
-        return false;
-    for (int i = 0; i < m->n_names; i++)
-        if (!strcmp(name, m->name[i])) {
-            struct out out = {0};
-            out_fmt(&out, "{\"id\":");
-            out_string(&out, name);
-            out_fmt(&out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tandem\"}",
-                    s->started);
-            reply_out(c, 200, &out);
-            return true;
-        }
-    refuse_with(s, c, 404, "model_not_found", "there is no model \"%.200s\"", name);
-    return true;
-}
-
-/* Whoever has no key is told so, and nothing else. */
-static bool may_ask(struct server *s, struct call *c)
-{
-    int number;
-    if (!s->keys || keys_find(s->keys, call_header(c, "Authorization"), &number))
-        return true;
-    call_add_header(c, "WWW-Authenticate", "Bearer");
-    refuse_with(s, c, 401, "invalid_api_key",
-                "an API key is needed: send it as \"Authorization: Bearer KEY\"");
-    return false;
-}
-
-static void on_call(void *arg, struct call *c)
-{
-    struct server *s = arg;
-    enum http_method method = call_method(c);
-    bool path_known = false;
-    for (size_t i = 0; i < COUNT(routes); i++) {
-        const struct route *r = &routes[i];
-        if (strcmp(r->path, call_path(c)))
-            continue;
-        path_known = true;
-        if (r->method == method || (method == HTTP_HEAD && r->method == HTTP_GET)) {
-            if (r->open || may_ask(s, c))
-                r->handle(s, c);
-            return;
-        }
-    }
-    if (path_known)
-        refuse_with(s, c, 405, "", "%.200s does not take this method", call_path(c));
-    else if (may_ask(s, c) && !one_model(s, c))
-        refuse_with(s, c, 404, "", "there is nothing at %.200s", call_path(c));
-}
-
-/* ------------------------------------------------------------------------------- start, stop */
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -210,6 +40,31 @@ static int add_events(struct server *s, struct err *e)
     return 0;
 }
 
+/* The old file stays when the new one cannot be opened. */
+static int open_log(struct server *s, struct err *e)
+{
+    const char *path = s->opts.access_log;
+    if (!path)
+        return 0;
+    FILE *log = strcmp(path, "-") ? fopen(path, "ae") : stdout;
+    if (!log)
+        return err_set(e, -errno, "--access-log %.200s: %s", path, strerror(errno));
+    if (s->log && s->log != stdout)
+        fclose(s->log);
+    s->log = log;
+    return 0;
+}
+
+static int start_admin(struct server *s, struct err *e)
+{
+    struct http_opts o = s->opts.http;
+    o.socket_path = s->opts.admin_socket;
+    o.tls = NULL;
+    o.max_connections = 16;
+    o.handle = take_admin_call;
+    return http_start(&s->admin, s->base, &o, e);
+}
+
 int server_start(struct server **out, struct event_base *base, const struct server_opts *o,
                  struct err *e)
 {
@@ -223,15 +78,19 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     metrics_init(&s->metrics, o->model->name[0]);
     snprintf(s->fingerprint, sizeof(s->fingerprint), "fp_%016llx",
              (unsigned long long)plan_hash(o->plan));
-    s->opts.http.handle = on_call, s->opts.http.arg = s;
+    s->opts.http.handle = take_call, s->opts.http.arg = s;
     s->opts.engine.wake = ring, s->opts.engine.arg = s;
     int rc = add_events(s, e);
     if (!rc)
-        rc = server_reload(s, e);
+        rc = open_log(s, e);
+    if (!rc && o->key_file)
+        rc = keys_load(&s->keys, o->key_file, e);
     if (!rc)
         rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
     if (!rc)
         rc = http_start(&s->http, base, &s->opts.http, e);
+    if (!rc && o->admin_socket)
+        rc = start_admin(s, e);
     if (rc) {
         server_free(s);
         return rc;
@@ -242,34 +101,82 @@ int server_start(struct server **out, struct event_base *base, const struct serv
 
 int server_reload(struct server *s, struct err *e)
 {
-    return s->opts.key_file ? keys_load(&s->keys, s->opts.key_file, e) : 0;
+    int rc = s->opts.key_file ? keys_load(&s->keys, s->opts.key_file, e) : 0;
+    if (!rc && s->opts.http.tls)
+        rc = tls_reload(s->opts.http.tls, e);
+    return rc ? rc : open_log(s, e);
+}
+
+bool server_alive(struct server *s, struct err *e)
+{
+    struct engine_stats st;
+    fleet_stats(s->fleet, &st);
+    if (st.failed || st.last_commit_s > STALLED_S) {
+        err_set(e, -EIO, "no step was committed for %.0f s", st.last_commit_s);
+        return false;
+    }
+    if (st.idle)
+        fleet_probe(s->fleet);
+    return true;
 }
 
 int server_port(const struct server *s) { return http_port(s->http); }
 
 struct fleet *server_fleet(struct server *s) { return s->fleet; }
 
+static void leave(void *arg)
+{
+    struct server *s = arg;
+    event_base_loopexit(s->base, NULL);
+}
+
+static void on_quiet(void *arg)
+{
+    struct server *s = arg;
+    if (s->admin)
+        http_end(s->admin, leave, s); /* who asked for it shall hear of it */
+    else
+        leave(s);
+}
+
+/* Time is up: what still runs ends with what it has, which its clients may take for a moment. */
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+    (void)fd;
+    (void)what;
+    for (struct live *l = s->live; l; l = l->next)
+        cancel_open(l);
+    event_base_loopexit(s->base, &(struct timeval){.tv_sec = LAST_WORDS_S});
+}
+
 void server_drain(struct server *s)
 {
-    if (s->draining || !s->n_live) {
+    if (s->draining) {
         event_base_loopexit(s->base, NULL);
         return;
     }
     s->draining = true;
     fleet_drain(s->fleet);
-    http_deafen(s->http);
-    struct timeval most = {.tv_sec = (time_t)s->opts.drain_s};
-    event_base_loopexit(s->base, &most);
+    s->deadline = event_new(s->base, -1, 0, on_deadline, s);
+    must(s->deadline);
+    event_add(s->deadline, &(struct timeval){.tv_sec = (time_t)s->opts.drain_s});
+    http_end(s->http, on_quiet, s);
 }
 
 void server_free(struct server *s)
 {
     if (!s)
         return;
+    http_free(s->admin);
     http_free(s->http); /* whoever is still connected is gone: their requests end here */
     fleet_stop(s->fleet);
     keys_free(s->keys);
     guides_free(&s->guides);
+    if (s->log && s->log != stdout)
+        fclose(s->log);
+    if (s->deadline)
+        event_free(s->deadline);
     if (s->wake)
         event_free(s->wake);
     if (s->heartbeat)

@@ -19,9 +19,12 @@ struct server_opts {
     const struct store *store;
     struct engine_opts engine; /* wake and arg are the server's */
     const char *version;
-    double drain_s;       /* to let requests end when told to stop */
-    const char *key_file; /* API keys (serve/keys.h); NULL: everybody may ask */
-    FILE *access_log;     /* one JSON object a line; NULL: none */
+    double drain_s;            /* to let requests end when told to stop */
+    const char *key_file;      /* API keys (serve/keys.h); NULL: everybody may ask */
+    const char *access_log;    /* one JSON object a line; "-": to standard output; NULL: none */
+    const char *admin_socket;  /* where serve/admin.c listens; NULL: nowhere */
+    const char *const *origin; /* whose pages may ask, for browsers; "*": everybody's */
+    int n_origin;
 };
 
 /* Start the engine and listen. Everything in o must outlive the server. */
@@ -35,8 +38,12 @@ struct fleet *server_fleet(struct server *s);
  * it ends now. */
 void server_drain(struct server *s);
 
-/* Read the key file again; when it is malformed the keys stay as they are, with e. */
+/* Read the key file, the certificate and its key again, and open the access log again. What is
+ * malformed stays as it was, with e. */
 int server_reload(struct server *s, struct err *e);
+
+/* Are steps being committed? An idle engine is asked for a step, which the next call judges. */
+bool server_alive(struct server *s, struct err *e);
 
 /* Close connections, stop the engine. */
 void server_free(struct server *s);
