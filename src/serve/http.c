@@ -10,6 +10,7 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
@@ -342,6 +343,9 @@ static int listen_on_port(struct http *h, struct err *e)
     if (rc)
         return err_set(e, -EINVAL, "--host %.200s: %s", h->opts.host, evutil_gai_strerror(rc));
     rc = listen_at(h, found->ai_addr, (int)found->ai_addrlen, what, e);
+    if (!rc) /* connections inherit it; else chunks wait 40 ms for the client's delayed ACK */
+        setsockopt(evconnlistener_get_fd(h->listener), IPPROTO_TCP, TCP_NODELAY, &(int){1},
+                   sizeof(int));
     evutil_freeaddrinfo(found);
     return rc;
 }
