@@ -1,0 +1,32 @@
+/* arrivals.h - when requests come, in an open loop: a rate and how uneven it is. Pure. */
+#ifndef TANDEM_LOAD_ARRIVALS_H
+#define TANDEM_LOAD_ARRIVALS_H
+
+#include "load/draw.h"
+
+enum arrivals_kind {
+    ARRIVALS_POISSON, /* gaps are exponential: no memory */
+    ARRIVALS_GAMMA,   /* gaps are gamma with coefficient of variation cv; 1 is poisson */
+    ARRIVALS_UNIFORM, /* all gaps are the same */
+    ARRIVALS_BURST,   /* several at once, the groups as poisson; so many that the gaps have cv */
+};
+
+struct arrivals {
+    enum arrivals_kind kind;
+    double rate; /* a second */
+    double cv;   /* standard deviation of the gaps by their mean; for gamma and burst */
+    struct draw draw;
+    uint64_t count; /* arrivals so far */
+    double at;      /* seconds, of the last one */
+};
+
+struct arrivals arrivals_begin(enum arrivals_kind kind, double rate, double cv, uint64_t seed);
+
+/* When the next request comes, in seconds since the beginning. */
+double arrivals_next(struct arrivals *a);
+
+/* Requests of a group of ARRIVALS_BURST. With groups of n the gaps have cv^2 = 2 n - 1, since one
+ * in n is exponential with mean n/rate and the others are 0. */
+int arrivals_burst(double cv);
+
+#endif

@@ -1,0 +1,16 @@
+/* figures.h - the figures of a run for people and for machines. */
+#ifndef TANDEM_LOAD_FIGURES_H
+#define TANDEM_LOAD_FIGURES_H
+
+#include "load/summary.h"
+
+/* The table: throughput, latencies, goodput, two histograms, and what to be wary of. */
+void figures_text(FILE *to, const struct load *l, const struct results *r, const struct summary *s);
+
+/* The same as an object; a new reference. */
+json_t *figures_json(const struct load *l, const struct results *r, const struct summary *s);
+
+/* "12.3 ms", into to[16]. */
+const char *figures_seconds(double s, char to[16]);
+
+#endif
