@@ -160,7 +160,7 @@ def too_many_are_told_when_to_come_back():
 
 
 def ten_thousand_requests_are_answered_or_refused_and_memory_stays():
-    s = Server("--max-queue", "64", "--max-connections", "256")
+    s = Server("--max-queue", "64", "--max-connections", "256", ASAN_OPTIONS="quarantine_size_mb=8")
     s.well()
     memory = lambda: int(open(f"/proc/{s.process.pid}/statm").read().split()[1]) * 4096
     before, counts, lock = memory(), {}, threading.Lock()

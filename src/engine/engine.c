@@ -218,6 +218,13 @@ void engine_times(struct engine *x, struct rank_time *to, bool reset)
     pthread_mutex_unlock(&x->team_lock);
 }
 
+void engine_late(struct engine *x, uint64_t *to)
+{
+    pthread_mutex_lock(&x->lock);
+    memcpy(to, x->late, (size_t)plan_ranks(&x->plan) * sizeof(*to));
+    pthread_mutex_unlock(&x->lock);
+}
+
 void engine_memory(struct engine *x, struct team_memory *host, struct rank_memory *rank)
 {
     pthread_mutex_lock(&x->team_lock);

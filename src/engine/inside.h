@@ -47,6 +47,7 @@ struct engine {
     struct engine_step step_ring[STEP_RING];
     uint64_t n_step_ring, step_taken;
     double last_commit;
+    uint64_t late[PLAN_RANKS];
 
     /* Of the thread that takes events. */
     struct events taken;
@@ -66,6 +67,7 @@ struct engine {
     struct draw *draw;
     uint64_t *allow;
     int *keep;
+    double waited_s[PLAN_RANKS]; /* until the last commit */
     struct pool pool;
 };
 

@@ -321,10 +321,29 @@ static void take_part(struct engine *x, const struct sched_part *part,
         finish(x, r, FINISH_LENGTH);
 }
 
+/* The rank that waited least since the last commit; -1: there is but one. */
+static int late_rank(struct engine *x)
+{
+    struct rank_time time[PLAN_RANKS];
+    int ranks = plan_ranks(&x->plan), late = 0;
+    if (ranks == 1)
+        return -1;
+    double least = 0;
+    team_times(x->team, time, false);
+    for (int r = 0; r < ranks; r++) {
+        double waited = time[r].wait - x->waited_s[r];
+        if (r == 0 || waited < least)
+            late = r, least = waited;
+        x->waited_s[r] = time[r].wait;
+    }
+    return late;
+}
+
 static void account(struct engine *x, const struct flying *f, double end)
 {
     const struct sched_step *step = f->step;
     double took = end - f->begun;
+    int late = late_rank(x);
     if (x->plan.pp == 1) /* with stages, steps overlap: their own times say little */
         pace_learn(&x->pace, step->batch.n_tok, took);
     pthread_mutex_lock(&x->lock);
@@ -337,6 +356,8 @@ static void account(struct engine *x, const struct flying *f, double end)
                              .sequences = step->n_seq};
     x->stats.steps++;
     x->stats.busy_s += took;
+    if (late >= 0)
+        x->late[late]++;
     x->last_commit = end;
     pthread_mutex_unlock(&x->lock);
 }
@@ -377,6 +398,7 @@ static void restart(struct engine *x, struct err *e)
     pthread_mutex_lock(&x->team_lock);
     team_stop(x->team);
     x->team = NULL;
+    memset(x->waited_s, 0, sizeof(x->waited_s));
     x->n_flying = 0;
     sched_restart(x->sched);
     int rc = -EIO;

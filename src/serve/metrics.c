@@ -1,14 +1,17 @@
 /* metrics.c - see metrics.h. */
 #include "serve/metrics.h"
 
+#include <time.h>
+#include <unistd.h>
+
 void metrics_init(struct metrics *m, const char *model_name)
 {
     char name[120];
     memset(m, 0, sizeof(*m));
     metric_escape(name, sizeof(name), model_name);
     snprintf(m->labels, sizeof(m->labels), "model_name=\"%s\"", name);
-    struct histogram *seconds[] = {&m->ttft,  &m->itl,     &m->tpot,   &m->e2e,
-                                   &m->queue, &m->prefill, &m->decode, &m->step};
+    struct histogram *seconds[] = {&m->ttft,    &m->itl,    &m->tpot, &m->e2e,      &m->queue,
+                                   &m->prefill, &m->decode, &m->step, &m->inference};
     struct histogram *tokens[] = {&m->step_rows, &m->prompt_tok, &m->new_tok, &m->max_tok,
                                   &m->choices};
     for (size_t i = 0; i < COUNT(seconds); i++)
@@ -39,6 +42,7 @@ void metrics_event(struct metrics *m, struct metrics_choice *c, const struct eng
     histogram_add(&m->queue, ev->queued_s);
     histogram_add(&m->prefill, ev->prefill_s);
     histogram_add(&m->decode, ev->decode_s);
+    histogram_add(&m->inference, ev->prefill_s + ev->decode_s);
     histogram_add(&m->prompt_tok, c->n_prompt);
     histogram_add(&m->new_tok, c->n_new);
     if (c->n_new > 1)
@@ -136,6 +140,8 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
          (double)s->prompt_tok);
     both(w, "prefix_cache_hits_total", "counter", "Tokens of prompts that were stored already.",
          (double)s->cached_tok);
+    both(w, "prompt_tokens_cached_total", "counter", "The same, under its newer name.",
+         (double)s->cached_tok);
     both(w, "spec_decode_num_draft_tokens_total", "counter", "Tokens guessed.", (double)s->drafted);
     both(w, "spec_decode_num_accepted_tokens_total", "counter", "Guesses that were right.",
          (double)s->accepted);
@@ -170,6 +176,8 @@ static void put_histograms(const struct writing *w)
     both_histograms(w, "request_queue_time_seconds", "From arrival to the first step.", &m->queue);
     both_histograms(w, "request_prefill_time_seconds", "From the first step to the first token.",
                     &m->prefill);
+    both_histograms(w, "request_inference_time_seconds", "From the first step to the end.",
+                    &m->inference);
     both_histograms(w, "request_decode_time_seconds", "From the first token to the end.",
                     &m->decode);
     both_histograms(w, "request_prompt_tokens", "Tokens of a prompt.", &m->prompt_tok);
@@ -216,6 +224,40 @@ static void put_rank_times(const struct writing *w, struct fleet *f, int ranks)
     }
 }
 
+static void put_late_ranks(const struct writing *w, struct fleet *f, int ranks)
+{
+    uint64_t late[PLAN_RANKS];
+    char full[96], labels[224];
+    family(w, "tandem", "rank_late_steps_total", "counter",
+           "Steps in which the others waited for this rank: it waited least.", full);
+    for (int x = 0; x < fleet_size(f); x++) {
+        engine_late(fleet_engine(f, x), late);
+        for (int r = 0; r < ranks; r++) {
+            snprintf(labels, sizeof(labels), "%s,rank=\"%d\"", w->m->labels, x * ranks + r);
+            metric_value(w->to, full, labels, (double)late[r]);
+        }
+    }
+}
+
+/* Of the control process, as Prometheus' own clients name them. */
+static void put_process(FILE *to)
+{
+    long pages = 0;
+    struct timespec cpu;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (statm && fscanf(statm, "%*d %ld", &pages) == 1) {
+        metric_family(to, "process_resident_memory_bytes", "gauge", "Resident memory.");
+        metric_value(to, "process_resident_memory_bytes", "",
+                     (double)pages * (double)sysconf(_SC_PAGESIZE));
+    }
+    if (statm)
+        fclose(statm);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    metric_family(to, "process_cpu_seconds_total", "counter", "Time on processors.");
+    metric_value(to, "process_cpu_seconds_total", "",
+                 (double)cpu.tv_sec + 1e-9 * (double)cpu.tv_nsec);
+}
+
 static void put_rank_memory(const struct writing *w, struct fleet *f, int ranks)
 {
     static const char *const kind[] = {"weights", "kv", "scratch"};
@@ -247,7 +289,10 @@ void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const str
     put_stats(&w, &s);
     put_histograms(&w);
     put_rank_times(&w, f, plan_ranks(p));
+    put_late_ranks(&w, f, plan_ranks(p));
     put_rank_memory(&w, f, plan_ranks(p));
+    put_process(to);
+    one(&w, "tandem", "http_connections", "gauge", "Connections of clients.", m->connections);
     family(&w, "tandem", "refused_requests_total", "counter", "Requests refused, by why.", full);
     static const char *const why[] = {"bad", "busy", "ending"};
     for (size_t i = 0; i < COUNT(why); i++) {

@@ -9,10 +9,10 @@
 struct metrics {
     char labels[160]; /* model_name="..." */
     struct histogram ttft, itl, tpot, e2e, queue, prefill, decode, step, step_rows;
-    struct histogram prompt_tok, new_tok, max_tok, choices;
+    struct histogram inference, prompt_tok, new_tok, max_tok, choices;
     double predicted_s;  /* of all steps, before they ran */
     uint64_t refused[3]; /* bad requests, too many, shutting down */
-    uint64_t connections;
+    int connections;
 };
 
 /* Seconds of CLOCK_MONOTONIC, as the engine's. */

@@ -90,6 +90,7 @@ void metrics_route(struct server *s, struct call *c)
     size_t n;
     FILE *to = open_memstream(&text, &n);
     must(to);
+    s->metrics.connections = http_connections(s->http);
     metrics_write(to, &s->metrics, s->fleet, s->opts.plan);
     fclose(to);
     call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", text, n);
