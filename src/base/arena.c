@@ -3,7 +3,8 @@
 
 #include <stdalign.h>
 
-enum { CHUNK = 1 << 16 };
+/* Each chunk is twice the last one: small pools stay small. */
+enum { FIRST_CHUNK = 512, MOST_CHUNK = 64 << 10 };
 
 struct pool_chunk {
     struct pool_chunk *next;
@@ -16,7 +17,9 @@ void *pool_get(struct pool *p, size_t n)
     n = round_up(n ? n : 1, 16);
     struct pool_chunk *c = p->chunk;
     if (!c || c->size - c->used < n) {
-        size_t size = n > CHUNK ? n : CHUNK;
+        size_t size = c ? 2 * c->size : FIRST_CHUNK;
+        size = size > MOST_CHUNK ? MOST_CHUNK : size;
+        size = size < n ? n : size;
         c = calloc(1, sizeof(*c) + size);
         if (!c) {
             fprintf(stderr, "tandem: out of memory (%zu bytes wanted)\n", size);
