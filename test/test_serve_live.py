@@ -185,6 +185,42 @@ def ten_thousand_requests_are_answered_or_refused_and_memory_stays():
     s.end()
 
 
+def every_figure_is_in_the_manual():
+    s = Server("--tp", "2")
+    s.well()
+    text = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs", "SERVING.md")).read()
+    names = {line.split()[2].split(":")[-1] for line in s.ask("GET", "/metrics")[1].splitlines() if line.startswith("# TYPE")}
+    assert len(names) > 40, names
+    missing = [name for name in names if f"`{name}`" not in text]
+    assert not missing, missing
+    s.end()
+
+
+def beginnings_are_shared_by_one_key_and_salt_only():
+    with tempfile.TemporaryDirectory() as folder:
+        keys = os.path.join(folder, "keys")
+        open(keys, "w").write("sk-one\nsk-two\n")
+        s = Server("--api-key-file", keys)
+
+        def cached(key, **more):
+            body = json.dumps({"prompt": "once upon a time " * 20, "max_tokens": 1, **more})
+            text = s.ask("POST", "/v1/completions", body, headers={"Authorization": "Bearer " + key})[1]
+            return json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+        seen = [cached("sk-one"), cached("sk-one"), cached("sk-two"), cached("sk-two"),
+                cached("sk-one", cache_salt="a"), cached("sk-one", cache_salt="a"), cached("sk-one", cache_salt="b")]
+        assert seen == [False, True, False, True, False, True, False], seen
+        s.end()
+
+
+def a_timeout_ends_an_answer():
+    s = Server()
+    status, text, _ = s.ask("POST", "/v1/chat/completions", json.dumps({**LONG, "n": 32, "timeout": 0.02}))
+    choices = json.loads(text)["choices"]
+    assert status == 200 and {c["finish_reason"] for c in choices} == {"length"}, text[:200]
+    assert json.loads(text)["usage"]["completion_tokens"] < 32 * 400
+    s.end()
+
+
 def the_operator_sees_and_ends_requests():
     s = Server()
     c = s.connect()
@@ -389,7 +425,9 @@ def random_abuse_leaves_it_well():
 
 
 CLAIMS = [clients_may_leave_at_every_byte, hostile_bodies_are_refused_by_name, too_many_are_told_when_to_come_back,
-          ten_thousand_requests_are_answered_or_refused_and_memory_stays, the_operator_sees_and_ends_requests, draining_loses_nothing,
+          ten_thousand_requests_are_answered_or_refused_and_memory_stays, every_figure_is_in_the_manual,
+          beginnings_are_shared_by_one_key_and_salt_only, a_timeout_ends_an_answer,
+          the_operator_sees_and_ends_requests, draining_loses_nothing,
           a_drain_that_takes_too_long_ends_answers_early, files_are_read_again, pages_of_allowed_origins_may_ask,
           the_service_manager_is_told, tls_works_and_its_certificate_is_read_again, random_abuse_leaves_it_well]
 

@@ -125,6 +125,8 @@ struct request {
     int n_bad;
     int truncate; /* the last so many prompt tokens; -1: as many as fit; 0: all */
     int priority;
+    float timeout; /* seconds; 0: none */
+    const char *cache_salt;
 
     bool logprobs;                /* chat: asked for */
     int n_top, n_prompt_top;      /* alternatives; -1: no logprobs */
@@ -154,8 +156,8 @@ const char *request_path(const struct request *r); /* where it was sent to */
 /* A seed for a request that names none. Choices count up from it. */
 void request_seed(struct request *r, uint64_t seed);
 
-/* What to submit for one choice. Points into r and m; the guide is left empty, and client, salt
- * and deadline 0. */
+/* What to submit for one choice. Points into r and m; the guide is left empty, and client
+ * and salt 0. */
 void request_engine(const struct request *r, const struct api_model *m, int choice,
                     struct engine_request *to);
 

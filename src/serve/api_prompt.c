@@ -212,7 +212,8 @@ void request_engine(const struct request *r, const struct api_model *m, int choi
                                   .n_only = r->allowed.n,
                                   .n_top = r->best_of > r->n ? max_int(r->n_top, 0) : r->n_top,
                                   .n_prompt_top = r->n_prompt_top,
-                                  .priority = r->priority};
+                                  .priority = r->priority,
+                                  .deadline_s = r->timeout};
     to->sampling.seed += (uint64_t)(choice % r->best_of);
     if (r->echo && r->n_top > to->n_prompt_top)
         to->n_prompt_top = r->n_top;

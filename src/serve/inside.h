@@ -52,6 +52,7 @@ struct server {
     struct keys *keys;
     struct guides guides;
     char fingerprint[24];
+    uint64_t secret; /* what page names begin with, so that nobody can guess them */
     long long started;
     double now; /* when the events at hand were taken */
     bool draining;
@@ -93,6 +94,8 @@ void refuse(struct server *s, struct call *c, const struct api_error *why);
 PRINTF(5, 6)
 void refuse_with(struct server *s, struct call *c, int status, const char *code, const char *fmt,
                  ...);
+
+uint64_t any_seed(void); /* random bits, below 2^63 */
 
 /* live.c: a parsed request that asks for tokens, until its reply is sent or its client is gone. The
  * request becomes its own. key: NULL, or whose room it takes. */

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <strings.h>
+#include <xxhash.h>
 
 struct entry {
     struct key key;
@@ -44,6 +45,7 @@ static int parse_line(struct entry *to, char *line, const char *what, int number
         return bad_line(e, what, number,
                         "after KEY and NAME come requests at once and tokens a minute, as numbers");
     memcpy(to->text, word, strlen(word));
+    to->key.hash = XXH3_64bits(word, strlen(word));
     snprintf(to->key.name, sizeof(to->key.name), "%s", name && *name ? name : "key");
     to->key.max_requests = (int)requests;
     to->key.tok_per_min = to->key.tok_left = tokens;

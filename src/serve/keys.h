@@ -14,6 +14,7 @@ struct key {
     char name[KEY_NAME];
     int max_requests;   /* at once; 0: no limit */
     double tok_per_min; /* of prompts and answers; 0: no limit */
+    uint64_t hash;      /* of its text */
     /* how it stands */
     int requests;
     bool removed;              /* from the file; freed with its last request */

@@ -2,6 +2,7 @@
 #include "serve/inside.h"
 
 #include <sys/random.h>
+#include <xxhash.h>
 
 static struct choice **bucket_of(struct server *s, uint64_t id) { return &s->bucket[id % BUCKETS]; }
 
@@ -152,7 +153,7 @@ void say_still_there(struct server *s)
 /* ------------------------------------------------------------------------------- asking the model
  */
 
-static uint64_t any_seed(void)
+uint64_t any_seed(void)
 {
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
@@ -172,6 +173,14 @@ static int refusal_of(int rc, const struct err *e, struct api_error *why)
     return rc;
 }
 
+/* Who may find out, by its speed, that another has asked the same: only who has the same key. */
+static uint64_t salt_of(const struct live *l)
+{
+    const char *salt = l->request.cache_salt ? l->request.cache_salt : "";
+    return XXH3_64bits_withSeed(salt, strlen(salt),
+                                l->server->secret ^ (l->key ? l->key->hash : 0));
+}
+
 static int submit(struct live *l, struct api_error *why)
 {
     struct server *s = l->server;
@@ -188,6 +197,7 @@ static int submit(struct live *l, struct api_error *why)
         struct engine_request ask;
         request_engine(&l->request, s->opts.model, i, &ask);
         ask.client = l->client;
+        ask.salt = salt_of(l);
         if (form)
             ask.guide = guide_new(&s->guides, form);
         struct choice *c = &l->choice[i];
