@@ -276,14 +276,15 @@ def a_drain_that_takes_too_long_ends_answers_early():
     c = s.connect()
     c.sendall(request_text(json.dumps({**LONG, "n": 64, "stream": True})))
     c.recv(100)
-    s.end()
+    s.process.send_signal(signal.SIGTERM)
     rest = b""
-    while True:
+    while True:  # it has to be read, or there is no more room for what the answers end with
         piece = c.recv(65536)
         if not piece:
             break
         rest += piece
-    assert rest.rstrip().endswith(b"0") or b"[DONE]" in rest, rest[-200:]
+    assert b"[DONE]" in rest, rest[-200:]
+    s.end()
 
 
 def files_are_read_again():
