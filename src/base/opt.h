@@ -15,7 +15,7 @@ enum verb {
     VERB_COUNT
 };
 
-enum { OPT_LIST_MAX = 16, OPT_WORDS_MAX = 3 };
+enum { OPT_LIST_MAX = 16, OPT_WORDS_MAX = 8 };
 
 /* The values of an option that may be given several times, in order. */
 struct opt_list {

@@ -3,13 +3,16 @@
  * that of one turn, and the median of the turns is shown. */
 #include "cmd/cmd.h"
 #include "cmd/count.h"
+#include "cmd/measure.h"
 #include "cmd/open.h"
 #include "engine/team.h"
-#include "topo/limits.h"
 
 #include <time.h>
 
-enum { POINTS_MAX = 64, LIST_MAX = 8, ROUNDS_MAX = 1000, LAYOUTS = 2, READ_BYTES = 256 << 20 };
+enum { POINTS_MAX = LIST_MAX + LIST_MAX * LIST_MAX };
+
+/* As asked; one rank with one thread; as asked, with sums cut as little as the layout allows. */
+enum { ASKED, ONE, UNCUT, LAYOUTS };
 
 /* One line of the table: a prompt of `last + 1` tokens in chunks, or one decode step. */
 struct point {
@@ -34,36 +37,12 @@ struct bench {
     const struct options *o;
     struct opened at;
     struct pool pool;
-    int n_point, n_layout;
+    int n_point;
     struct point point[POINTS_MAX];
-    struct layout *layout[LAYOUTS]; /* as asked; one rank */
+    struct layout *layout[LAYOUTS]; /* NULL: not wanted */
 };
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ------------------------------------------------------------------------------- what to time */
-
-static int numbers(const char *name, const char *text, int list[LIST_MAX], int *n, struct err *e)
-{
-    *n = 0;
-    for (const char *at = text; *at;) {
-        char *end;
-        long v = strtol(at, &end, 10);
-        if (end == at || v < 0 || v > 1 << 20 || *n == LIST_MAX || (*end && *end != ','))
-            return err_set(e, CMD_USAGE,
-                           "--%s %s: up to %d whole numbers are needed, separated by commas", name,
-                           text, LIST_MAX);
-        if (v)
-            list[(*n)++] = (int)v;
-        at = *end ? end + 1 : end;
-    }
-    return 0;
-}
 
 static void add_point(struct bench *b, bool prompt, int n_seq, int last)
 {
@@ -75,11 +54,11 @@ static void add_point(struct bench *b, bool prompt, int n_seq, int last)
 static int choose_points(struct bench *b, struct err *e)
 {
     int prompt[LIST_MAX], batch[LIST_MAX], context[LIST_MAX], np, nb, nc;
-    int rc = numbers("prompts", b->o->prompts, prompt, &np, e);
+    int rc = read_numbers("prompt", b->o->prompt, prompt, &np, e);
     if (!rc)
-        rc = numbers("batches", b->o->batches, batch, &nb, e);
+        rc = read_numbers("batch", b->o->batch, batch, &nb, e);
     if (!rc)
-        rc = numbers("contexts", b->o->contexts, context, &nc, e);
+        rc = read_numbers("context", b->o->context, context, &nc, e);
     if (rc)
         return rc;
     for (int i = 0; i < np; i++)
@@ -106,24 +85,6 @@ static void make_steps(struct bench *b, struct point *pt, int chunk)
 
 /* ------------------------------------------------------------------------------- layouts */
 
-/* Room for the largest batch and the longest context that will be timed. */
-static int widen(const struct bench *b, struct plan *p, struct err *e)
-{
-    int64_t pages = 0;
-    for (int i = 0; i < b->n_point; i++) {
-        struct step_shape s = b->point[i].shape;
-        int64_t need = (int64_t)s.n_seq * (s.last / KV_PAGE + 1);
-        p->ctx = max_int(p->ctx, s.last + 1);
-        p->max_seq = max_int(p->max_seq, s.n_seq);
-        p->max_tok = max_int(p->max_tok, s.n_seq);
-        pages = need > pages ? need : pages;
-    }
-    p->max_out = p->max_seq;
-    p->pages = (int)(pages > INT32_MAX ? INT32_MAX : pages);
-    p->pages = max_int(p->pages, (p->ctx + KV_PAGE - 1) / KV_PAGE);
-    return plan_check(p, e);
-}
-
 /* The same step limits and number formats on one rank. */
 static int make_one(struct bench *b, struct plan *one, struct err *e)
 {
@@ -138,6 +99,24 @@ static int make_one(struct bench *b, struct plan *one, struct err *e)
                            .numerics = p->numerics,
                            .n_core = p->core[0] >= 0};
     return plan_make(one, &p->model, &ask, e);
+}
+
+/* What a program that promises nothing computes: a slice adds up its columns in one go. Not a plan
+ * for use, so plan_check() would refuse it. */
+static int make_uncut(struct bench *b, struct plan *p, struct err *e)
+{
+    if (b->at.packed)
+        return err_set(
+            e, CMD_USAGE,
+            "--beside-uncut: %.200s is packed for sums of %d terms; name the folder that "
+            "it was packed from, and --dtype",
+            b->at.folder, p->shares);
+    if (p->tp & (p->tp - 1))
+        return err_set(e, CMD_USAGE, "--beside-uncut: --tp %d is not a power of two", p->tp);
+    p->shares = p->tp;
+    for (int i = 0; i <= p->tp; i++)
+        p->cut[i] = i;
+    return 0;
 }
 
 static void count_points(const struct bench *b, struct layout *l)
@@ -157,40 +136,37 @@ static void count_points(const struct bench *b, struct layout *l)
     }
 }
 
-static int cores_of(const struct layout *l) { return plan_ranks(&l->plan) * l->plan.threads; }
-
-static int start_layout(struct bench *b, struct layout *l, struct err *e)
+static int start_layout(struct bench *b, int which, struct err *e)
 {
     struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed};
+    struct layout *l = b->layout[which] = pool_get(&b->pool, sizeof(*l));
     size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
+    l->plan = b->at.plan;
+    int rc = which == ONE ? make_one(b, &l->plan, e) : 0;
+    for (int i = 0; i < b->n_point; i++)
+        plan_widen(&l->plan, b->point[i].shape.n_seq, b->point[i].shape.last + 1);
+    if (!rc)
+        rc = plan_check(&l->plan, e);
+    if (!rc && which == UNCUT)
+        rc = make_uncut(b, &l->plan, e);
+    if (rc)
+        return rc;
     l->seconds = pool_get(&b->pool, rounds);
     l->limit = pool_get(&b->pool, rounds);
     count_points(b, l);
-    int *core = pool_get(&b->pool, (size_t)cores_of(l) * sizeof(*core));
-    for (int i = 0; i < cores_of(l); i++) {
-        int first = l->plan.core[i / l->plan.threads];
-        core[i] = first < 0 ? -1 : first + i % l->plan.threads;
-    }
-    l->limits = limits_open(core, cores_of(l), READ_BYTES, e);
+    l->limits = plan_limits(&l->plan, e);
     return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
 }
 
 static int start(struct bench *b, struct err *e)
 {
-    b->n_layout = b->o->beside_one ? 2 : 1;
+    const bool wanted[LAYOUTS] = {true, b->o->beside_one, b->o->beside_uncut};
     int rc = 0;
-    for (int i = 0; !rc && i < b->n_layout; i++) {
-        struct layout *l = b->layout[i] = pool_get(&b->pool, sizeof(*l));
-        l->plan = b->at.plan;
-        if (i)
-            rc = make_one(b, &l->plan, e);
-        if (!rc)
-            rc = widen(b, &l->plan, e);
-        for (int k = 0; !rc && i == 0 && k < b->n_point; k++)
-            make_steps(b, &b->point[k], l->plan.max_tok);
-        if (!rc)
-            rc = start_layout(b, l, e);
-    }
+    for (int i = 0; i < b->n_point; i++)
+        make_steps(b, &b->point[i], max_int(b->at.plan.max_tok, b->point[i].shape.n_seq));
+    for (int i = 0; !rc && i < LAYOUTS; i++)
+        if (wanted[i])
+            rc = start_layout(b, i, e);
     return rc;
 }
 
@@ -216,92 +192,75 @@ static int run_point(struct layout *l, const struct point *pt, struct draw *draw
     return 0;
 }
 
-/* One turn: the limits of a layout's cores, then its steps. */
-static int turn(struct bench *b, struct layout *l, int round, struct draw *draw, struct err *e)
+/* One turn: the limits of a layout's cores, then the step. */
+static int turn(struct bench *b, struct layout *l, int i, int round, struct draw *draw,
+                struct err *e)
 {
-    enum math math = isa_math(b->at.isa, l->plan.weight);
-    nanosleep(&(struct timespec){.tv_nsec = 50000000},
-              NULL); /* until idle ranks have gone to sleep */
-    l->read[round] = limits_read(l->limits);
-    l->math[round] = limits_math(l->limits, math);
-    for (int i = 0; i < b->n_point; i++) {
-        int rc = run_point(l, &b->point[i], draw, &l->seconds[i][round], e);
-        if (rc)
-            return rc;
-        double read = l->bytes[i] / l->read[round];
-        double compute = l->math[round] > 0 ? l->flops[i] / l->math[round] : 0;
-        l->limit[i][round] = read > compute ? read : compute;
-    }
-    return 0;
+    const long until_idle_ranks_sleep_ns = 20000000;
+    nanosleep(&(struct timespec){.tv_nsec = until_idle_ranks_sleep_ns}, NULL);
+    double read = limits_read(l->limits);
+    double math = limits_math(l->limits, isa_math(b->at.isa, l->plan.weight));
+    double least = l->bytes[i] / read, compute = math > 0 ? l->flops[i] / math : 0;
+    l->limit[i][round] = least > compute ? least : compute;
+    l->read[round] += read / b->n_point;
+    l->math[round] += math / b->n_point;
+    return run_point(l, &b->point[i], draw, &l->seconds[i][round], e);
 }
 
-/* A first turn warms up and says how often a quick step must run to be timed. */
+/* Every step on every layout, one right after the other, and not always in the same order. */
+static int one_round(struct bench *b, int round, struct draw *draw, struct err *e)
+{
+    int rc = 0;
+    for (int k = 0; k < LAYOUTS; k++)
+        if (b->layout[k])
+            b->layout[k]->read[round] = b->layout[k]->math[round] = 0;
+    for (int i = 0; i < b->n_point; i++)
+        for (int k = 0; !rc && k < LAYOUTS; k++) {
+            struct layout *l = b->layout[(k + round) % LAYOUTS];
+            rc = l ? turn(b, l, i, round, draw, e) : 0;
+        }
+    return rc;
+}
+
+/* Two first rounds warm up and say how often a quick step must run to be timed. */
 static int measure(struct bench *b, struct err *e)
 {
     const double least = 0.2;
-    struct draw *draw = pool_get(&b->pool, (size_t)b->layout[0]->plan.max_seq * sizeof(*draw));
-    for (int i = 0; i < b->layout[0]->plan.max_seq; i++)
+    struct draw *draw = pool_get(&b->pool, (size_t)b->layout[ASKED]->plan.max_seq * sizeof(*draw));
+    int rc = 0;
+    for (int i = 0; i < b->layout[ASKED]->plan.max_seq; i++)
         draw[i].sampling = sampling_greedy;
     for (int i = 0; i < b->n_point; i++)
         b->point[i].repeat = 1;
-    int rc = 0;
     for (int warm = 0; !rc && warm < 2; warm++)
-        for (int i = 0; !rc && i < b->n_layout; i++)
-            rc = turn(b, b->layout[i], 0, draw, e);
+        rc = one_round(b, 0, draw, e);
     for (int i = 0; !rc && i < b->n_point; i++) {
-        double n = least / b->layout[0]->seconds[i][0];
+        double n = least / b->layout[ASKED]->seconds[i][0];
         b->point[i].repeat = n > 1000 ? 1000 : n < 1 ? 1 : (int)n;
     }
     for (int r = 0; !rc && r < b->o->rounds; r++)
-        for (int i = 0; !rc && i < b->n_layout; i++)
-            rc = turn(b, b->layout[i], r, draw, e);
+        rc = one_round(b, r, draw, e);
     return rc;
 }
 
 /* ------------------------------------------------------------------------------- the table */
-
-struct figures {
-    double median, least, most;
-};
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static struct figures figures_of(const double *x, int n)
-{
-    double sorted[ROUNDS_MAX];
-    memcpy(sorted, x, (size_t)n * sizeof(*x));
-    qsort(sorted, (size_t)n, sizeof(*sorted), by_value);
-    return (struct figures){sorted[n / 2], sorted[0], sorted[n - 1]};
-}
-
-/* Of a quotient, turn by turn. */
-static struct figures quotient(const double *x, const double *y, int n)
-{
-    double q[ROUNDS_MAX];
-    for (int i = 0; i < n; i++)
-        q[i] = x[i] / y[i];
-    return figures_of(q, n);
-}
 
 struct line {
     char name[40];
     struct figures ms, share;                /* time; limit over time */
     double tok_s, gb_s, gflop_s;             /* by the median */
     double one_ms, faster, allowed, reached; /* beside one rank; 0: not measured */
+    struct figures cost;                     /* time over that with uncut sums; 0: not measured */
 };
 
 static struct line line_of(const struct bench *b, int i)
 {
-    const struct layout *l = b->layout[0], *one = b->layout[1];
+    const struct layout *l = b->layout[ASKED], *one = b->layout[ONE], *uncut = b->layout[UNCUT];
     const struct point *pt = &b->point[i];
     int n = b->o->rounds;
     struct figures s = figures_of(l->seconds[i], n);
     struct line to = {.ms = {1e3 * s.median, 1e3 * s.least, 1e3 * s.most},
-                      .share = quotient(l->limit[i], l->seconds[i], n),
+                      .share = figures_quotient(l->limit[i], l->seconds[i], n),
                       .tok_s = pt->shape.n_seq * pt->shape.n_new / s.median,
                       .gb_s = 1e-9 * l->bytes[i] / s.median,
                       .gflop_s = 1e-9 * l->flops[i] / s.median};
@@ -311,37 +270,51 @@ static struct line line_of(const struct bench *b, int i)
         snprintf(to.name, sizeof(to.name), "decode %d at %d", pt->shape.n_seq, pt->shape.last);
     if (one) {
         to.one_ms = 1e3 * figures_of(one->seconds[i], n).median;
-        to.faster = quotient(one->seconds[i], l->seconds[i], n).median;
-        to.allowed = quotient(one->limit[i], l->limit[i], n).median;
-        to.reached = quotient(l->limit[i], l->seconds[i], n).median /
-                     quotient(one->limit[i], one->seconds[i], n).median;
+        to.faster = figures_quotient(one->seconds[i], l->seconds[i], n).median;
+        to.allowed = figures_quotient(one->limit[i], l->limit[i], n).median;
+        to.reached = figures_quotient(l->limit[i], l->seconds[i], n).median /
+                     figures_quotient(one->limit[i], one->seconds[i], n).median;
     }
+    if (uncut)
+        to.cost = figures_quotient(l->seconds[i], uncut->seconds[i], n);
     return to;
 }
 
-static void print_text(const struct bench *b)
+static void print_head(const struct bench *b)
 {
-    const struct plan *p = &b->layout[0]->plan;
+    const struct plan *p = &b->layout[ASKED]->plan;
     enum math math = isa_math(b->at.isa, p->weight);
     printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, %d threads a rank, kernels %s\n",
            p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp,
            p->sp ? ", sp" : "", p->threads, isa_name(b->at.isa));
-    for (int i = 0; i < b->n_layout; i++) {
+    for (int i = 0; i <= ONE; i++) {
         struct layout *l = b->layout[i];
+        if (!l)
+            continue;
         struct figures read = figures_of(l->read, b->o->rounds);
-        printf("%d core%s at most: reading %.1f GB/s (%.1f to %.1f), %s %.0f GFLOP/s\n",
-               cores_of(l), cores_of(l) == 1 ? "" : "s", 1e-9 * read.median, 1e-9 * read.least,
-               1e-9 * read.most, math_name(math), 1e-9 * figures_of(l->math, b->o->rounds).median);
+        int cores = plan_cores(&l->plan);
+        printf("%d core%s at most: reading %.1f GB/s (%.1f to %.1f), %s %.0f GFLOP/s\n", cores,
+               cores == 1 ? "" : "s", 1e-9 * read.median, 1e-9 * read.least, 1e-9 * read.most,
+               math_name(math), 1e-9 * figures_of(l->math, b->o->rounds).median);
     }
-    printf("\n%-20s %9s %19s %9s %7s %8s %9s%s\n", "step", "median ms", "least to most", "tokens/s",
-           "GB/s", "GFLOP/s", "of limit",
-           b->n_layout > 1 ? "   one core ms  faster  cores allow  reached" : "");
+    printf("\n%-20s %9s %19s %9s %7s %8s %9s%s%s\n", "step", "median ms", "least to most",
+           "tokens/s", "GB/s", "GFLOP/s", "of limit",
+           b->layout[ONE] ? "   one core ms  faster  cores allow  reached" : "",
+           b->layout[UNCUT] ? "   same bits cost  least to most" : "");
+}
+
+static void print_text(const struct bench *b)
+{
+    print_head(b);
     for (int i = 0; i < b->n_point; i++) {
         struct line l = line_of(b, i);
         printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f %7.0f %%", l.name, l.ms.median,
                l.ms.least, l.ms.most, l.tok_s, l.gb_s, l.gflop_s, 100 * l.share.median);
-        if (b->n_layout > 1)
+        if (b->layout[ONE])
             printf(" %13.2f %7.2f %12.2f %6.0f %%", l.one_ms, l.faster, l.allowed, 100 * l.reached);
+        if (b->layout[UNCUT])
+            printf(" %+14.1f %% %+5.1f to %+5.1f", 100 * l.cost.median - 100,
+                   100 * l.cost.least - 100, 100 * l.cost.most - 100);
         putchar('\n');
     }
 }
@@ -356,6 +329,10 @@ static json_t *line_json(const struct line *l)
         json_object_update_new(o, json_pack("{s:f, s:f, s:f, s:f}", "one_rank_ms", l->one_ms,
                                             "faster", l->faster, "cores_allow", l->allowed,
                                             "reached", l->reached));
+    if (l->cost.median > 0)
+        json_object_update_new(o, json_pack("{s:f, s:f, s:f}", "same_bits_cost", l->cost.median - 1,
+                                            "same_bits_least", l->cost.least - 1, "same_bits_most",
+                                            l->cost.most - 1));
     return o;
 }
 
@@ -366,14 +343,15 @@ static void print_json(const struct bench *b)
         struct line l = line_of(b, i);
         json_array_append_new(steps, line_json(&l));
     }
-    for (int i = 0; i < b->n_layout; i++) {
+    for (int i = 0; i <= ONE; i++) {
         const struct layout *l = b->layout[i];
-        json_array_append_new(
-            limits, json_pack("{s:i, s:f, s:f}", "cores", cores_of(l), "read_gb_s",
-                              1e-9 * figures_of(l->read, b->o->rounds).median, "math_gflop_s",
-                              1e-9 * figures_of(l->math, b->o->rounds).median));
+        if (l)
+            json_array_append_new(
+                limits, json_pack("{s:i, s:f, s:f}", "cores", plan_cores(&l->plan), "read_gb_s",
+                                  1e-9 * figures_of(l->read, b->o->rounds).median, "math_gflop_s",
+                                  1e-9 * figures_of(l->math, b->o->rounds).median));
     }
-    json_t *all = json_pack("{s:o, s:i, s:o, s:o}", "plan", plan_to_json(&b->layout[0]->plan),
+    json_t *all = json_pack("{s:o, s:i, s:o, s:o}", "plan", plan_to_json(&b->layout[ASKED]->plan),
                             "rounds", b->o->rounds, "limits", limits, "steps", steps);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');

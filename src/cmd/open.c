@@ -67,7 +67,7 @@ static int find_folder(struct opened *to, const char *model, struct err *e)
 
 /* ------------------------------------------------------------------------------- the plan */
 
-static int find_isa(const char *name, enum isa *isa, struct err *e)
+int open_isa(const char *name, enum isa *isa, struct err *e)
 {
     *isa = isa_best();
     if (!strcmp(name, "auto"))
@@ -104,8 +104,7 @@ static enum num choose_num(const char *name, enum num automatic)
     return automatic;
 }
 
-/* How many of the cores 0, 1, 2 ... this process may run on, without a gap. */
-static int usable_cores(void)
+int open_cores(void)
 {
     cpu_set_t set;
     int n = 0;
@@ -127,10 +126,9 @@ static int quota_cores(void)
     return limited && quota / period < INT_MAX ? max_int(1, (int)(quota / period)) : INT_MAX;
 }
 
-/* So many that the ranks use all cores they may. */
-static int threads_of(int ranks)
+int open_threads(int ranks)
 {
-    int cores = min_int(usable_cores(), quota_cores());
+    int cores = min_int(open_cores(), quota_cores());
     return max_int(1, min_int(cores / max_int(ranks, 1), PLAN_THREADS));
 }
 
@@ -158,7 +156,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .pp = o->pp,
         .dp = o->dp,
         .sp = o->sp,
-        .threads = o->given.threads ? o->threads : threads_of(o->tp * o->pp * max_int(o->dp, 1)),
+        .threads = o->given.threads ? o->threads : open_threads(o->tp * o->pp * max_int(o->dp, 1)),
         .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
                                                                           : o->shares,
         .ctx = o->ctx,
@@ -169,7 +167,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
-        .n_core = usable_cores(),
+        .n_core = open_cores(),
     };
     int rc = plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1)
@@ -215,7 +213,7 @@ static int take_plan(struct opened *to, const struct options *o, const struct mo
 static int choose_plan(struct opened *to, const struct options *o, const struct model *m,
                        struct err *e)
 {
-    int rc = find_isa(o->isa, &to->isa, e);
+    int rc = open_isa(o->isa, &to->isa, e);
     if (!rc)
         rc = o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
     return rc;

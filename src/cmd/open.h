@@ -41,4 +41,12 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
 
 void open_close(struct opened *o);
 
+/* What --isa NAME means here; -ENOTSUP with a sentence when this machine lacks it. */
+int open_isa(const char *name, enum isa *isa, struct err *e);
+
+/* How many of the cores 0, 1, 2 ... this process may run on, without a gap; and so many threads a
+ * rank that the ranks use all cores they may. */
+int open_cores(void);
+int open_threads(int ranks);
+
 #endif

@@ -1,0 +1,66 @@
+/* measure.c - see measure.h. */
+#include "cmd/measure.h"
+#include "cmd/cmd.h"
+#include "cmd/latency.h"
+#include "dev/dev.h"
+
+enum { READ_BYTES = 256 << 20 };
+
+int read_numbers(const char *name, const char *text, int list[LIST_MAX], int *n, struct err *e)
+{
+    *n = 0;
+    for (const char *at = text; *at;) {
+        char *end;
+        long v = strtol(at, &end, 10);
+        if (end == at || v < 0 || v > 1 << 20 || *n == LIST_MAX || (*end && *end != ','))
+            return err_set(e, CMD_USAGE,
+                           "--%s %s: up to %d whole numbers are needed, separated by commas", name,
+                           text, LIST_MAX);
+        if (v)
+            list[(*n)++] = (int)v;
+        at = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+double seconds(void) { return 1e-6 * clock_us(); }
+
+struct figures figures_of(const double *x, int n)
+{
+    double sorted[ROUNDS_MAX];
+    must(0 < n && n <= ROUNDS_MAX);
+    memcpy(sorted, x, (size_t)n * sizeof(*x));
+    qsort(sorted, (size_t)n, sizeof(*sorted), by_value);
+    return (struct figures){sorted[n / 2], sorted[0], sorted[n - 1]};
+}
+
+struct figures figures_quotient(const double *x, const double *y, int n)
+{
+    double q[ROUNDS_MAX];
+    must(0 < n && n <= ROUNDS_MAX);
+    for (int i = 0; i < n; i++)
+        q[i] = x[i] / y[i];
+    return figures_of(q, n);
+}
+
+void plan_widen(struct plan *p, int n_seq, int tokens)
+{
+    int64_t page = (tokens + KV_PAGE - 1) / KV_PAGE, need = n_seq * page;
+    p->ctx = max_int(p->ctx, tokens);
+    p->max_seq = max_int(p->max_seq, n_seq);
+    p->max_out = max_int(p->max_out, n_seq);
+    p->max_tok = max_int(p->max_tok, n_seq);
+    p->pages = max_int(p->pages, (int)(need > INT32_MAX ? INT32_MAX : need));
+}
+
+int plan_cores(const struct plan *p) { return plan_ranks(p) * p->threads; }
+
+struct limits *plan_limits(const struct plan *p, struct err *e)
+{
+    int core[PLAN_RANKS * PLAN_THREADS], n = plan_cores(p);
+    for (int i = 0; i < n; i++) {
+        int first = p->core[i / p->threads];
+        core[i] = first < 0 ? -1 : first + i % p->threads;
+    }
+    return limits_open(core, n, READ_BYTES, e);
+}
