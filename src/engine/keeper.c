@@ -16,7 +16,7 @@
 
 enum { SPINS_OWN_CORE = 4000, SPINS_SHARED_CORE = 20 };
 
-enum { KV_FIRST = 256 << 20, KV_PIECE = 32 << 20 }; /* bytes made real at start, and at a time */
+enum { KV_FIRST = 32 << 20, KV_PIECE = 32 << 20 }; /* bytes made real at start, and at a time */
 
 struct keeper {
     const struct plan *p;
