@@ -241,6 +241,26 @@ static void a_very_long_name_is_cut_and_not_overrun(void **state)
     refused(line, "no option --aaaa");
 }
 
+/* Nothing that exists here is said to be elsewhere's, and what is named exists. */
+static void options_of_elsewhere_are_told_by_their_name_here(void **state)
+{
+    (void)state;
+    refused("serve --tensor-parallel-size 2", "--tp here");
+    refused("serve --api-key=x", "--api-key-file");
+    refused("serve --enable-prefix-caching", "always on");
+    for (int i = 0; i < opt_elsewhere_count; i++) {
+        const char *say = opt_elsewhere[i].say, *at = strstr(say, "--");
+        for (; at; at = strstr(at + 2, "--")) {
+            size_t n = strcspn(at + 2, " ,;");
+            bool known = false;
+            for (int k = 0; k < opt_row_count; k++)
+                known |= strlen(opt_rows[k].name) == n && !strncmp(opt_rows[k].name, at + 2, n);
+            if (!known)
+                fail_msg("%s: %s", opt_elsewhere[i].name, say);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +282,7 @@ int main(void)
         cmocka_unit_test(too_few_and_too_many_words_are_refused),
         cmocka_unit_test(help_stops_all_other_checks),
         cmocka_unit_test(a_very_long_name_is_cut_and_not_overrun),
+        cmocka_unit_test(options_of_elsewhere_are_told_by_their_name_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

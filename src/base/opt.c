@@ -173,10 +173,20 @@ static void nearer(const char *typed, const char *name, const char **best, int *
         *how_far = d, *best = name;
 }
 
+const struct opt_elsewhere opt_elsewhere[] = {
+#define ELSEWHERE(name, say) {name, say},
+#include "base/elsewhere.def"
+};
+const int opt_elsewhere_count = (int)COUNT(opt_elsewhere);
+
 static int no_such_option(enum verb v, const char *typed, struct err *e)
 {
     const char *name = verb_rows[v].name, *best = NULL;
     int how_far = 3;
+    for (int i = 0; i < opt_elsewhere_count; i++)
+        if (!strcmp(opt_elsewhere[i].name, typed))
+            return err_set(e, -EINVAL, "%s: no option --%s: %s (tandem %s --help)", name, typed,
+                           opt_elsewhere[i].say, name);
     for (int i = 0; i < opt_row_count; i++)
         if (takes(v, &opt_rows[i]))
             nearer(typed, opt_rows[i].name, &best, &how_far);

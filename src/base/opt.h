@@ -84,6 +84,12 @@ extern const struct opt_row opt_rows[];
 extern const int opt_row_count;
 extern const struct verb_row verb_rows[VERB_COUNT];
 
+/* The rows of elsewhere.def. */
+extern const struct opt_elsewhere {
+    const char *name, *say;
+} opt_elsewhere[];
+extern const int opt_elsewhere_count;
+
 /* Parse argv[1..argc). A usage error gives -EINVAL and one sentence that ends with where to look.
  * The empty command line, --help and --version are the verbs help and version. */
 int opt_parse(struct options *o, int argc, char **argv, struct err *e);
