@@ -59,7 +59,10 @@ class Rude(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        try:
+            self.wfile.write(text.encode())
+        except BrokenPipeError:
+            pass  # a sweep that gave up
 
     def do_GET(self):
         self.reply(200, json.dumps({"data": [{"id": "rude"}]}))
@@ -108,10 +111,13 @@ class Rude(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+class Waiting(http.server.ThreadingHTTPServer):
+    daemon_threads, request_queue_size = True, 1024  # or connections in a burst wait seconds for their turn
+
+
 class RudeServer:
     def __init__(self):
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rude)
-        self.server.daemon_threads = True
+        self.server = Waiting(("127.0.0.1", 0), Rude)
         self.url = "http://127.0.0.1:%d" % self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -208,6 +214,22 @@ def nothing_finished_is_an_error_with_its_reason(_, rude):
     assert done.returncode == 1 and "come back later" in done.stdout and "no request finished" in done.stderr
 
 
+def a_sweep_gives_up_what_fails(_, rude):
+    rude.plan("busy")
+    done = run(rude.url, "--sweep", "--rate", "100", "--duration", "0.25", "--slo", "e2e:1000", "--json", "-")
+    r = json.loads(done.stdout)
+    assert done.returncode == 0 and r["highest_rate"] == 0 and not any(one["holds"] for one in r["rates"])
+    rude.plan("good", "good", "good", "busy")
+    done = run(rude.url, "--sweep", "--rate", "400", "--requests", "40", "--slo", "e2e:1000", "--slo-share", "0.75", "--json", "-")
+    assert json.loads(done.stdout)["highest_rate"] >= 400
+
+
+def bad_traces_are_one_line_with_their_number(_, rude):
+    for text in TRACE + "x,m,1,1,1,x\n", TRACE + "500,m\n":
+        done = run(rude.url, "--trace", path("bad.csv", text))
+        assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1 and "line 23" in done.stderr, done
+
+
 def an_interrupt_prints_what_there_is(_, rude):
     rude.plan("good", "never")
     p = subprocess.Popen([TANDEM, "bench", "serve", "--url", rude.url, "--concurrency", "2", "--json", "-"],
@@ -229,9 +251,55 @@ def wrong_options_are_one_line(_, rude):
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and url.replace("unix:", "") in done.stderr
 
 
+TRACE = ("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" +
+         "".join("%g,m,%d,%d,0,x\n" % (100 + 2 * i, 20 + i, 1 + i % 4) for i in range(20)) + "150,m,9,0,9,x\n")
+
+
+def a_trace_is_replayed_whole(t):
+    record = path("record")
+    r = figures(t.url, "--api-key-file", t.keys, "--trace", path("trace.csv", TRACE), "--trace-speed", "100", "--ignore-eos",
+                "--record", record)
+    assert r["requests"]["finished"] == 20 and r["output_tokens"] == 5 * (1 + 2 + 3 + 4) and r["load"]["timing"] == "trace"
+    lines = [json.loads(line) for line in open(record)]
+    assert len(lines) == 20 and sum(one["output_tokens"] for one in lines) == 50
+    for one in lines:
+        assert abs(one["due_s"] - one["request"] * 0.02) < 1e-6 and one["due_s"] <= one["sent_s"] <= one["first_s"] <= one["last_s"]
+        assert abs(one["prompt_tokens"] - 20 - one["request"]) < 20
+
+
+def a_part_of_a_trace_at_another_rate_or_in_a_closed_loop(t):
+    trace = "--api-key-file", t.keys, "--trace", path("trace.csv", TRACE), "--trace-seconds", "20", "--ignore-eos"
+    for options, timing in (["--rate", "500"], "arrivals"), (["--trace-speed", "0"], "closed"):
+        r = figures(t.url, *trace, *options)
+        assert r["requests"]["finished"] == 10 and r["load"]["timing"] == timing, r
+
+
+def blocks_of_a_trace_are_shared(t):
+    row = {"timestamp": 0, "input_length": 300, "output_length": 2, "hash_ids": [5]}
+    rows = [row, {**row, "timestamp": 300}, {**row, "timestamp": 600, "hash_ids": [6]}]
+    r = figures(t.url, "--api-key-file", t.keys, "--trace", path("trace.jsonl", "\n".join(map(json.dumps, rows))), "--concurrency", "1")
+    assert 200 < r["cached_tokens"] < 350, r["cached_tokens"]
+
+
+def prompts_of_a_file_are_sent(t):
+    r = figures(t.url, "--api-key-file", t.keys, "--prompts", path("prompts", 'What?\n{"prompt": "Why?"}\n'), "--requests", "5",
+                "--output-tokens", "3", "--ignore-eos")
+    assert r["requests"]["finished"] == 5 and r["output_tokens"] == 15 and r["prompt_tokens_each"]["max"] < 30
+
+
+def a_sweep_finds_a_rate(t):
+    done = run(t.url, "--api-key-file", t.keys, "--sweep", "--rate", "1000000", "--requests", "20", "--slo", "e2e:1000",
+               "--output-tokens", "2", "--prompt-tokens", "20", "--json", path("sweep.json"))
+    r = json.load(open(path("sweep.json")))
+    assert done.returncode == 0 and r["highest_rate"] >= 1e6 and len(r["rates"]) > 1
+    assert all(one["holds"] and one["requests"]["sent"] == 20 for one in r["rates"])
+    assert len(done.stdout.splitlines()) == len(r["rates"]) + 2
+
+
 OURS = [a_closed_loop_is_served_whole, an_open_loop_is_served_whole, a_shared_prefix_is_found_in_the_cache,
-        a_wrong_key_ends_at_once]
-RUDE = [the_same_seed_sends_the_same_requests, words_are_counted_by_asking, every_failure_has_its_kind,
+        a_trace_is_replayed_whole, a_part_of_a_trace_at_another_rate_or_in_a_closed_loop, blocks_of_a_trace_are_shared,
+        prompts_of_a_file_are_sent, a_sweep_finds_a_rate, a_wrong_key_ends_at_once]
+RUDE = [a_sweep_gives_up_what_fails, bad_traces_are_one_line_with_their_number, the_same_seed_sends_the_same_requests, words_are_counted_by_asking, every_failure_has_its_kind,
         nothing_finished_is_an_error_with_its_reason, an_interrupt_prints_what_there_is, wrong_options_are_one_line]
 
 

@@ -1,18 +1,9 @@
 /* bench_serve.c - `tandem bench serve`: from options to a load, and its figures printed. */
-#include "cmd/cmd.h"
-#include "load/figures.h"
+#include "cmd/bench_serve.h"
 
 #include <unistd.h>
 
-enum { REQUESTS = 100, CONCURRENCY = 8, WARM_UP_AT_ONCE = 8 };
-
-struct bench {
-    const struct options *o;
-    struct load load;
-    struct target target;
-    char model[256];
-    bool shown; /* a line of progress stands on the terminal */
-};
+enum { REQUESTS = 100, CONCURRENCY = 8, WARM_UP_AT_ONCE = 8, SWEEP_SECONDS = 30 };
 
 /* ------------------------------------------------------------------------------- from options */
 
@@ -51,6 +42,15 @@ static int read_extra(const char *text, struct workload *w, struct err *e)
     return err_set(e, CMD_USAGE, "bench serve: --extra takes a JSON object, not \"%.60s\"", text);
 }
 
+static int read_trace(const struct options *o, struct trace *t, struct err *e)
+{
+    int rc = trace_read(t, o->trace, e);
+    if (rc || !o->given.trace_seconds)
+        return rc;
+    trace_cut(t, o->trace_seconds); /* of a trace without times nothing is cut: all are 0 */
+    return 0;
+}
+
 static int read_workload(const struct options *o, struct workload *w, struct err *e)
 {
     *w = (struct workload){.seed = o->seed,
@@ -65,6 +65,8 @@ static int read_workload(const struct options *o, struct workload *w, struct err
     int rc = 0;
     if (o->prompt_file)
         rc = prompts_read(&w->prompts, o->prompt_file, e);
+    if (!rc && o->trace)
+        rc = read_trace(o, &w->trace, e);
     if (!rc && o->extra)
         rc = read_extra(o->extra, w, e);
     return rc;
@@ -82,35 +84,70 @@ static enum arrivals_kind arrivals_kind(const char *name)
     return (enum arrivals_kind)i;
 }
 
+/* Options that contradict each other. */
 static int check(const struct options *o, struct err *e)
 {
-    if (o->prompt_file && o->given.prompt_tokens)
-        return err_set(e, CMD_USAGE,
-                       "bench serve: --prompts brings prompts, so --prompt-tokens cannot be given");
-    if ((o->given.arrivals || o->given.cv) && !o->given.rate)
-        return err_set(e, CMD_USAGE, "bench serve: --arrivals and --cv need --rate");
+    const struct {
+        bool wrong;
+        const char *words;
+    } rules[] = {
+        {o->prompt_file && (o->given.prompt_tokens || o->trace),
+         "--prompts brings prompts, so neither --prompt-tokens nor --trace can be given"},
+        {o->trace && (o->given.prompt_tokens || o->given.output_tokens),
+         "--trace brings lengths, so neither --prompt-tokens nor --output-tokens can be given"},
+        {!o->trace && (o->given.trace_speed || o->given.trace_seconds),
+         "--trace-speed and --trace-seconds need --trace"},
+        {o->trace && o->given.rate && o->given.trace_speed,
+         "with --rate only the lengths of --trace count, so --trace-speed cannot be given"},
+        {(o->given.arrivals || o->given.cv) && !o->given.rate && !o->sweep,
+         "--arrivals and --cv need --rate or --sweep"},
+        {o->sweep && !o->slo, "--sweep needs --slo: what shall the requests keep?"},
+        {o->sweep && o->record, "--record is for one run, so not with --sweep"},
+        {o->given.slo_share && !o->sweep, "--slo-share needs --sweep"},
+    };
+    for (size_t i = 0; i < COUNT(rules); i++)
+        if (rules[i].wrong)
+            return err_set(e, CMD_USAGE, "bench serve: %s", rules[i].words);
     return 0;
+}
+
+/* A trace brings times, unless it has none or they are not wanted. */
+static enum load_timing timing_of(const struct options *o, const struct trace *t)
+{
+    if (o->given.rate || o->sweep)
+        return LOAD_ARRIVALS;
+    return t->n && t->timed && o->trace_speed > 0 ? LOAD_TRACE : LOAD_CLOSED;
+}
+
+static uint64_t requests_of(const struct options *o, const struct load *l)
+{
+    size_t rows = l->work.trace.n;
+    uint64_t n = o->given.requests               ? (uint64_t)o->requests
+                 : o->given.duration || o->sweep ? UINT64_MAX
+                 : rows                          ? rows
+                                                 : REQUESTS;
+    return l->timing == LOAD_TRACE && n > rows ? rows : n;
 }
 
 static int read_load(const struct options *o, struct load *l, struct err *e)
 {
-    bool bounded = o->given.requests || o->given.duration;
-    int rc = check(o, e);
-    *l = (struct load){.timing = o->given.rate ? LOAD_ARRIVALS : LOAD_CLOSED,
+    *l = (struct load){.trace_speed = o->trace_speed,
                        .concurrency = o->concurrency,
-                       .requests = o->given.requests ? (uint64_t)o->requests
-                                   : bounded         ? UINT64_MAX
-                                                     : REQUESTS,
                        .duration_s = o->duration,
                        .most_bad = UINT64_MAX};
+    int rc = check(o, e);
     if (!rc)
         rc = read_workload(o, &l->work, e);
     if (!rc && o->slo)
         rc = read_slo(o->slo, &l->slo, e);
+    l->timing = timing_of(o, &l->work.trace);
+    l->requests = requests_of(o, l);
+    if (o->sweep && !o->given.duration)
+        l->duration_s = SWEEP_SECONDS;
     if (l->timing == LOAD_CLOSED && !l->concurrency)
         l->concurrency = CONCURRENCY;
-    if (l->timing == LOAD_ARRIVALS)
-        l->arrivals = arrivals_begin(arrivals_kind(o->arrivals), o->rate, o->cv, o->seed);
+    l->arrivals =
+        arrivals_begin(arrivals_kind(o->arrivals), o->given.rate ? o->rate : 1, o->cv, o->seed);
     return rc;
 }
 
@@ -128,11 +165,44 @@ static void show(void *arg, const struct load_progress *p)
             p->seconds > 0 ? (double)p->output_tok / p->seconds : 0);
 }
 
-static void wipe(struct bench *b)
+void bench_run(struct bench *b, const struct load *l, struct results *r)
 {
+    load_run(l, &b->target, r);
     if (b->shown)
         fprintf(stderr, "\r\033[K");
     b->shown = false;
+}
+
+bool bench_talks(const struct bench *b)
+{
+    return !b->o->json_file || strcmp(b->o->json_file, "-") != 0;
+}
+
+/* The options that a load is not made of any more. */
+static json_t *options_json(const struct options *o)
+{
+    bool spread = !o->trace && !o->prompt_file;
+    return json_pack("{s:s, s:s?, s:s?, s:s?, s:s?, s:i, s:b, s:i}", "url", o->url, "prompt_tokens",
+                     spread ? o->prompt_tokens : NULL, "output_tokens",
+                     o->trace ? NULL : o->output_tokens, "trace", o->trace, "prompts",
+                     o->prompt_file, "shared_prefix_tokens", o->shared_prefix, "ignore_eos",
+                     (int)o->ignore_eos, "warm_up", o->warm_up);
+}
+
+int bench_json(const struct bench *b, json_t *o, struct err *e)
+{
+    json_object_set_new(o, "options", options_json(b->o));
+    const char *file = b->o->json_file;
+    int rc = 0;
+    FILE *to = !file ? NULL : bench_talks(b) ? fopen(file, "w") : stdout;
+    if (file && !to)
+        rc = err_set(e, -errno, "%s: %s", file, strerror(errno));
+    if (to && (json_dumpf(o, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || fputc('\n', to) < 0))
+        rc = err_set(e, -EIO, "%s: cannot write", file);
+    if (to && to != stdout && fclose(to) && !rc)
+        rc = err_set(e, -EIO, "%s: cannot write", file);
+    json_decref(o);
+    return rc;
 }
 
 /* Requests that are not measured, with words of their own. */
@@ -148,8 +218,7 @@ static int warm_up(struct bench *b, struct err *e)
     l.duration_s = 0;
     l.concurrency = l.concurrency ? l.concurrency : WARM_UP_AT_ONCE;
     l.most_bad = UINT64_MAX;
-    load_run(&l, &b->target, &r);
-    wipe(b);
+    bench_run(b, &l, &r);
     struct summary s = summary_of(&r, &l.slo);
     int rc = r.interrupted ? -EINTR : 0;
     for (int f = FATE_FINISHED + 1; f < FATE_COUNT && !rc; f++)
@@ -158,19 +227,6 @@ static int warm_up(struct bench *b, struct err *e)
                          r.why[f]);
     results_free(&r);
     return rc;
-}
-
-static int write_json(json_t *o, const char *file, struct err *e)
-{
-    bool standard = !strcmp(file, "-");
-    FILE *to = standard ? stdout : fopen(file, "w");
-    if (!to)
-        return err_set(e, -errno, "%s: %s", file, strerror(errno));
-    int rc = json_dumpf(o, to, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    fputc('\n', to);
-    if (!standard)
-        rc |= fclose(to);
-    return rc ? err_set(e, -EIO, "%s: cannot write", file) : 0;
 }
 
 /* What cannot be known before the server is asked: a model's name, the length of words. */
@@ -188,21 +244,28 @@ static int ask(struct bench *b, struct err *e)
     return rc;
 }
 
+static int write_record(const char *file, const struct results *r, struct err *e)
+{
+    FILE *to = fopen(file, "w");
+    if (!to)
+        return err_set(e, -errno, "%s: %s", file, strerror(errno));
+    figures_record(to, r);
+    bool bad = ferror(to);
+    return fclose(to) || bad ? err_set(e, -EIO, "%s: cannot write", file) : 0;
+}
+
 static int measure(struct bench *b, struct err *e)
 {
-    const char *file = b->o->json_file;
     struct results r;
-    load_run(&b->load, &b->target, &r);
-    wipe(b);
+    bench_run(b, &b->load, &r);
     struct summary s = summary_of(&r, &b->load.slo);
     int rc = 0;
-    if (!file || strcmp(file, "-") != 0)
+    if (bench_talks(b))
         figures_text(stdout, &b->load, &r, &s);
-    if (file) {
-        json_t *o = figures_json(&b->load, &r, &s);
-        rc = write_json(o, file, e);
-        json_decref(o);
-    }
+    if (b->o->record)
+        rc = write_record(b->o->record, &r, e);
+    if (!rc)
+        rc = bench_json(b, figures_json(&b->load, &r, &s), e);
     if (!rc && r.interrupted)
         rc = -EINTR;
     if (!rc && !s.fate[FATE_FINISHED])
@@ -226,7 +289,7 @@ int cmd_bench_serve(const struct options *o, struct err *e)
         if (!rc)
             rc = warm_up(&b, e);
         if (!rc)
-            rc = measure(&b, e);
+            rc = o->sweep ? bench_sweep(&b, e) : measure(&b, e);
         target_close(&b.target);
     }
     json_decref(b.load.work.extra);

@@ -3,6 +3,8 @@
 #include "load/answer.h"
 #include "load/sse.h"
 
+enum { WHY = 160 };
+
 struct call {
     struct client *client;
     struct call *next; /* in the list of all, or of those not in use */
@@ -15,7 +17,9 @@ struct call {
     struct series gaps;
     struct sse sse;
     struct answer answer;
-    char why[160];
+    char refusal[2048]; /* the beginning of a body with another status than 200 */
+    size_t n_refusal;
+    char why[WHY];
 };
 
 struct client {
@@ -46,14 +50,12 @@ static void on_event(void *arg, const char *data, size_t n)
     k->o.last = k->now;
 }
 
-/* The beginning of a body that is no stream, for people. */
-static void keep_words(struct call *k, const char *bytes, size_t n)
+/* The beginning of a body that is no stream. */
+static void keep_refusal(struct call *k, const char *bytes, size_t n)
 {
-    size_t at = strlen(k->why);
-    for (size_t i = 0; i < n && at + 1 < sizeof(k->why); i++)
-        if (bytes[i] >= ' ' && bytes[i] <= '~')
-            k->why[at++] = bytes[i];
-    k->why[at] = 0;
+    n = min_size(n, sizeof(k->refusal) - k->n_refusal);
+    memcpy(k->refusal + k->n_refusal, bytes, n);
+    k->n_refusal += n;
 }
 
 static size_t on_bytes(char *bytes, size_t one, size_t n, void *arg)
@@ -64,7 +66,7 @@ static size_t on_bytes(char *bytes, size_t one, size_t n, void *arg)
     k->now = now(k->client);
     curl_easy_getinfo(k->easy, CURLINFO_RESPONSE_CODE, &status);
     if (status != 200) {
-        keep_words(k, bytes, n);
+        keep_refusal(k, bytes, n);
         return n;
     }
     if (sse_feed(&k->sse, bytes, n)) {
@@ -82,13 +84,24 @@ static enum fate fate_of_status(int status)
     return status == 429 ? FATE_BUSY : status >= 500 ? FATE_SERVER_ERROR : FATE_REFUSED;
 }
 
+/* The message of an error object, else the body as it is, as far as it can be printed. */
+static void say_refusal(struct call *k)
+{
+    json_t *o = json_loadb(k->refusal, k->n_refusal, 0, NULL);
+    const char *words = json_string_value(json_object_get(json_object_get(o, "error"), "message"));
+    snprintf(k->why, sizeof(k->why), "status %d: %.*s", k->o.status,
+             words ? (int)sizeof(k->why) : (int)k->n_refusal, words ? words : k->refusal);
+    for (char *at = k->why; *at; at++)
+        if (*at < ' ' || *at > '~')
+            *at = ' ';
+    json_decref(o);
+}
+
 static enum fate fate_of(struct call *k, CURLcode code)
 {
     const struct answer *a = &k->answer;
-    char words[sizeof(k->why)];
     if (k->o.status && k->o.status != 200) {
-        memcpy(words, k->why, sizeof(words));
-        snprintf(k->why, sizeof(k->why), "status %d: %.140s", k->o.status, words);
+        say_refusal(k);
         return fate_of_status(k->o.status);
     }
     snprintf(k->why, sizeof(k->why), "%s", a->why);
@@ -228,6 +241,7 @@ void client_send(struct client *c, uint64_t number, double scheduled, char *body
     k->body = body;
     k->answer = (struct answer){0};
     k->why[0] = 0;
+    k->n_refusal = 0;
     k->running = true;
     k->o = (struct outcome){.number = number, .scheduled = scheduled, .sent = now(c)};
     sse_restart(&k->sse);

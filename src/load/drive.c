@@ -48,17 +48,35 @@ void results_free(struct results *r)
 
 /* ------------------------------------------------------------------------------- what is next */
 
+/* When request i is due; arrivals are drawn in turn. */
+static double due_at(const struct load *l, struct arrivals *a, uint64_t i)
+{
+    switch (l->timing) {
+    case LOAD_CLOSED: return 0;
+    case LOAD_ARRIVALS: return arrivals_next(a);
+    case LOAD_TRACE: return l->work.trace.row[i].at / l->trace_speed;
+    }
+    return 0;
+}
+
+uint64_t load_planned(const struct load *l)
+{
+    struct arrivals a = l->arrivals;
+    uint64_t n = 0;
+    if (!l->duration_s || l->timing == LOAD_CLOSED)
+        return l->duration_s ? UINT64_MAX : l->requests;
+    while (n < l->requests && due_at(l, &a, n) < l->duration_s)
+        n++;
+    return n;
+}
+
 /* Prepare request d->next; without one, next_body stays NULL. */
 static void prepare(struct drive *d)
 {
     const struct load *l = d->load;
     if (d->next >= l->requests || d->results->interrupted || d->results->gave_up)
         return;
-    switch (l->timing) {
-    case LOAD_CLOSED: d->next_at = 0; break;
-    case LOAD_ARRIVALS: d->next_at = arrivals_next(&d->arrivals); break;
-    case LOAD_TRACE: d->next_at = l->work.trace.row[d->next].at / l->trace_speed; break;
-    }
+    d->next_at = due_at(l, &d->arrivals, d->next);
     if (!l->duration_s || d->next_at < l->duration_s)
         d->next_body = workload_body(&l->work, d->next);
 }

@@ -48,6 +48,10 @@ void results_add(struct results *r, const struct outcome *o, const struct series
                  const char *why);
 void results_free(struct results *r);
 
+/* How many requests the load will send when nothing stops it; UINT64_MAX when that depends on the
+ * server. */
+uint64_t load_planned(const struct load *l);
+
 /* Run to the end. Everything that can go wrong with a request is in the results. */
 void load_run(const struct load *l, const struct target *t, struct results *r);
 

@@ -197,3 +197,20 @@ json_t *figures_json(const struct load *l, const struct results *r, const struct
                                       s->good_share));
     return o;
 }
+
+void figures_record(FILE *to, const struct results *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        const struct outcome *o = &r->at[i];
+        json_t *line =
+            json_pack("{s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i}", "request",
+                      (json_int_t)o->number, "fate", fate_name(o->fate), "status", o->status,
+                      "due_s", o->scheduled, "sent_s", o->sent, "first_s", o->first, "last_s",
+                      o->last, "end_s", o->end, "prompt_tokens", o->prompt_tok, "cached_tokens",
+                      o->cached_tok, "output_tokens", o->output_tok, "chunks", o->chunks);
+        must(line);
+        json_dumpf(line, to, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        fputc('\n', to);
+        json_decref(line);
+    }
+}

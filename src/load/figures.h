@@ -10,6 +10,9 @@ void figures_text(FILE *to, const struct load *l, const struct results *r, const
 /* The same as an object; a new reference. */
 json_t *figures_json(const struct load *l, const struct results *r, const struct summary *s);
 
+/* A line of JSON for every request, in the order in which they ended. */
+void figures_record(FILE *to, const struct results *r);
+
 /* "12.3 ms", into to[16]. */
 const char *figures_seconds(double s, char to[16]);
 

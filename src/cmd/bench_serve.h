@@ -1,0 +1,28 @@
+/* bench_serve.h - what the parts of `tandem bench serve` share. */
+#ifndef TANDEM_BENCH_SERVE_H
+#define TANDEM_BENCH_SERVE_H
+
+#include "cmd/cmd.h"
+#include "load/figures.h"
+
+struct bench {
+    const struct options *o;
+    struct load load;
+    struct target target;
+    char model[256];
+    bool shown; /* a line of progress stands on the terminal */
+};
+
+/* Run a load with the line of progress, which is wiped at the end; results_free() ends r. */
+void bench_run(struct bench *b, const struct load *l, struct results *r);
+
+/* Whether figures for people go to standard output, which --json - takes for itself. */
+bool bench_talks(const struct bench *b);
+
+/* Write o (and release it) to --json FILE, if that was given. */
+int bench_json(const struct bench *b, json_t *o, struct err *e);
+
+/* Find the highest rate that keeps the slo; prints every rate that is tried. */
+int bench_sweep(struct bench *b, struct err *e);
+
+#endif
