@@ -16,7 +16,7 @@
 
 enum { SPINS_OWN_CORE = 4000, SPINS_SHARED_CORE = 20 };
 
-enum { KV_FIRST = 32 << 20, KV_PIECE = 32 << 20 }; /* bytes made real at start, and at a time */
+enum { KV_FIRST = 32 << 20, KV_PIECE = 4 << 20 }; /* bytes made real at start, and at a time */
 
 struct keeper {
     const struct plan *p;
@@ -27,7 +27,7 @@ struct keeper {
     struct weights whole;
     char *base;
     size_t bytes, kv_touched;
-    pid_t pid[PLAN_RANKS];
+    pid_t pid[PLAN_RANKS], toucher;
 };
 
 static void say(const struct keeper *k, const struct keeper_word *w)
@@ -200,6 +200,8 @@ static _Noreturn void leave(struct keeper *k, int code)
     for (int r = 0; r < k->n_rank; r++)
         if (k->pid[r] > 0)
             kill(k->pid[r], SIGKILL); /* ranks own nothing: there is nothing to say good-bye to */
+    if (k->toucher > 0)
+        kill(k->toucher, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0)
         ;
     _exit(code);
@@ -209,25 +211,35 @@ static _Noreturn void leave(struct keeper *k, int code)
 static void reap(struct keeper *k)
 {
     int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid == k->toucher)
+            k->toucher = 0;
         for (int r = 0; r < k->n_rank; r++)
             if (k->pid[r] == pid) {
                 k->pid[r] = 0;
                 atomic_store(&k->room->mailbox->stop, 1);
                 say(k, &(struct keeper_word){.kind = KEEPER_DIED, .rank = r, .status = status});
             }
+    }
 }
 
-/* Make the rest of the KV pool real, a piece at a time: pages are given out from the low end, so
- * the first requests need not wait for it. That there is enough was checked before. */
-static bool touch_more(struct keeper *k)
+/* Make the rest of the KV pool real in a process of its own that runs when nothing else wants to:
+ * zeroing memory would take a core from the ranks for seconds. Pages are given out from the low
+ * end, and those that are needed before are made real by their ranks. That there is enough memory
+ * was checked before. */
+static void touch_rest(struct keeper *k)
 {
+    struct sched_param no_claim = {0};
     struct err e;
-    size_t left = k->room->kv_bytes - k->kv_touched, n = min_size(left, KV_PIECE);
-    if (n)
-        touch_memory(k->room->kv + k->kv_touched, n, &e);
-    k->kv_touched += n;
-    return n < left;
+    pid_t self = getpid();
+    if (k->kv_touched == k->room->kv_bytes || (k->toucher = fork()) != 0)
+        return;
+    close(k->fd);
+    if (!follow(self) || sched_setscheduler(0, SCHED_IDLE, &no_claim))
+        _exit(1);
+    for (size_t at = k->kv_touched; at < k->room->kv_bytes; at += KV_PIECE)
+        touch_memory(k->room->kv + at, min_size(k->room->kv_bytes - at, KV_PIECE), &e);
+    _exit(0);
 }
 
 static _Noreturn void watch(struct keeper *k, int signals)
@@ -235,8 +247,7 @@ static _Noreturn void watch(struct keeper *k, int signals)
     struct pollfd on[] = {{.fd = k->fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     for (;;) {
         struct signalfd_siginfo info;
-        bool busy = touch_more(k);
-        if (poll(on, COUNT(on), busy ? 0 : -1) < 0 && errno != EINTR)
+        if (poll(on, COUNT(on), -1) < 0 && errno != EINTR)
             leave(k, 1);
         if (on[0].revents)
             leave(k, 0); /* control closed its end, or is gone */
@@ -276,5 +287,6 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
         leave(&k, 1);
     }
     report(&k);
+    touch_rest(&k);
     watch(&k, signals);
 }
