@@ -39,8 +39,8 @@ static void prompts_get_what_the_target_leaves(void **state)
     struct pace p = learnt(0.040, 0.001);
     (void)state;
     assert_in_range(pace_prompt_rows(&p, 10, 0.150, 512), 99, 100); /* 40 + 10 + 100 ms */
-    assert_in_range(pace_prompt_rows(&p, 100, 0, 512), 139, 140);   /* as long again */
-    assert_in_range(pace_prompt_rows(&p, 1, 0, 512), 58, 59);       /* fluent is enough */
+    assert_in_range(pace_prompt_rows(&p, 100, 0, 512), 104, 105);   /* 0.75 as long again */
+    assert_in_range(pace_prompt_rows(&p, 1, 0, 512), 48, 49);       /* fluent is enough */
     assert_int_equal(pace_prompt_rows(&p, 200, 0.1, 512), 16);      /* never none */
     assert_int_equal(pace_prompt_rows(&p, 1, 10, 512), 512);
 }

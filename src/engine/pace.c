@@ -45,7 +45,7 @@ int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int
     double fixed, per_row;
     line(p, &fixed, &per_row);
     double plain = fixed + per_row * decode_rows;
-    double longest = target_s > 0 ? target_s : 2 * plain;
+    double longest = target_s > 0 ? target_s : PACE_LONGER * plain;
     if (target_s <= 0 && longest < PACE_FLUENT_S)
         longest = PACE_FLUENT_S;
     double room = longest - plain;

@@ -16,9 +16,10 @@ void pace_learn(struct pace *p, int rows, double seconds);
 double pace_step(const struct pace *p, int rows);
 
 /* Rows of prompts that a step with `decode_rows` rows of running answers may have beside them: so
- * that it takes at most target_s. 0: twice what it would take without them, or PACE_FLUENT_S where
- * that is longer, as nobody reads faster. Between 16 and most. */
-#define PACE_FLUENT_S 0.1
+ * that it takes at most target_s. 0: PACE_LONGER times what it would take without them, or
+ * PACE_FLUENT_S where that is longer, as nobody reads faster. Between 16 and most. */
+#define PACE_FLUENT_S 0.09
+#define PACE_LONGER 1.75 /* below 2, for steps vary: nobody shall wait twice as long as usual */
 int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int most);
 
 #endif
