@@ -206,6 +206,10 @@ static void bars_count_every_value_once(void **state)
     for (int i = 0; i < b.n; i++)
         all += b.count[i];
     assert_int_equal(all, 1000);
+    for (int i = 0; i < b.n; i++) { /* the values are 1 to 1000 thousandths */
+        double below = ceil(b.bound[i] * 1000 - 1e-6), above = ceil(b.bound[i + 1] * 1000 - 1e-6);
+        assert_int_equal(b.count[i], (size_t)(above - below) + (i + 1 == b.n));
+    }
     assert_float_equal(b.bound[0], 0.001, 1e-12);
     assert_float_equal(b.bound[b.n], 1, 1e-9);
 }
@@ -287,10 +291,10 @@ static void hear(void *arg, const char *data, size_t n)
     snprintf(h->text + at, sizeof(h->text) - at, "<%.*s>", (int)n, data);
 }
 
-static const char stream[] =
-    ": hello\r\n\r\ndata: one\n\ndata:two\r\n\r\ndata: a\rdata: b\r\rid: 7\n"
-    "event: x\ndata\ndata: \n\ndatax: no\n\n\ndata:  blank\n\ndata: cut";
-static const char events[] = "<one><two><a\nb><\n>< blank>";
+static const char stream[] = "data: 1\r\ndata: 2\r\n\r\n: hello\r\n\r\ndata: "
+                             "one\n\ndata:two\r\n\r\ndata: a\rdata: b\r\rid: 7\n"
+                             "event: x\ndata\ndata: \n\ndatax: no\n\n\ndata:  blank\n\ndata: cut";
+static const char events[] = "<1\n2><one><two><a\nb><\n>< blank>";
 
 static void events_are_the_same_however_the_stream_is_cut(void **state)
 {
