@@ -350,6 +350,7 @@ int opt_parse(struct options *o, int argc, char **argv, struct err *e)
     const char *first = argc > 1 ? argv[1] : "help";
     int used = 0;
     set_defaults(o);
+    o->argv = argv;
     if (!strcmp(first, "--help") || !strcmp(first, "-h"))
         first = "help";
     if (!strcmp(first, "--version") || !strcmp(first, "-V"))

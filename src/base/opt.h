@@ -38,7 +38,8 @@ struct opt_list {
  * into argv. */
 struct options {
     enum verb verb;
-    bool help; /* --help: show the verb's help, nothing else was checked */
+    char **argv; /* the whole line, 0-terminated, for a program that takes it over */
+    bool help;   /* --help: show the verb's help, nothing else was checked */
     int n_word;
     const char *word[OPT_WORDS_MAX]; /* what is not an option: MODEL, PROMPT, ... */
 #define OPTION(id, name, letter, kind, ...) OPT_TYPE_##kind id;

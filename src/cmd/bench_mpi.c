@@ -1,26 +1,12 @@
 /* bench_mpi.c - see bench_mpi.h. Runs mpirun without a shell and reads what it prints. */
 #include "cmd/bench_mpi.h"
+#include "cmd/beside.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define HELPER "tandem-mpi-allreduce"
-
-/* Beside this program, or just the name for mpirun to find in PATH. */
-static void find_helper(char to[PATH_MAX])
-{
-    char here[PATH_MAX - sizeof(HELPER) - 1];
-    ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
-    here[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(here, '/');
-    if (slash)
-        *slash = 0;
-    snprintf(to, PATH_MAX, "%s/" HELPER, here);
-    if (!slash || access(to, X_OK))
-        snprintf(to, PATH_MAX, HELPER);
-}
 
 static _Noreturn void exec_mpirun(int out, int ranks, bool own_cores, char *const args[4])
 {
@@ -47,7 +33,7 @@ int bench_mpi(int ranks, bool own_cores, size_t min, size_t max, int calls, stru
 {
     char helper[PATH_MAX], low[24], high[24], count[16];
     int link[2], status = 0, got = 0;
-    find_helper(helper);
+    find_beside(HELPER, helper);
     snprintf(low, sizeof(low), "%zu", min);
     snprintf(high, sizeof(high), "%zu", max);
     snprintf(count, sizeof(count), "%d", calls);

@@ -1,9 +1,13 @@
-/* bench_serve.h - what the parts of `tandem bench serve` share. */
-#ifndef TANDEM_BENCH_SERVE_H
-#define TANDEM_BENCH_SERVE_H
+/* bench.h - `tandem bench serve` as a program of its own, tandem-load, so that nobody who serves or
+ * runs a model carries libcurl and the libraries it needs. */
+#ifndef TANDEM_LOAD_BENCH_H
+#define TANDEM_LOAD_BENCH_H
 
-#include "cmd/cmd.h"
+#include "base/opt.h"
 #include "load/figures.h"
+
+/* A sentence about options that do not fit together; the exit status is 2. */
+enum { BENCH_USAGE = -10000 };
 
 struct bench {
     const struct options *o;
@@ -12,6 +16,9 @@ struct bench {
     char model[256];
     bool shown; /* a line of progress stands on the terminal */
 };
+
+/* All of it: 0, a negative code with e filled, or -EINTR when it was interrupted. */
+int bench_serve(const struct options *o, struct err *e);
 
 /* Run a load with the line of progress, which is wiped at the end; results_free() ends r. */
 void bench_run(struct bench *b, const struct load *l, struct results *r);

@@ -1,6 +1,6 @@
-/* bench_sweep.c - `tandem bench serve --sweep`: one open loop after another, until the highest rate
+/* sweep.c - `tandem bench serve --sweep`: one open loop after another, until the highest rate
  * that keeps the slo is known. */
-#include "cmd/bench_serve.h"
+#include "load/bench.h"
 #include "load/search.h"
 
 #include <math.h>
