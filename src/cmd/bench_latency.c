@@ -250,7 +250,7 @@ struct line {
     struct figures ms, share;                /* time; limit over time */
     double tok_s, gb_s, gflop_s;             /* by the median */
     double one_ms, faster, allowed, reached; /* beside one rank; 0: not measured */
-    struct figures cost;                     /* time over that with uncut sums; 0: not measured */
+    struct figures uncut, cost; /* ms with uncut sums, time over that; 0: not measured */
 };
 
 static struct line line_of(const struct bench *b, int i)
@@ -276,6 +276,7 @@ static struct line line_of(const struct bench *b, int i)
                      figures_quotient(one->limit[i], one->seconds[i], n).median;
     }
     if (uncut)
+        to.uncut = figures_of(uncut->seconds[i], n),
         to.cost = figures_quotient(l->seconds[i], uncut->seconds[i], n);
     return to;
 }
@@ -300,7 +301,7 @@ static void print_head(const struct bench *b)
     printf("\n%-20s %9s %19s %9s %7s %8s %9s%s%s\n", "step", "median ms", "least to most",
            "tokens/s", "GB/s", "GFLOP/s", "of limit",
            b->layout[ONE] ? "   one core ms  faster  cores allow  reached" : "",
-           b->layout[UNCUT] ? "   same bits cost  least to most" : "");
+           b->layout[UNCUT] ? "  uncut sums ms  same bits cost    least to most  by the best" : "");
 }
 
 static void print_text(const struct bench *b)
@@ -313,8 +314,9 @@ static void print_text(const struct bench *b)
         if (b->layout[ONE])
             printf(" %13.2f %7.2f %12.2f %6.0f %%", l.one_ms, l.faster, l.allowed, 100 * l.reached);
         if (b->layout[UNCUT])
-            printf(" %+14.1f %% %+5.1f to %+5.1f", 100 * l.cost.median - 100,
-                   100 * l.cost.least - 100, 100 * l.cost.most - 100);
+            printf(" %13.2f %+12.1f %% %+6.1f to %+6.1f %+9.1f %%", 1e3 * l.uncut.median,
+                   100 * l.cost.median - 100, 100 * l.cost.least - 100, 100 * l.cost.most - 100,
+                   0.1 * l.ms.least / l.uncut.least - 100);
         putchar('\n');
     }
 }
@@ -330,9 +332,11 @@ static json_t *line_json(const struct line *l)
                                             "faster", l->faster, "cores_allow", l->allowed,
                                             "reached", l->reached));
     if (l->cost.median > 0)
-        json_object_update_new(o, json_pack("{s:f, s:f, s:f}", "same_bits_cost", l->cost.median - 1,
-                                            "same_bits_least", l->cost.least - 1, "same_bits_most",
-                                            l->cost.most - 1));
+        json_object_update_new(o, json_pack("{s:f, s:f, s:f, s:f, s:f}", "uncut_ms",
+                                            1e3 * l->uncut.median, "uncut_least_ms",
+                                            1e3 * l->uncut.least, "same_bits_cost",
+                                            l->cost.median - 1, "same_bits_least",
+                                            l->cost.least - 1, "same_bits_most", l->cost.most - 1));
     return o;
 }
 
