@@ -1,9 +1,10 @@
 /* bench_throughput.c - `tandem bench throughput`: what the engine gives to so many requests at
  * once, each with a prompt of so many tokens. A turn of one line of the table is
  *
- *   1. prompts that were never seen, one token drawn after each: the rate of prompts;
- *   2. the same requests again, their prompts in the cache: tokens drawn from when the last of them
- *      has its first token to when one has its last, so that all of them run all the while.
+ *   1. prompts that were never seen, one token drawn after each: their tokens, by the time until
+ * the last request has its first token;
+ *   2. the same requests again, their prompts in the cache, so that all run nearly from the first
+ * to the last token: what each gets after its first token, summed.
  *
  * Steps alone, beside what the cores allow, are the business of bench_latency.c. */
 #include "cmd/cmd.h"
@@ -34,11 +35,11 @@ struct bench {
     bool rung; /* events wait */
 };
 
-/* Requests that were submitted together. */
+/* Requests that were submitted together, each for max_new tokens. */
 struct wave {
-    int n, n_begun, n_ended, n_failed, tokens;
-    uint64_t id[BATCH_MAX];
-    bool begun[BATCH_MAX];
+    int n, n_ended, n_failed, max_new;
+    double first_s; /* until the last of them had its first token */
+    double rate;    /* tokens/s after the first tokens, of all together */
 };
 
 /* ------------------------------------------------------------------------------- requests */
@@ -64,14 +65,13 @@ static void wait_for_events(struct bench *b)
 static void take_event(void *arg, const struct engine_event *ev)
 {
     struct wave *w = arg;
-    for (int i = 0; i < w->n; i++)
-        if (w->id[i] == ev->id && !w->begun[i]) {
-            w->begun[i] = true;
-            w->n_begun++;
-        }
-    w->tokens += ev->token >= 0;
-    w->n_ended += ev->finish != RUNNING;
-    w->n_failed += ev->finish != RUNNING && ev->finish != FINISH_LENGTH;
+    double first_s = ev->queued_s + ev->prefill_s;
+    if (ev->finish == RUNNING)
+        return;
+    w->n_ended++;
+    w->n_failed += ev->finish != FINISH_LENGTH;
+    w->first_s = first_s > w->first_s ? first_s : w->first_s;
+    w->rate += ev->decode_s > 0 ? (w->max_new - 1) / ev->decode_s : 0;
 }
 
 /* Prompt number i of a turn: random words (an LCG of Knuth's), so that nobody begins alike. */
@@ -84,71 +84,50 @@ static void make_prompt(const struct bench *b, uint64_t turn, int i, int n)
     }
 }
 
-static int submit(struct bench *b, const struct point *p, uint64_t turn, int max_new,
-                  struct wave *w, struct err *e)
+static int submit(struct bench *b, const struct point *p, uint64_t turn, struct wave *w,
+                  struct err *e)
 {
     int rc = 0;
+    uint64_t id;
     for (int i = 0; !rc && i < p->batch; i++) {
         struct engine_request r = {.prompt = b->tok,
                                    .n_prompt = p->context,
-                                   .max_new = max_new,
+                                   .max_new = w->max_new,
                                    .sampling = sampling_greedy,
                                    .ignore_eos = true,
                                    .n_top = -1,
                                    .n_prompt_top = -1};
         make_prompt(b, turn, i, p->context);
-        rc = engine_submit(b->engine, &r, &w->id[i], e);
+        rc = engine_submit(b->engine, &r, &id, e);
         w->n += !rc;
     }
     return rc;
 }
 
-/* Tokens drawn while all requests ran, and seconds; the seconds until all had begun. */
-struct window {
-    int tokens;
-    double begin, end, until_begun;
-};
-
-static int run_wave(struct bench *b, const struct point *p, uint64_t turn, int max_new,
-                    struct window *to, struct err *e)
+static int run_wave(struct bench *b, const struct point *p, uint64_t turn, struct wave *w,
+                    struct err *e)
 {
-    static struct wave w; /* ids do not fit a stack frame well */
-    double start = seconds();
-    w = (struct wave){0};
-    *to = (struct window){0};
-    int rc = submit(b, p, turn, max_new, &w, e);
-    while (!rc && w.n_ended < w.n) {
-        int before = w.tokens;
-        bool all_run = w.n_begun == w.n && !w.n_ended;
+    int rc = submit(b, p, turn, w, e);
+    while (!rc && w->n_ended < w->n) {
         wait_for_events(b);
-        engine_events(b->engine, take_event, &w);
-        double now = seconds();
-        if (w.n_begun == w.n && to->begin <= 0)
-            to->begin = now, to->until_begun = now - start;
-        if (all_run)
-            to->end = now, to->tokens += w.tokens - before;
-        if (w.n_failed)
-            rc = err_set(e, -EIO, "bench throughput: %d of %d requests failed", w.n_failed, w.n);
+        engine_events(b->engine, take_event, w);
+        if (w->n_failed)
+            rc = err_set(e, -EIO, "bench throughput: %d of %d requests failed", w->n_failed, w->n);
     }
     return rc;
 }
 
 static int turn(struct bench *b, struct point *p, int round, struct err *e)
 {
-    struct window first, again;
+    struct wave first = {.max_new = 1}, again = {.max_new = b->o->new_tokens};
     uint64_t number = b->drawn++;
-    int rc = run_wave(b, p, number, 1, &first, e);
+    int rc = run_wave(b, p, number, &first, e);
     if (!rc)
-        rc = run_wave(b, p, number, b->o->new_tokens, &again, e);
+        rc = run_wave(b, p, number, &again, e);
     if (rc)
         return rc;
-    if (again.tokens < p->batch)
-        return err_set(e, -EINVAL,
-                       "bench throughput: %d tokens are too few for %d requests to run together; "
-                       "raise --max-tokens",
-                       b->o->new_tokens, p->batch);
-    p->prompt[round] = (double)p->batch * p->context / first.until_begun;
-    p->decode[round] = again.tokens / (again.end - again.begin);
+    p->prompt[round] = (double)p->batch * p->context / first.first_s;
+    p->decode[round] = again.rate;
     return 0;
 }
 
