@@ -22,15 +22,15 @@ def path(name, text=None):
 class Tandem:
     """The demo model on a port of its own choice, behind a key."""
 
-    def __init__(self):
+    def __init__(self, *where):
         self.words = path("words", "")
         self.keys = path("keys", "# people\nsk-test-1 tester\n")
-        self.process = subprocess.Popen([TANDEM, "serve", "--port", "0", "--api-key-file", self.keys],
+        self.process = subprocess.Popen([TANDEM, "serve", *(where or ("--port", "0")), "--api-key-file", self.keys],
                                         stderr=open(self.words, "w"), stdout=subprocess.DEVNULL)
         for _ in range(1200):
-            found = re.search(r"http://[\d.:]+\d", open(self.words).read())
-            if found:
-                self.url = found.group(0)
+            ready = re.search(r"^ready.*?(http://[\d.:]+\d|$)", open(self.words).read(), re.M)
+            if ready:
+                self.url = ready.group(1) or "unix:" + where[1]
                 return
             if self.process.poll() is not None:
                 break
@@ -59,10 +59,7 @@ class Rude(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        try:
-            self.wfile.write(text.encode())
-        except BrokenPipeError:
-            pass  # a sweep that gave up
+        self.wfile.write(text.encode())
 
     def do_GET(self):
         self.reply(200, json.dumps({"data": [{"id": "rude"}]}))
@@ -113,6 +110,9 @@ class Rude(http.server.BaseHTTPRequestHandler):
 
 class Waiting(http.server.ThreadingHTTPServer):
     daemon_threads, request_queue_size = True, 1024  # or connections in a burst wait seconds for their turn
+
+    def handle_error(self, *_):
+        pass  # clients that give up are part of the test
 
 
 class RudeServer:
@@ -171,6 +171,28 @@ def a_shared_prefix_is_found_in_the_cache(t):
     r = figures(t.url, "--api-key-file", t.keys, "--concurrency", "1", "--requests", "6", "--prompt-tokens", "30",
                 "--output-tokens", "2", "--shared-prefix-tokens", "120")
     assert r["cached_tokens"] >= 5 * 80, r["cached_tokens"]
+
+
+def a_unix_socket_will_do(t):
+    other = Tandem("--unix-socket", path("socket"))
+    try:
+        r = figures(other.url, "--api-key-file", other.keys, "--requests", "4", "--prompt-tokens", "20", "--output-tokens", "2")
+        assert other.url.startswith("unix:/") and r["requests"]["finished"] == 4
+    finally:
+        assert other.end() == 0
+
+
+def waiting_for_a_place_counts(t):
+    record = path("record")
+    r = figures(t.url, "--api-key-file", t.keys, "--rate", "100000", "--concurrency", "1", "--requests", "8", "--prompt-tokens", "20",
+                "--output-tokens", "4", "--ignore-eos", "--record", record)
+    lines = [json.loads(line) for line in open(record)]
+    assert [one["request"] for one in lines] == list(range(8))
+    for before, one in zip(lines, lines[1:]):
+        assert one["due_s"] < before["end_s"] <= one["sent_s"]
+    for name, begin, end in ("ttft_s", "due_s", "first_s"), ("e2e_s", "due_s", "end_s"), ("send_delay_s", "due_s", "sent_s"):
+        mean = sum(one[end] - one[begin] for one in lines) / 8
+        assert abs(r[name]["mean"] - mean) < 1e-6, (name, r[name], mean)
 
 
 def a_wrong_key_ends_at_once(t):
@@ -298,7 +320,7 @@ def a_sweep_finds_a_rate(t):
 
 OURS = [a_closed_loop_is_served_whole, an_open_loop_is_served_whole, a_shared_prefix_is_found_in_the_cache,
         a_trace_is_replayed_whole, a_part_of_a_trace_at_another_rate_or_in_a_closed_loop, blocks_of_a_trace_are_shared,
-        prompts_of_a_file_are_sent, a_sweep_finds_a_rate, a_wrong_key_ends_at_once]
+        prompts_of_a_file_are_sent, a_sweep_finds_a_rate, a_unix_socket_will_do, waiting_for_a_place_counts, a_wrong_key_ends_at_once]
 RUDE = [a_sweep_gives_up_what_fails, bad_traces_are_one_line_with_their_number, the_same_seed_sends_the_same_requests, words_are_counted_by_asking, every_failure_has_its_kind,
         nothing_finished_is_an_error_with_its_reason, an_interrupt_prints_what_there_is, wrong_options_are_one_line]
 
