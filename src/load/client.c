@@ -256,6 +256,14 @@ void client_cancel(struct client *c)
             end_call(k, FATE_CANCELLED);
 }
 
+uint64_t client_chunks(const struct client *c)
+{
+    uint64_t n = 0;
+    for (const struct call *k = c->all; k; k = k->next)
+        n += k->running ? (uint64_t)k->o.chunks : 0;
+    return n;
+}
+
 int client_overdue(const struct client *c, const struct slo *slo)
 {
     int n = 0;

@@ -30,6 +30,9 @@ void client_send(struct client *c, uint64_t number, double scheduled, char *body
 /* End all that run, as cancelled. */
 void client_cancel(struct client *c);
 
+/* Chunks with text that the running requests have had so far. */
+uint64_t client_chunks(const struct client *c);
+
 /* How many running requests are already too late for the slo. */
 int client_overdue(const struct client *c, const struct slo *slo);
 

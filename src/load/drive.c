@@ -159,9 +159,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     struct drive *d = arg;
     const struct load *l = d->load;
     (void)fd, (void)what;
-    d->progress.seconds = now(d);
+    struct load_progress p = d->progress;
+    p.seconds = now(d);
+    p.output_tok += client_chunks(d->client);
     if (l->tick)
-        l->tick(l->arg, &d->progress);
+        l->tick(l->arg, &p);
     if (l->most_bad == UINT64_MAX)
         return;
     if (d->results->bad + (uint64_t)client_overdue(d->client, &l->slo) > l->most_bad) {

@@ -14,7 +14,8 @@ enum load_timing { LOAD_CLOSED, LOAD_ARRIVALS, LOAD_TRACE };
 
 struct load_progress {
     double seconds;
-    uint64_t sent, finished, failed, output_tok;
+    uint64_t sent, finished, failed;
+    uint64_t output_tok; /* of requests that still run: chunks */
 };
 
 struct load {
