@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""quality.py - what a weight format costs in quality: python3 bench/quality.py MODEL [PROMPT]...
+"""quality.py - what formats of weights and of the KV cache cost in quality: python3 bench/quality.py MODEL [PROMPT]...
 
 Lets the model as stored, computed in f32, write texts (temperature 1, some seeds), and then asks it
 in every format for the logits of the same tokens. Prints the perplexity of the texts, the mean
@@ -9,11 +9,12 @@ token is the same. Needs nothing but Python.
 import array, json, math, subprocess, sys
 
 TANDEM, SEEDS, TOKENS = "build/tandem", 12, 160
-FORMATS = ["f32", "bf16", "int8", "int4"]
+FORMATS = [("f32", "f32"), ("bf16", "f32"), ("int8", "f32"), ("int4", "f32"),  # of weights, KV cache
+           ("f32", "bf16"), ("f32", "int8"), ("bf16", "bf16"), ("bf16", "int8")]
 
 
 def run(model, *options):
-    return subprocess.run([TANDEM, "run", model, "-q", "--kv", "f32", *options], check=True,
+    return subprocess.run([TANDEM, "run", model, "-q", *options], check=True,
                           capture_output=True).stdout
 
 
@@ -21,7 +22,7 @@ def texts(model, prompts):
     for seed in range(SEEDS):
         raw = [] if prompts else ["--raw"]
         prompt = prompts[seed % len(prompts)] if prompts else "Once upon a time"
-        said = json.loads(run(model, "--dtype", "f32", "--temperature", "1", "--top-p", "1", "--top-k", "0", "--seed",
+        said = json.loads(run(model, "--dtype", "f32", "--kv", "f32", "--temperature", "1", "--top-p", "1", "--top-k", "0", "--seed",
                               str(seed), "-n", str(TOKENS), "--json", *raw, prompt))
         yield said["ids"]
 
@@ -32,8 +33,8 @@ def log_softmax(row):
     return [x - total for x in row]
 
 
-def rows(model, ids, dtype):
-    run(model, "--dtype", dtype, "--raw", "--ids", " ".join(map(str, ids)), "--logits", "/tmp/tandem-quality")
+def rows(model, ids, dtype, kv):
+    run(model, "--dtype", dtype, "--kv", kv, "--raw", "--ids", " ".join(map(str, ids)), "--logits", "/tmp/tandem-quality")
     with open("/tmp/tandem-quality", "rb") as f:
         numbers = array.array("f", f.read())
     n = len(numbers) // len(ids)
@@ -47,18 +48,18 @@ def main():
     for ids in texts(model, prompts):
         if len(ids) < 2:
             continue
-        original = rows(model, ids, "f32")
+        original = rows(model, ids, "f32", "f32")
         tokens += len(ids) - 1
         for d in FORMATS:
-            for i, (p, q) in enumerate(zip(original[:-1], rows(model, ids, d))):
+            for i, (p, q) in enumerate(zip(original[:-1], rows(model, ids, *d))):
                 sums[d][0] -= q[ids[i + 1]]
                 sums[d][1] += sum(math.exp(a) * (a - b) for a, b in zip(p, q))
                 sums[d][2] += max(range(len(p)), key=p.__getitem__) == max(range(len(q)), key=q.__getitem__)
     print(f"{model}, {tokens} tokens of its own text")
-    print("format  perplexity  KL nats/token  same likeliest token")
+    print("weights  cache  perplexity  KL nats/token  same likeliest token")
     for d in FORMATS:
         nll, kl, same = sums[d]
-        print(f"{d:6}  {math.exp(nll / tokens):10.4f}  {kl / tokens:13.6f}  {100 * same / tokens:19.2f} %")
+        print(f"{d[0]:7}  {d[1]:5}  {math.exp(nll / tokens):10.4f}  {kl / tokens:13.6f}  {100 * same / tokens:19.2f} %")
 
 
 main()

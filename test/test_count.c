@@ -59,6 +59,10 @@ static void attention_counts_pairs_and_reads_a_sequence_once(void **state)
     h.window = 30;
     dev_attend(&d, &y, &q, &c, &h, &b);
     assert_price(&d, 4 * 48 * 4 * 30, rows + key * (32 + 30), 1);
+    d = begin();
+    c.type = NUM_INT8; /* a byte a number, and two scales of two bytes per head and token */
+    dev_attend(&d, &y, &q, &c, &h, &b);
+    assert_price(&d, 4 * 48 * 4 * 30, rows + 2 * (2 * 8 + 4) * (32 + 30), 1);
 }
 
 static void the_rest_is_bytes(void **state)

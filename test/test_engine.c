@@ -193,9 +193,10 @@ static bool collect(void *arg, int token)
 }
 
 /* Every request by itself through `tandem run`'s path. */
-static void answer_alone(const struct tiny *t, const struct model *m, struct alone *to)
+static void answer_alone(const struct tiny *t, const struct model *m, enum num kv, struct alone *to)
 {
     struct plan p = make_plan(m, 1, 1, 8);
+    p.kv = kv;
     struct team *team;
     struct team_opts opts = {.isa = isa_best()};
     struct session_stats stats;
@@ -226,7 +227,7 @@ static void expect_same(const struct client *c, const struct alone *want)
 
 /* ------------------------------------------------------------------------------- claims */
 
-static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **state)
+static void expect_answers_as_alone(enum num kv)
 {
     static const struct {
         int tp, pp, pages, draft;
@@ -235,10 +236,10 @@ static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **
     struct model m = small_model();
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
-    (void)state;
-    answer_alone(&t, &m, &want);
+    answer_alone(&t, &m, kv, &want);
     for (size_t k = 0; k < COUNT(kind); k++) {
         struct plan p = make_plan(&m, kind[k].tp, kind[k].pp, kind[k].pages);
+        p.kv = kv;
         struct client c;
         struct engine_stats s;
         open_client(&c, &p, &t, (struct engine_opts){.draft = kind[k].draft});
@@ -259,6 +260,18 @@ static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **
     tiny_free(&t);
 }
 
+static void neighbours_layouts_guesses_and_lack_of_pages_change_no_token(void **state)
+{
+    (void)state;
+    expect_answers_as_alone(NUM_F32);
+}
+
+static void an_int8_cache_keeps_that_promise(void **state)
+{
+    (void)state;
+    expect_answers_as_alone(NUM_INT8);
+}
+
 /* One layer of the same shape with other weights, and the model itself: guesses that are mostly
  * wrong, and always right. */
 static void a_draft_model_changes_no_token(void **state)
@@ -269,7 +282,7 @@ static void a_draft_model_changes_no_token(void **state)
     (void)state;
     small.n_layer = 1;
     other = tiny_make(&small, NUM_F32, 12);
-    answer_alone(&t, &m, &want);
+    answer_alone(&t, &m, NUM_F32, &want);
     for (int same = 0; same < 2; same++) {
         struct plan p = make_plan(&m, 1, 1, 200), dp = make_plan(same ? &m : &small, 1, 1, 60);
         struct draft_model draft = {
@@ -299,7 +312,7 @@ static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
     (void)state;
-    answer_alone(&t, &m, &want);
+    answer_alone(&t, &m, NUM_F32, &want);
     struct plan p = make_plan(&m, 2, 1, 200);
     struct client c;
     struct engine_stats s;
@@ -522,6 +535,7 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(neighbours_layouts_guesses_and_lack_of_pages_change_no_token),
+        cmocka_unit_test(an_int8_cache_keeps_that_promise),
         cmocka_unit_test(a_draft_model_changes_no_token),
         cmocka_unit_test(a_killed_rank_costs_no_request_and_changes_no_token),
         cmocka_unit_test(logprobs_of_prompt_and_answer_are_the_models),

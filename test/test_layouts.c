@@ -116,17 +116,19 @@ static void expect_same(const struct plan *p, const struct tiny *t, enum isa isa
 }
 
 /* All layouts of a model against one rank that takes the prompt in one piece. */
-static void sweep(const struct model *m, enum num type, enum isa isa, const int (*layout)[4],
-                  size_t n, const char *what)
+static void sweep(const struct model *m, enum num type, enum num kv, enum isa isa,
+                  const int (*layout)[4], size_t n, const char *what)
 {
     int ids[TOKENS];
     struct tiny t = tiny_make(m, num_is_float(type) ? type : NUM_F32, 7);
     fill_ids(ids, TOKENS, m->n_vocab);
     struct plan one = plan_of(m, 1, 1, false, TOKENS, type, isa);
+    one.kv = kv;
     float *want = tiny_logits(&one, t.store, isa, ids, TOKENS);
     for (size_t i = 0; i < n; i++) {
         struct plan p =
             plan_of(m, layout[i][0], layout[i][1], layout[i][2], layout[i][3], type, isa);
+        p.kv = kv;
         expect_same(&p, &t, isa, ids, want, what);
     }
     free(want);
@@ -147,7 +149,7 @@ static void every_layout_gives_the_bits_of_one_rank(void **state)
 {
     struct model m = llama();
     (void)state;
-    sweep(&m, NUM_F32, isa_best(), every, COUNT(every), "llama f32");
+    sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "llama f32");
 }
 
 static void every_architecture_gives_the_same_bits(void **state)
@@ -155,22 +157,34 @@ static void every_architecture_gives_the_same_bits(void **state)
     struct model m[] = {llama3_scaled(), mistral(), qwen2(), qwen3()};
     (void)state;
     for (size_t i = 0; i < COUNT(m); i++)
-        sweep(&m[i], NUM_F32, isa_best(), few, COUNT(few), m[i].arch);
+        sweep(&m[i], NUM_F32, NUM_F32, isa_best(), few, COUNT(few), m[i].arch);
 }
 
 static void every_format_gives_the_same_bits(void **state)
 {
     struct model m = qwen2();
     (void)state;
-    sweep(&m, NUM_BF16, isa_best(), few, COUNT(few), "bf16");
-    sweep(&m, NUM_F16, isa_best(), few, COUNT(few), "f16");
+    sweep(&m, NUM_BF16, NUM_BF16, isa_best(), few, COUNT(few), "bf16");
+    sweep(&m, NUM_F16, NUM_F32, isa_best(), few, COUNT(few), "f16");
     for (int type = NUM_INT8; type < NUM_COUNT; type++)
-        sweep(&m, (enum num)type, isa_best(), few, COUNT(few), num_name((enum num)type));
+        sweep(&m, (enum num)type, NUM_F32, isa_best(), few, COUNT(few), num_name((enum num)type));
+}
+
+static void an_int8_cache_gives_the_same_bits_in_every_layout(void **state)
+{
+    struct model m = llama(), other[] = {mistral(), qwen2(), qwen3()};
+    (void)state;
+    sweep(&m, NUM_F32, NUM_INT8, isa_best(), every, COUNT(every), "int8 cache");
+    for (size_t i = 0; i < COUNT(other); i++) {
+        sweep(&other[i], NUM_BF16, NUM_INT8, isa_best(), few, COUNT(few), other[i].arch);
+        sweep(&other[i], NUM_INT4, NUM_INT8, isa_best(), few, COUNT(few), other[i].arch);
+    }
 }
 
 static void every_instruction_set_gives_the_same_bits(void **state)
 {
-    static const enum num type[] = {NUM_F32, NUM_INT8, NUM_INT4, NUM_INT4_G32Z};
+    static const enum num type[] = {NUM_F32, NUM_INT8, NUM_INT4, NUM_INT4_G32Z, NUM_F32, NUM_INT4};
+    static const enum num kv[] = {NUM_F32, NUM_F32, NUM_F32, NUM_F32, NUM_INT8, NUM_INT8};
     struct model m = qwen3();
     int ids[TOKENS];
     (void)state;
@@ -178,6 +192,7 @@ static void every_instruction_set_gives_the_same_bits(void **state)
     struct tiny t = tiny_make(&m, NUM_F32, 3);
     for (size_t i = 0; i < COUNT(type); i++) {
         struct plan p = plan_of(&m, 2, 1, false, TOKENS, type[i], ISA_REF);
+        p.kv = kv[i];
         float *want = tiny_logits(&p, t.store, ISA_REF, ids, TOKENS);
         for (int isa = ISA_AVX2; isa < ISA_COUNT; isa++)
             if (isa_here((enum isa)isa))
@@ -242,7 +257,7 @@ static void more_shares_keep_the_promise(void **state)
 }
 
 /* A sequence gives the same logits alone and among others in one step. */
-static void neighbours_in_the_batch_change_nothing(void **state)
+static void expect_neighbours_change_nothing(enum num kv)
 {
     enum { A = 21, B = 13, STRIDE = 4 };
     struct model m = mistral();
@@ -255,9 +270,8 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     int page[2 * STRIDE] = {3, 1, 2, 0, 6, 4, 5, 7};
     struct draw draw[A + B];
     struct team_result result;
-    (void)state;
 
-    p.max_seq = 2, p.pages = 8, p.max_out = 64;
+    p.max_seq = 2, p.pages = 8, p.max_out = 64, p.kv = kv;
     for (int i = 0; i < A + B; i++) {
         seq[i] = i >= A;
         pos[i] = seq[i] ? i - A : i;
@@ -284,9 +298,17 @@ static void neighbours_in_the_batch_change_nothing(void **state)
     tiny_free(&t);
 }
 
+static void neighbours_in_the_batch_change_nothing(void **state)
+{
+    (void)state;
+    expect_neighbours_change_nothing(NUM_F32);
+    expect_neighbours_change_nothing(NUM_INT8);
+}
+
 static void threads_of_a_rank_change_no_bit(void **state)
 {
-    static const enum num type[] = {NUM_F32, NUM_BF16, NUM_INT8, NUM_INT4};
+    static const enum num type[] = {NUM_F32, NUM_BF16, NUM_INT8, NUM_INT4, NUM_F32, NUM_INT8};
+    static const enum num kv[] = {NUM_F32, NUM_BF16, NUM_F32, NUM_F32, NUM_INT8, NUM_INT8};
     static const int layout[][4] = {/* tp, pp, chunk, threads */
                                     {1, 1, TOKENS, 2},
                                     {1, 1, 7, 5},
@@ -299,11 +321,12 @@ static void threads_of_a_rank_change_no_bit(void **state)
     struct tiny t = tiny_make(&m, NUM_F32, 13);
     for (size_t i = 0; i < COUNT(type); i++) {
         struct plan one = plan_of(&m, 1, 1, false, TOKENS, type[i], isa_best());
+        one.kv = kv[i];
         float *want = tiny_logits(&one, t.store, isa_best(), ids, TOKENS);
         for (size_t k = 0; k < COUNT(layout); k++) {
             struct plan p =
                 plan_of(&m, layout[k][0], layout[k][1], false, layout[k][2], type[i], isa_best());
-            p.threads = layout[k][3];
+            p.threads = layout[k][3], p.kv = kv[i];
             expect_same(&p, &t, isa_best(), ids, want, "threads");
         }
         free(want);
@@ -335,6 +358,7 @@ int main(void)
         cmocka_unit_test(every_layout_gives_the_bits_of_one_rank),
         cmocka_unit_test(every_architecture_gives_the_same_bits),
         cmocka_unit_test(every_format_gives_the_same_bits),
+        cmocka_unit_test(an_int8_cache_gives_the_same_bits_in_every_layout),
         cmocka_unit_test(every_instruction_set_gives_the_same_bits),
         cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
         cmocka_unit_test(more_shares_keep_the_promise),

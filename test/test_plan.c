@@ -51,6 +51,23 @@ static void parameters_are_the_published_numbers(void **state)
     }
 }
 
+/* Of 1000 tokens: per layer and head, a byte per number and two scales of two bytes. */
+static void an_int8_cache_is_sized_to_the_byte(void **state)
+{
+    struct plan p = plan_of("llama-3.2-1b", 2, 1);
+    struct err e;
+    (void)state;
+    p.kv = NUM_INT8, p.pages = 1008 / KV_PAGE, p.ctx = 1000;
+    assert_int_equal(plan_check(&p, &e), 0);
+    assert_int_equal(plan_kv_bytes(&p, PLAN_WHOLE), (size_t)1008 * 16 * 8 * (2 * 64 + 4));
+    assert_int_equal(plan_kv_bytes(&p, 0) + plan_kv_bytes(&p, 1), plan_kv_bytes(&p, PLAN_WHOLE));
+    p.model.head_dim = 514;
+    assert_int_equal(plan_check(&p, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "--kv bf16"));
+    p.model.head_dim = 64, p.kv = NUM_INT4;
+    assert_int_equal(plan_check(&p, &e), -EINVAL);
+}
+
 struct area {
     uint64_t held, whole;
 };
@@ -175,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_the_published_numbers),
+        cmocka_unit_test(an_int8_cache_is_sized_to_the_byte),
         cmocka_unit_test(ranks_tile_every_cut_tensor),
         cmocka_unit_test(every_rank_has_heads_and_its_kv_heads),
         cmocka_unit_test(stages_are_equal_by_bytes),

@@ -5,7 +5,8 @@
 #include "base/base.h"
 
 /* The formats from NUM_INT8 on are for weights only: whole numbers in groups of columns, with a
- * scale (f16) per row and group, and perhaps the number that 0 stands for. */
+ * scale (f16) per row and group, and perhaps the number that 0 stands for. A KV cache of NUM_INT8
+ * has scales of its own: dev/kv.h. */
 enum num {
     NUM_F32,
     NUM_F16,

@@ -77,8 +77,8 @@ static void count_store(struct dev *d, const struct kv *c, const struct mat *k, 
                         const int *slot)
 {
     (void)slot;
-    double numbers = (double)k->n * k->dim + (double)v->n * v->dim;
-    price(d, 0, size(k) + size(v) + numbers * (double)num_bytes(c->type));
+    double rows = (double)k->n * c->n_head;
+    price(d, 0, size(k) + size(v) + rows * (double)kv_row_bytes(c->type, c->head_dim));
 }
 
 /* The keys and values that the tokens of one sequence see are read once for all of them. */
@@ -94,7 +94,7 @@ static void count_attend(struct dev *d, struct mat *y, const struct mat *q, cons
         read += h->window ? seen - max_int(0, b->pos[first] + 1 - h->window) : seen;
         first = t + 1;
     }
-    double per_key = 2.0 * c->n_head * c->head_dim * (double)num_bytes(c->type);
+    double per_key = c->n_head * (double)kv_row_bytes(c->type, c->head_dim);
     price(d, 4 * pairs * q->dim, read * per_key + size(q) + size(y));
 }
 

@@ -15,14 +15,9 @@
 
 #include "base/arena.h"
 #include "base/tree.h"
+#include "dev/kv.h"
 #include "dev/weight.h"
 #include "topo/limits.h"
-
-enum {
-    KV_PAGE = 16,     /* tokens per page of the KV cache */
-    KV_BLOCK = 128,   /* keys per step of the online softmax */
-    KV_SEGMENT = 2048 /* keys after which (max, sum, o) starts afresh; segments merge ascending */
-};
 
 /* One step of work, the same on every rank of a stage. Flat arrays; nothing is owned. The tokens
  * of one sequence stand together, in ascending position. */
@@ -36,28 +31,6 @@ struct batch {
     int stride;
     const int *out; /* [n_out] tokens whose logits are wanted */
 };
-
-/* The KV cache of one layer as one rank sees it: n_head heads, in pages. In page p, head j:
- * keys at at + p * page_bytes + j * head_bytes as [head_dim][KV_PAGE], lanes are positions;
- * values behind them as [KV_PAGE][head_dim rounded up to 16]. */
-struct kv {
-    enum num type; /* f32 or bf16 */
-    int n_head, head_dim;
-    size_t page_bytes, head_bytes;
-    char *at;
-};
-
-static inline size_t kv_key_bytes(enum num type, int head_dim)
-{
-    return (size_t)head_dim * KV_PAGE * num_bytes(type);
-}
-
-/* Keys and values of one head in one page; a multiple of 64. */
-static inline size_t kv_head_bytes(enum num type, int head_dim)
-{
-    return kv_key_bytes(type, head_dim) +
-           round_up((size_t)head_dim, 16) * KV_PAGE * num_bytes(type);
-}
 
 /* Which heads an attention call is about. Query head i of the rank is head q_first + i of the
  * model; it reads key-value head (q_first + i) / group - kv_first of the rank. */
@@ -175,7 +148,7 @@ static inline void dev_rope(struct dev *d, struct mat *x, int head_dim, const st
         d->ops->rope(d, x, head_dim, angle);
 }
 
-/* Put k and v [n][n_head * head_dim] into their slots. */
+/* Put k and v [n][n_head * head_dim] into their slots, rounded to the cache's format. */
 static inline void dev_store(struct dev *d, const struct kv *c, const struct mat *k,
                              const struct mat *v, const int *slot)
 {
@@ -187,7 +160,11 @@ static inline void dev_store(struct dev *d, const struct kv *c, const struct mat
 /* Causal attention of q [n_tok][heads * head_dim] over the cache; y has q's shape. Keys in
  * ascending blocks of KV_BLOCK anchored at position 0, online softmax per block; a segment of
  * KV_SEGMENT keys starts afresh and segments merge ascending; blocks wholly outside the window
- * are skipped. */
+ * are skipped. Of an int8 cache (kv.h) products are whole and exact:
+ *     score = float(sum q k) * (key scale * (query scale * h->scale))
+ *     output += float(sum over the block of w v) * (scale of w),  w of exp(score - max) * value
+ * scale
+ */
 static inline void dev_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
                               const struct heads *h, const struct batch *b)
 {

@@ -247,8 +247,13 @@ static int check_limits(const struct plan *p, struct err *e)
     const struct model *m = &p->model;
     if (!num_is_float(p->weight) && !num_quant(p->weight).bits)
         return err_set(e, -EINVAL, "plan: weights cannot be %s", num_name(p->weight));
-    if (p->kv != NUM_F32 && p->kv != NUM_BF16)
-        return err_set(e, -EINVAL, "plan: the KV cache must be f32 or bf16");
+    if (!kv_can_be(p->kv))
+        return err_set(e, -EINVAL, "plan: the KV cache must be f32, bf16 or int8");
+    if (p->kv == NUM_INT8 && m->head_dim > KV_INT8_DIM)
+        return err_set(e, -EINVAL,
+                       "plan: heads of %d numbers do not fit a KV cache in int8 (at most %d): take "
+                       "--kv bf16",
+                       m->head_dim, KV_INT8_DIM);
     if (p->ctx < 1 || p->ctx > m->n_ctx)
         return err_set(e, -EINVAL, "plan: ctx=%d, but the model was made for 1 to %d positions",
                        p->ctx, m->n_ctx);

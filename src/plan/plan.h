@@ -31,7 +31,7 @@ struct plan {
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
     int threads;                    /* of each rank, 1 to 64; they share its work, not the bits */
     int core[PLAN_RANKS];           /* the first core a rank is pinned to; -1: none */
-    enum num weight, kv;            /* number formats: f32, f16, bf16; f32, bf16 */
+    enum num weight, kv;            /* number formats; kv: f32, bf16, int8 */
     char numerics[16];              /* which bits: see isa_numerics() in dev/dev.h */
     int max_tok, max_seq, max_out;  /* of one step: tokens, sequences, rows of logits */
     int ctx;                        /* longest sequence, in tokens */

@@ -61,13 +61,16 @@ static inline int window_begin(const struct heads *h, int pos)
     return h->window && pos >= h->window ? pos - h->window + 1 : 0;
 }
 
-/* ref.c; those of them that only copy serve all. */
+/* ref.c and ref_kv.c; those of them that only copy serve all. */
 extern const struct dev_ops cpu_ref;
 void cpu_embed(struct dev *d, struct mat *y, const struct weight *w, int first, const int *tok);
 void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
                const int *slot);
 void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row);
+void cpu_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+                const struct heads *h, const struct batch *b);
 float cpu_exp(float x);
+float cpu_join(float s[16]); /* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1 + 1 */
 
 /* cpu.c */
 void cpu_together(struct dev *d, dev_together_fn *fn, void *arg);

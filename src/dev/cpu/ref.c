@@ -1,4 +1,5 @@
-/* ref.c - the definition of every operation, in plain C. Slow; kern.inc gives the same bits faster.
+/* ref.c - the definition of every operation, in plain C; of those on the KV cache, in ref_kv.c.
+ * Slow; kern.inc gives the same bits faster.
  *
  * Every multiplication that is added to something is written as fmaf() or as two roundings on
  * purpose: the compiler contracts nothing (-ffp-contract=off). The operands of max and the signs
@@ -32,26 +33,12 @@ float cpu_exp(float x)
     return e * power_of_2(half) * power_of_2(n - half);
 }
 
-/* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1 + 1. */
-static float join(float s[16])
+float cpu_join(float s[16])
 {
     for (int h = 8; h; h /= 2)
         for (int l = 0; l < h; l++)
             s[l] += s[l + h];
     return s[0];
-}
-
-static float kv_at(const struct kv *c, const void *at, size_t i)
-{
-    return c->type == NUM_F32 ? ((const float *)at)[i] : bf16_to_f32(((const uint16_t *)at)[i]);
-}
-
-static void kv_put(const struct kv *c, void *at, size_t i, float f)
-{
-    if (c->type == NUM_F32)
-        ((float *)at)[i] = f;
-    else
-        ((uint16_t *)at)[i] = f32_to_bf16(f);
 }
 
 /* ------------------------------------------------------------------------------- copies */
@@ -80,27 +67,6 @@ void cpu_embed(struct dev *d, struct mat *y, const struct weight *w, int first, 
     }
 }
 
-/* The value's padding is written too, so that a whole vector of it may be read. */
-void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
-               const int *slot)
-{
-    int dim = c->head_dim, wide = (int)round_up((size_t)dim, 16);
-    (void)d;
-    for (int t = 0; t < k->n; t++)
-        for (int j = 0; j < c->n_head; j++) {
-            const float *from_k = mat_row(k, t) + j * dim, *from_v = mat_row(v, t) + j * dim;
-            char *key =
-                c->at + (size_t)(slot[t] / KV_PAGE) * c->page_bytes + (size_t)j * c->head_bytes;
-            char *value = key + kv_key_bytes(c->type, dim);
-            int lane = slot[t] % KV_PAGE;
-            for (int i = 0; i < dim; i++)
-                kv_put(c, key, (size_t)i * KV_PAGE + (size_t)lane, from_k[i]);
-            for (int i = 0; i < wide; i++)
-                kv_put(c, value, (size_t)lane * (size_t)wide + (size_t)i,
-                       i < dim ? from_v[i] : 0.0f);
-        }
-}
-
 void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     (void)d;
@@ -121,7 +87,7 @@ static void ref_norm(struct dev *d, struct mat *y, const struct mat *x, const st
             float *to = mat_row(y, t) + at, s[16] = {0};
             for (int i = 0; i < w->dim; i++)
                 s[i % 16] = fmaf(from[i], from[i], s[i % 16]);
-            float r = 1 / sqrtf(join(s) / (float)w->dim + eps);
+            float r = 1 / sqrtf(cpu_join(s) / (float)w->dim + eps);
             for (int i = 0; i < w->dim; i++)
                 to[i] = from[i] * r * scale[i];
         }
@@ -270,111 +236,6 @@ static void ref_partial(struct dev *d, struct planes *y, const struct mat *x,
         }
 }
 
-/* ------------------------------------------------------------------------------- attention */
-
-/* What is known of softmax(scores) * values after some of the keys. */
-struct soft {
-    float max, sum;
-    float *out; /* [head_dim] */
-};
-
-static void soft_clear(struct soft *s, int dim)
-{
-    s->max = -INFINITY, s->sum = 0;
-    memset(s->out, 0, (size_t)dim * sizeof(float));
-}
-
-/* One row of queries, the keys it reads. */
-struct row {
-    const struct kv *cache;
-    const struct batch *batch;
-    const float *query;
-    int seq, head;
-    float scale;
-};
-
-static float score(const struct row *r, int pos)
-{
-    const char *key = kv_page(r->cache, r->batch, r->seq, pos, r->head);
-    float s = 0;
-    for (int i = 0; i < r->cache->head_dim; i++)
-        s = fmaf(kv_at(r->cache, key, (size_t)(i * KV_PAGE + pos % KV_PAGE)), r->query[i], s);
-    return s * r->scale;
-}
-
-/* Positions [keys.lo, keys.hi) of one block of KV_BLOCK. */
-static void block(struct soft *s, const struct row *r, struct span keys)
-{
-    int dim = r->cache->head_dim, wide = (int)round_up((size_t)dim, 16);
-    float p[KV_BLOCK], max = s->max, sum[16] = {0};
-    for (int i = 0; i < len(keys); i++) {
-        p[i] = score(r, keys.lo + i);
-        max = p[i] > max ? p[i] : max;
-    }
-    float keep = cpu_exp(s->max - max);
-    for (int i = 0; i < dim; i++)
-        s->out[i] *= keep;
-    for (int i = 0; i < len(keys); i++) {
-        int pos = keys.lo + i, lane = pos % KV_PAGE;
-        const char *value =
-            kv_page(r->cache, r->batch, r->seq, pos, r->head) + kv_key_bytes(r->cache->type, dim);
-        p[i] = cpu_exp(p[i] - max);
-        sum[lane] += p[i];
-        for (int k = 0; k < dim; k++)
-            s->out[k] = fmaf(kv_at(r->cache, value, (size_t)(lane * wide + k)), p[i], s->out[k]);
-    }
-    s->sum = fmaf(s->sum, keep, join(sum));
-    s->max = max;
-}
-
-/* all = all joined by s, which holds later keys. */
-static void merge(struct soft *all, const struct soft *s, int dim)
-{
-    float max = all->max > s->max ? all->max : s->max;
-    float a = cpu_exp(all->max - max), b = cpu_exp(s->max - max);
-    for (int i = 0; i < dim; i++)
-        all->out[i] = fmaf(all->out[i], a, s->out[i] * b);
-    all->sum = fmaf(all->sum, a, s->sum * b);
-    all->max = max;
-}
-
-static void attend_row(const struct row *r, struct span keys, struct soft *all, struct soft *s)
-{
-    int dim = r->cache->head_dim;
-    soft_clear(all, dim);
-    for (int at = keys.lo; at < keys.hi;) {
-        int end = min_int(keys.hi, (at / KV_SEGMENT + 1) * KV_SEGMENT);
-        soft_clear(s, dim);
-        while (at < end) {
-            int next = min_int(end, (at / KV_BLOCK + 1) * KV_BLOCK);
-            block(s, r, (struct span){at, next});
-            at = next;
-        }
-        merge(all, s, dim);
-    }
-    float one = 1 / all->sum;
-    for (int i = 0; i < dim; i++)
-        all->out[i] *= one;
-}
-
-static void ref_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
-                       const struct heads *h, const struct batch *b)
-{
-    must(h->head_dim == c->head_dim && h->head_dim <= cpu_of(d)->max_dim);
-    for (int t = 0; t < q->n; t++)
-        for (int i = 0; i * h->head_dim < q->dim; i++) {
-            int at = i * h->head_dim;
-            struct row r = {c,
-                            b,
-                            mat_row(q, t) + at,
-                            b->seq[t],
-                            (h->q_first + i) / h->group - h->kv_first,
-                            h->scale};
-            struct soft all = {.out = mat_row(y, t) + at}, s = {.out = cpu_of(d)->x};
-            attend_row(&r, (struct span){window_begin(h, b->pos[t]), b->pos[t] + 1}, &all, &s);
-        }
-}
-
 const struct dev_ops cpu_ref = {
     .name = "ref",
     .embed = cpu_embed,
@@ -384,7 +245,7 @@ const struct dev_ops cpu_ref = {
     .add = ref_add,
     .rope = ref_rope,
     .store = cpu_store,
-    .attend = ref_attend,
+    .attend = cpu_attend,
     .swiglu = ref_swiglu,
     .pick = cpu_pick,
     .together = cpu_together,

@@ -176,6 +176,24 @@ INLINE struct ivec i_dot(struct ivec acc, struct ivec a, struct ivec b)
     return (struct ivec){dot_bytes(acc.lo, a.lo, b.lo), dot_bytes(acc.hi, a.hi, b.hi)};
 }
 
+/* Bytes without sign, two of every four, as 16-bit numbers: 0 and 2, 1 and 3. */
+INLINE struct ivec i_even(struct ivec a)
+{
+    __m256i mask = _mm256_set1_epi16(255);
+    return (struct ivec){_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
+}
+INLINE struct ivec i_odd(struct ivec a)
+{
+    return (struct ivec){_mm256_srli_epi16(a.lo, 8), _mm256_srli_epi16(a.hi, 8)};
+}
+
+/* acc + the two products of 16-bit numbers with sign. */
+INLINE struct ivec i_dot_halves(struct ivec acc, struct ivec a, struct ivec b)
+{
+    return (struct ivec){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)),
+                         _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
+
 INLINE struct ivec i_add(struct ivec a, struct ivec b)
 {
     return (struct ivec){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
@@ -214,6 +232,11 @@ INLINE struct ivec i_round(struct vec v)
 INLINE struct vec v_from_i(struct ivec a)
 {
     return (struct vec){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+INLINE void i_put_halves(void *at, struct ivec a)
+{
+    __m256i half = _mm256_packs_epi32(a.lo, a.hi);
+    _mm256_storeu_si256(at, _mm256_permute4x64_epi64(half, 0xd8));
 }
 INLINE void i_put_bytes(void *at, struct ivec a)
 {

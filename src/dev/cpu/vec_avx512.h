@@ -162,6 +162,24 @@ INLINE struct ivec i_dot(struct ivec acc, struct ivec a, struct ivec b)
 #endif
 }
 
+/* Bytes without sign, two of every four, as 16-bit numbers: 0 and 2, 1 and 3. */
+INLINE struct ivec i_even(struct ivec a)
+{
+    return (struct ivec){_mm512_and_si512(a.v, _mm512_set1_epi16(255))};
+}
+INLINE struct ivec i_odd(struct ivec a) { return (struct ivec){_mm512_srli_epi16(a.v, 8)}; }
+
+/* acc + the two products of 16-bit numbers with sign. */
+INLINE struct ivec i_dot_halves(struct ivec acc, struct ivec a, struct ivec b)
+{
+#ifdef __AVX512VNNI__
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
+    return acc;
+#else
+    return (struct ivec){_mm512_add_epi32(acc.v, _mm512_madd_epi16(a.v, b.v))};
+#endif
+}
+
 INLINE struct ivec i_add(struct ivec a, struct ivec b)
 {
     return (struct ivec){_mm512_add_epi32(a.v, b.v)};
@@ -179,6 +197,10 @@ INLINE struct ivec i_magnitude(struct vec v) /* as bits: ordered as the numbers 
 }
 INLINE struct ivec i_round(struct vec v) { return (struct ivec){_mm512_cvtps_epi32(v.v)}; }
 INLINE struct vec v_from_i(struct ivec a) { return (struct vec){_mm512_cvtepi32_ps(a.v)}; }
+INLINE void i_put_halves(void *at, struct ivec a)
+{
+    _mm256_storeu_si256(at, _mm512_cvtepi32_epi16(a.v));
+}
 INLINE void i_put_bytes(void *at, struct ivec a)
 {
     _mm_storeu_si128(at, _mm512_cvtepi32_epi8(a.v));
