@@ -227,15 +227,15 @@ static void call_attention(struct bench *b, void *arg, int run)
 /* Keys and values of `pages` pages: small numbers in all of memory. */
 static void make_cache(struct bench *b, struct attention *a, enum num type, int pages)
 {
+    struct mat row = get_mat(b, 1, HEADS_ALL / GROUP * HEAD_DIM);
     a->cache = (struct kv){type, HEADS_ALL / GROUP, HEAD_DIM, 0, kv_head_bytes(type, HEAD_DIM), 0};
     a->cache.page_bytes = a->cache.head_bytes * HEADS_ALL / GROUP;
     a->bytes = a->cache.page_bytes * (size_t)pages;
-    for (size_t i = 0; i < a->bytes / num_bytes(type); i++) {
-        float x = (float)((int)(i % 509) - 254) * 1e-3f;
-        if (type == NUM_F32)
-            ((float *)b->memory)[i] = x;
-        else
-            ((uint16_t *)b->memory)[i] = f32_to_bf16(x);
+    a->cache.at = b->memory;
+    for (int slot = 0; slot < pages * KV_PAGE; slot++) {
+        for (int i = 0; i < row.dim; i++)
+            mat_row(&row, 0)[i] = (float)((slot * 37 + i) % 509 - 254) * 1e-3f;
+        dev_store(&b->dev, &a->cache, &row, &row, &slot);
     }
     a->copies = repeat_memory(b, a->bytes);
 }
@@ -343,7 +343,7 @@ static void bench_all(struct bench *b)
             for (int i = 0; i < b->n_rows; i++)
                 if (wanted(b, cut ? "partial" : "matmul", (enum num)t))
                     bench_product(b, (enum num)t, b->rows[i], cut);
-    static const enum num kv[] = {NUM_F32, NUM_BF16};
+    static const enum num kv[] = {NUM_F32, NUM_BF16, NUM_INT8};
     for (size_t t = 0; t < COUNT(kv); t++)
         for (int c = 0; c < b->n_context; c++)
             for (int i = 0; i < b->n_rows; i++)
