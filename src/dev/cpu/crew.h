@@ -1,7 +1,11 @@
 /* crew.h - the threads of one rank: all run the same function together, each on its share.
  *
  * Between two such runs they spin for a while, as ranks do, and then sleep; nothing is allocated
- * and no thread is started inside a step. Whose share is what never changes a bit.
+ * and no thread is started inside a step. Whose share is what never changes a bit, so a crew may
+ * shrink: when another process wants one of its cores, the thread there is descheduled in the
+ * middle of its share, and all the others wait for milliseconds. A thread that is late for long is
+ * left out (the last one, when the caller itself is late: that frees a core for the other process),
+ * and is asked in again from time to time.
  */
 #ifndef TANDEM_CREW_H
 #define TANDEM_CREW_H
@@ -17,9 +21,10 @@ struct crew;
 struct crew *crew_start(int n, const int *core);
 void crew_stop(struct crew *c);
 
-/* fn(arg, thread, n) on every thread at once; returns when all have returned. A NULL crew is the
- * caller alone. Not to be called from within fn. */
-typedef void crew_fn(void *arg, int thread, int n);
+/* fn(arg, share, n) for every share at once; returns when all have returned. n is at most that of
+ * crew_start(), and share 0 is the caller's. A NULL crew is the caller alone. Not to be called from
+ * within fn. */
+typedef void crew_fn(void *arg, int share, int n);
 void crew_run(struct crew *c, crew_fn *fn, void *arg);
 
 #endif
