@@ -2,6 +2,22 @@
 #include "load/arrivals.h"
 
 #include <math.h>
+#include <string.h>
+
+static const char *const names[] = {[ARRIVALS_POISSON] = "poisson",
+                                    [ARRIVALS_GAMMA] = "gamma",
+                                    [ARRIVALS_UNIFORM] = "uniform",
+                                    [ARRIVALS_BURST] = "burst"};
+
+const char *arrivals_name(enum arrivals_kind kind) { return names[kind]; }
+
+enum arrivals_kind arrivals_named(const char *name)
+{
+    for (int kind = ARRIVALS_GAMMA; kind <= ARRIVALS_BURST; kind++)
+        if (!strcmp(names[kind], name))
+            return (enum arrivals_kind)kind;
+    return ARRIVALS_POISSON;
+}
 
 struct arrivals arrivals_begin(enum arrivals_kind kind, double rate, double cv, uint64_t seed)
 {

@@ -20,6 +20,10 @@ struct arrivals {
     double at;      /* seconds, of the last one */
 };
 
+/* The name of a kind, and the kind of a name (poisson for none). */
+const char *arrivals_name(enum arrivals_kind kind);
+enum arrivals_kind arrivals_named(const char *name);
+
 struct arrivals arrivals_begin(enum arrivals_kind kind, double rate, double cv, uint64_t seed);
 
 /* When the next request comes, in seconds since the beginning. */

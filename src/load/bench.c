@@ -45,10 +45,13 @@ static int read_extra(const char *text, struct workload *w, struct err *e)
 static int read_trace(const struct options *o, struct trace *t, struct err *e)
 {
     int rc = trace_read(t, o->trace, e);
-    if (rc || !o->given.trace_seconds)
-        return rc;
-    trace_cut(t, o->trace_seconds); /* of a trace without times nothing is cut: all are 0 */
-    return 0;
+    if (!rc && t->left_out)
+        fprintf(stderr,
+                "tandem: note: %zu rows of %s have no prompt or no answer and are left out\n",
+                t->left_out, o->trace);
+    if (!rc && o->given.trace_seconds)
+        trace_cut(t, o->trace_seconds); /* of a trace without times nothing is cut: all are 0 */
+    return rc;
 }
 
 static int read_workload(const struct options *o, struct workload *w, struct err *e)
@@ -70,18 +73,6 @@ static int read_workload(const struct options *o, struct workload *w, struct err
     if (!rc && o->extra)
         rc = read_extra(o->extra, w, e);
     return rc;
-}
-
-static enum arrivals_kind arrivals_kind(const char *name)
-{
-    static const char *const names[] = {[ARRIVALS_POISSON] = "poisson",
-                                        [ARRIVALS_GAMMA] = "gamma",
-                                        [ARRIVALS_UNIFORM] = "uniform",
-                                        [ARRIVALS_BURST] = "burst"};
-    size_t i = 0;
-    while (i + 1 < COUNT(names) && strcmp(names[i], name) != 0)
-        i++;
-    return (enum arrivals_kind)i;
 }
 
 /* Options that contradict each other. */
@@ -147,7 +138,7 @@ static int read_load(const struct options *o, struct load *l, struct err *e)
     if (l->timing == LOAD_CLOSED && !l->concurrency)
         l->concurrency = CONCURRENCY;
     l->arrivals =
-        arrivals_begin(arrivals_kind(o->arrivals), o->given.rate ? o->rate : 1, o->cv, o->seed);
+        arrivals_begin(arrivals_named(o->arrivals), o->given.rate ? o->rate : 1, o->cv, o->seed);
     return rc;
 }
 

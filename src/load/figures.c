@@ -151,12 +151,11 @@ static json_t *counts_json(const struct results *r, const struct summary *s)
 static json_t *load_json(const struct load *l)
 {
     static const char *const timing[] = {"closed", "arrivals", "trace"};
-    static const char *const kind[] = {"poisson", "gamma", "uniform", "burst"};
     json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:i}", "model", l->work.model, "endpoint",
                           l->work.chat ? "chat" : "completions", "timing", timing[l->timing],
                           "seed", (json_int_t)l->work.seed, "concurrency", l->concurrency);
     if (l->timing == LOAD_ARRIVALS) {
-        json_object_set_new(o, "arrivals", json_string(kind[l->arrivals.kind]));
+        json_object_set_new(o, "arrivals", json_string(arrivals_name(l->arrivals.kind)));
         json_object_set_new(o, "rate", json_real(l->arrivals.rate));
         json_object_set_new(o, "cv", json_real(l->arrivals.cv));
     }
