@@ -54,22 +54,17 @@ static void a_crew_that_never_ran_can_be_stopped(void **state)
     crew_stop(c);
 }
 
-/* Thread `late` (of all, whatever its share) is descheduled in every run. */
+/* The caller (0) or the other thread (1) is descheduled in every run; -1: none. */
 struct slow {
     _Atomic int late, n;
     pthread_t caller;
     _Atomic long runs;
 };
 
-static _Thread_local bool seen_before;
-static _Atomic int threads_seen;
-
 static void sleepy(void *arg, int share, int n)
 {
     struct slow *s = arg;
-    static _Thread_local int number;
-    if (!seen_before)
-        seen_before = true, number = atomic_fetch_add(&threads_seen, 1);
+    int number = pthread_equal(pthread_self(), s->caller) ? 0 : 1;
     if (share == 0)
         s->n = n;
     if (number == s->late)
@@ -97,9 +92,8 @@ static void run_until(struct crew *c, struct slow *s, int n)
 static void a_thread_that_is_always_late_is_left_out_and_asked_in_again(void **state)
 {
     (void)state;
-    struct slow s = {.late = -1};
+    struct slow s = {.late = -1, .caller = pthread_self()};
     struct crew *c = crew_start(2, NULL);
-    threads_seen = 0;
     run_until(c, &s, 2);
     for (int late = 0; late < 2; late++) {
         s.late = late;
@@ -109,8 +103,7 @@ static void a_thread_that_is_always_late_is_left_out_and_asked_in_again(void **s
     }
     crew_stop(c);
     c = crew_start(2, NULL);
-    s.late = 1 - s.late; /* stopped while somebody is left out */
-    threads_seen = 1;
+    s.late = 1; /* stopped while it is left out */
     run_until(c, &s, 1);
     crew_stop(c);
 }
