@@ -1,7 +1,7 @@
 /* bench_kernels.c - `tandem bench kernels`: single operations of the CPU device beside what the
  * same cores can do at most. In every turn the two limits are measured first, reading memory and
- * the instruction that products of this format stand on, then the operation; a share of the limit
- * is that of one turn. Knows no model: shapes are the user's. */
+ * the instruction that the operation's arithmetic stands on, then the operation; a share of the
+ * limit is that of one turn. Knows no model: shapes are the user's. */
 #include "cmd/cmd.h"
 #include "cmd/measure.h"
 #include "cmd/open.h"
@@ -28,7 +28,7 @@ struct bench {
 struct line {
     const char *name;
     char shape[32];
-    enum num type;
+    enum num type, computes_in; /* the format in memory; that of the arithmetic */
     int rows;
     double flops, bytes; /* of one call */
     bool cold;           /* the bytes come from memory: they count for the limit */
@@ -59,7 +59,7 @@ static struct result measure(struct bench *b, const struct line *l)
     int n = first * 1000 > least ? (int)(least / first) + 1 : 1000;
     for (int r = 0; r < b->o->rounds; r++) {
         read[r] = limits_read(b->limits);
-        math[r] = limits_math(b->limits, isa_math(b->isa, l->type));
+        math[r] = limits_math(b->limits, isa_math(b->isa, l->computes_in));
         double took = time_calls(b, l, n);
         double reading = l->bytes / read[r], computing = math[r] > 0 ? l->flops / math[r] : 0;
         us[r] = 1e6 * took;
@@ -73,7 +73,7 @@ static struct result measure(struct bench *b, const struct line *l)
 static void print_line(const struct line *l, const struct result *r)
 {
     char rate[32] = "", share[48] = "";
-    const char *unit = num_quant(l->type).bits ? "GOP/s" : "GFLOP/s";
+    const char *unit = num_quant(l->computes_in).bits ? "GOP/s" : "GFLOP/s";
     if (r->math.median > 0)
         snprintf(rate, sizeof(rate), " of %4.0f", 1e-9 * r->math.median);
     if (l->cold)
@@ -196,6 +196,7 @@ static void bench_product(struct bench *b, enum num type, int n, bool cut)
     make_weight(b, &p);
     struct line l = {.name = cut ? "partial" : "matmul",
                      .type = type,
+                     .computes_in = type,
                      .rows = n,
                      .flops = 2.0 * n * b->out * b->in,
                      .bytes = (double)p.bytes,
@@ -262,6 +263,7 @@ static void bench_attention(struct bench *b, enum num type, int n, int context)
     make_cache(b, &a, type, pages);
     struct line l = {.name = "attend",
                      .type = type,
+                     .computes_in = num_quant(type).bits ? type : NUM_F32,
                      .rows = n,
                      .flops = 4 * pairs * dim,
                      .bytes = (double)a.bytes,
