@@ -9,23 +9,6 @@
 
 enum { REQUESTS = 24, MAX_NEW = 40, PROMPT = 70, WANTED = 64 };
 
-static struct model small_model(void)
-{
-    struct model m = {.arch = "LlamaForCausalLM",
-                      .n_layer = 3,
-                      .n_embd = 48,
-                      .n_head = 8,
-                      .n_kv = 2,
-                      .head_dim = 12,
-                      .n_ff = 100,
-                      .n_vocab = 203,
-                      .n_ctx = 128,
-                      .eps = 1e-5f};
-    m.kind[0].rope = (struct rope){.theta = 10000};
-    m.kind[1] = m.kind[0];
-    return m;
-}
-
 static struct plan make_plan(const struct model *m, int tp, int pp, int pages)
 {
     struct plan p;
@@ -233,7 +216,7 @@ static void expect_answers_as_alone(enum num kv)
         int tp, pp, pages, draft;
     } kind[] = {{1, 1, 200, 0}, {2, 1, 200, 0}, {1, 1, 200, 6},
                 {1, 2, 200, 3}, {1, 3, 10, 0},  {3, 1, 9, 4}};
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
     answer_alone(&t, &m, kv, &want);
@@ -276,7 +259,7 @@ static void an_int8_cache_keeps_that_promise(void **state)
  * wrong, and always right. */
 static void a_draft_model_changes_no_token(void **state)
 {
-    struct model m = small_model(), small = m;
+    struct model m = tiny_llama(3), small = m;
     struct tiny t = tiny_make(&m, NUM_F32, 11), other;
     struct alone want;
     (void)state;
@@ -308,7 +291,7 @@ static void a_draft_model_changes_no_token(void **state)
 
 static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
     (void)state;
@@ -339,7 +322,7 @@ static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
 
 static void logprobs_of_prompt_and_answer_are_the_models(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 2, 1, 200);
     struct client c;
@@ -391,7 +374,7 @@ static bool take_turn(void *ctx, int token)
 
 static void guides_bans_biases_and_lists_are_kept(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 1, 1, 200);
     struct client c;
@@ -448,7 +431,7 @@ static void guides_bans_biases_and_lists_are_kept(void **state)
 
 static void cancelled_late_and_too_many_requests_end_as_told(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 1, 1, 200);
     struct client c;
@@ -483,7 +466,7 @@ static void cancelled_late_and_too_many_requests_end_as_told(void **state)
 
 static void bad_requests_are_one_sentence(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 1, 1, 200);
     struct client c;
@@ -510,7 +493,7 @@ static void bad_requests_are_one_sentence(void **state)
 
 static void an_idle_engine_answers_a_probe_with_a_step(void **state)
 {
-    struct model m = small_model();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 2, 1, 200);
     struct client c;

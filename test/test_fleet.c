@@ -108,18 +108,7 @@ static void wait_all(struct fleet *f, struct answers *a)
 
 static void replicas_say_the_same_and_keep_prefixes(void **state)
 {
-    struct model m = {.arch = "LlamaForCausalLM",
-                      .n_layer = 2,
-                      .n_embd = 48,
-                      .n_head = 8,
-                      .n_kv = 2,
-                      .head_dim = 12,
-                      .n_ff = 100,
-                      .n_vocab = 203,
-                      .n_ctx = 128,
-                      .eps = 1e-5f};
-    m.kind[0].rope = (struct rope){.theta = 10000};
-    m.kind[1] = m.kind[0];
+    struct model m = tiny_llama(2);
     struct tiny t = tiny_make(&m, NUM_F32, 5);
     struct plan_ask wish = {.tp = 1,
                             .pp = 1,

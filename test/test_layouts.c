@@ -3,28 +3,10 @@
 
 enum { TOKENS = 40 };
 
-/* Shapes chosen to be awkward: heads that tp does not divide, odd columns and words, windows
- * shorter than the prompt, biases, norms on heads. */
-static struct model llama(void)
-{
-    struct model m = {.arch = "LlamaForCausalLM",
-                      .n_layer = 3,
-                      .n_embd = 48,
-                      .n_head = 8,
-                      .n_kv = 2,
-                      .head_dim = 12,
-                      .n_ff = 100,
-                      .n_vocab = 203,
-                      .n_ctx = 128,
-                      .eps = 1e-5f};
-    m.kind[0].rope = (struct rope){.theta = 10000};
-    m.kind[1] = m.kind[0];
-    return m;
-}
-
+/* What families add to the plain shape: biases, windows shorter than the prompt, norms on heads. */
 static struct model llama3_scaled(void)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     m.tied = true;
     m.mlp_bias = m.qkv_bias = m.o_bias = true;
     m.kind[0].rope = (struct rope){.scaling = ROPE_LLAMA3,
@@ -38,7 +20,7 @@ static struct model llama3_scaled(void)
 
 static struct model mistral(void)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     snprintf(m.arch, sizeof(m.arch), "MistralForCausalLM");
     m.kind[1].window = 17;
     memset(m.kind_of, 1, sizeof(m.kind_of));
@@ -47,7 +29,7 @@ static struct model mistral(void)
 
 static struct model qwen2(void)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     snprintf(m.arch, sizeof(m.arch), "Qwen2ForCausalLM");
     m.qkv_bias = m.tied = true;
     m.n_head = 14;
@@ -59,7 +41,7 @@ static struct model qwen2(void)
 
 static struct model qwen3(void)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     snprintf(m.arch, sizeof(m.arch), "Qwen3ForCausalLM");
     m.qk_norm = true;
     m.n_head = 10;
@@ -147,7 +129,7 @@ static const int few[][4] = {{2, 1, 0, 40}, {3, 2, 0, 7}, {5, 1, 1, 16}, {8, 3, 
 
 static void every_layout_gives_the_bits_of_one_rank(void **state)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     (void)state;
     sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "llama f32");
 }
@@ -172,7 +154,7 @@ static void every_format_gives_the_same_bits(void **state)
 
 static void an_int8_cache_gives_the_same_bits_in_every_layout(void **state)
 {
-    struct model m = llama(), other[] = {mistral(), qwen2(), qwen3()};
+    struct model m = tiny_llama(3), other[] = {mistral(), qwen2(), qwen3()};
     (void)state;
     sweep(&m, NUM_F32, NUM_INT8, isa_best(), every, COUNT(every), "int8 cache");
     for (size_t i = 0; i < COUNT(other); i++) {
@@ -204,7 +186,7 @@ static void every_instruction_set_gives_the_same_bits(void **state)
 
 static void uneven_cuts_by_hand_give_the_same_bits(void **state)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     int ids[TOKENS];
     struct tiny t = tiny_make(&m, NUM_F32, 5);
     struct err e;
@@ -224,7 +206,7 @@ static void uneven_cuts_by_hand_give_the_same_bits(void **state)
 /* Sixteen and thirty-two shares are other sums, each the same on any number of ranks. */
 static void more_shares_keep_the_promise(void **state)
 {
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     int ids[TOKENS];
     struct tiny t = tiny_make(&m, NUM_F32, 9);
     (void)state;
@@ -337,7 +319,7 @@ static void threads_of_a_rank_change_no_bit(void **state)
 static void teams_side_by_side_stop_in_any_order(void **state)
 {
     (void)state;
-    struct model m = llama();
+    struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = plan_of(&m, 2, 1, false, 16, NUM_F32, ISA_REF);
     for (int first = 0; first < 2; first++) {

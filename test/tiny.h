@@ -23,6 +23,24 @@ struct tiny_writer {
     enum num type;
 };
 
+/* A shape chosen to be awkward: heads that tp does not divide, odd columns and words. */
+static inline struct model tiny_llama(int n_layer)
+{
+    struct model m = {.arch = "LlamaForCausalLM",
+                      .n_layer = n_layer,
+                      .n_embd = 48,
+                      .n_head = 8,
+                      .n_kv = 2,
+                      .head_dim = 12,
+                      .n_ff = 100,
+                      .n_vocab = 203,
+                      .n_ctx = 128,
+                      .eps = 1e-5f};
+    m.kind[0].rope = (struct rope){.theta = 10000};
+    m.kind[1] = m.kind[0];
+    return m;
+}
+
 /* A number in [-1, 1) that depends on the seed and its place only. */
 static inline float tiny_number(uint64_t seed, uint64_t at)
 {
