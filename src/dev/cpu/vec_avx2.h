@@ -88,14 +88,12 @@ INLINE struct vec v_fms(struct vec a, struct vec b, struct vec c) /* a * b - c *
 
 INLINE __m256 power_of_2(__m256 n)
 {
-    __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
+    __m256 sum = _mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f + 127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(sum), 23));
 }
 
-INLINE struct vec v_pow2(struct vec n) /* n whole, -126 .. 127 */
-{
-    return (struct vec){power_of_2(n.lo), power_of_2(n.hi)};
-}
+/* n whole, -126 .. 127. The sum has n + 127 in its lowest bits. */
+INLINE struct vec v_pow2(struct vec n) { return (struct vec){power_of_2(n.lo), power_of_2(n.hi)}; }
 
 INLINE float v_sum(struct vec v) { return sum8(_mm256_add_ps(v.lo, v.hi)); }
 INLINE float v_top(struct vec v) { return top8(_mm256_max_ps(v.lo, v.hi)); }
