@@ -401,12 +401,14 @@ static int read_options(struct bench *b, struct err *e)
 static int start(struct bench *b, char **scratch, struct err *e)
 {
     int core[PLAN_THREADS], rows = 1, dim = max_int(b->out, b->in) + HEAD_DIM;
-    int threads = b->o->given.threads ? b->o->threads : open_threads(1);
-    bool pinned = threads <= open_cores();
+    struct host host;
+    host_read(&host, NULL);
+    const int most = min_int(host.n_core, host_quota());
+    int threads = b->o->given.threads ? b->o->threads : min_int(most, PLAN_THREADS);
+    bool pinned = threads <= host.n_core;
     for (int i = 0; i < b->n_rows; i++)
         rows = max_int(rows, b->rows[i]);
-    for (int i = 0; i < threads; i++)
-        core[i] = pinned ? i : -1;
+    host_run(&host, pinned ? host.core[0].cpu : -1, threads, core);
     int rc = map_memory(COPIES_BYTES, false, &b->memory, e);
     b->limits = rc ? NULL : limits_open(core, threads, COPIES_BYTES / 2, e);
     if (!b->limits)
@@ -419,7 +421,7 @@ static int start(struct bench *b, char **scratch, struct err *e)
     dev_cpu_init(&b->dev, b->isa, rows, max_int(dim, HEADS_ALL * HEAD_DIM), threads, &a);
     cpu_set_t first;
     CPU_ZERO(&first);
-    CPU_SET(0, &first);
+    CPU_SET((size_t)host.core[0].cpu, &first);
     if (pinned)
         sched_setaffinity(0, sizeof(first), &first);
     dev_cpu_start(&b->dev, core);

@@ -96,9 +96,10 @@ static int make_one(struct bench *b, struct plan *one, struct err *e)
                            .max_tok = p->max_tok,
                            .weight = p->weight,
                            .kv = p->kv,
-                           .numerics = p->numerics,
-                           .n_core = p->core[0] >= 0};
-    return plan_make(one, &p->model, &ask, e);
+                           .numerics = p->numerics};
+    int rc = plan_make(one, &p->model, &ask, e);
+    one->core[0] = p->core[0];
+    return rc;
 }
 
 /* What a program that promises nothing computes: a slice adds up its columns in one go. Not a plan
@@ -138,7 +139,7 @@ static void count_points(const struct bench *b, struct layout *l)
 
 static int start_layout(struct bench *b, int which, struct err *e)
 {
-    struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed};
+    struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed, .host = &b->at.host};
     struct layout *l = b->layout[which] = pool_get(&b->pool, sizeof(*l));
     size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
     l->plan = b->at.plan;
@@ -154,7 +155,7 @@ static int start_layout(struct bench *b, int which, struct err *e)
     l->seconds = pool_get(&b->pool, rounds);
     l->limit = pool_get(&b->pool, rounds);
     count_points(b, l);
-    l->limits = plan_limits(&l->plan, e);
+    l->limits = plan_limits(&l->plan, &b->at.host, e);
     return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
 }
 

@@ -55,12 +55,10 @@ void plan_widen(struct plan *p, int n_seq, int tokens)
 
 int plan_cores(const struct plan *p) { return plan_ranks(p) * p->threads; }
 
-struct limits *plan_limits(const struct plan *p, struct err *e)
+struct limits *plan_limits(const struct plan *p, const struct host *h, struct err *e)
 {
-    int core[PLAN_RANKS * PLAN_THREADS], n = plan_cores(p);
-    for (int i = 0; i < n; i++) {
-        int first = p->core[i / p->threads];
-        core[i] = first < 0 ? -1 : first + i % p->threads;
-    }
-    return limits_open(core, n, READ_BYTES, e);
+    int core[PLAN_RANKS * PLAN_THREADS];
+    for (int r = 0; r < plan_ranks(p); r++)
+        host_run(h, p->core[r], p->threads, core + r * p->threads);
+    return limits_open(core, plan_cores(p), READ_BYTES, e);
 }

@@ -29,6 +29,6 @@ void plan_widen(struct plan *p, int n_seq, int tokens);
 
 /* How many cores the ranks of a replica use, and what these cores can do (topo/limits.h). */
 int plan_cores(const struct plan *p);
-struct limits *plan_limits(const struct plan *p, struct err *e);
+struct limits *plan_limits(const struct plan *p, const struct host *h, struct err *e);
 
 #endif

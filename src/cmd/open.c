@@ -3,7 +3,6 @@
 #include "cmd/cmd.h"
 #include "engine/room.h"
 
-#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,34 +103,6 @@ static enum num choose_num(const char *name, enum num automatic)
     return automatic;
 }
 
-int open_cores(void)
-{
-    cpu_set_t set;
-    int n = 0;
-    if (sched_getaffinity(0, sizeof(set), &set))
-        return 0;
-    while (n < CPU_SETSIZE && CPU_ISSET(n, &set))
-        n++;
-    return n;
-}
-
-/* How many cores' time the container may use, as cgroup version 2 shows it; no limit: INT_MAX. */
-static int quota_cores(void)
-{
-    long long quota, period;
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    bool limited = f && fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0;
-    if (f)
-        fclose(f);
-    return limited && quota / period < INT_MAX ? max_int(1, (int)(quota / period)) : INT_MAX;
-}
-
-int open_threads(int ranks)
-{
-    int cores = min_int(open_cores(), quota_cores());
-    return max_int(1, min_int(cores / max_int(ranks, 1), PLAN_THREADS));
-}
-
 /* No more pages than a quarter of what the weights leave free; one sequence must fit. */
 static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, struct err *e)
 {
@@ -156,7 +127,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .pp = o->pp,
         .dp = o->dp,
         .sp = o->sp,
-        .threads = o->given.threads ? o->threads : open_threads(o->tp * o->pp * max_int(o->dp, 1)),
+        .threads = o->threads,
         .shares = !o->shares && to->packed && o->tp <= to->packed->shares ? to->packed->shares
                                                                           : o->shares,
         .ctx = o->ctx,
@@ -167,7 +138,8 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
-        .n_core = open_cores(),
+        .host = &to->host,
+        .quota = host_quota(),
     };
     int rc = plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1)
@@ -214,6 +186,7 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
                        struct err *e)
 {
     int rc = open_isa(o->isa, &to->isa, e);
+    host_read(&to->host, NULL);
     if (!rc)
         rc = o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
     return rc;
@@ -307,6 +280,18 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     if (rc)
         open_close(to);
     return rc;
+}
+
+const char *open_core(char to[24], const struct host *h, int core)
+{
+    int at = host_find(h, core);
+    if (core < 0)
+        return "-";
+    if (at >= 0 && h->n_node > 1)
+        snprintf(to, 24, "%d/%d", core, h->node[h->core[at].at]);
+    else
+        snprintf(to, 24, "%d", core);
+    return to;
 }
 
 void open_close(struct opened *o)

@@ -24,6 +24,7 @@ struct opened {
     struct packed *packed; /* NULL: they are not */
     struct plan plan;      /* plan.model is the model */
     enum isa isa;
+    struct host host;
 };
 
 /* The folder of the demo model: $TANDEM_DEMO, beside the program, where it was installed, in the
@@ -41,12 +42,11 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
 
 void open_close(struct opened *o);
 
+/* A rank's core for tables: its number, behind it that of its node on a host with several ("64/1"),
+ * or "-". */
+const char *open_core(char to[24], const struct host *h, int core);
+
 /* What --isa NAME means here; -ENOTSUP with a sentence when this machine lacks it. */
 int open_isa(const char *name, enum isa *isa, struct err *e);
-
-/* How many of the cores 0, 1, 2 ... this process may run on, without a gap; and so many threads a
- * rank that the ranks use all cores they may. */
-int open_cores(void);
-int open_threads(int ranks);
 
 #endif

@@ -15,19 +15,18 @@ static const char *size_text(char to[16], double bytes)
     return to;
 }
 
-static void print_rank(const struct plan *p, const struct room *room, int r)
+static void print_rank(const struct opened *at, const struct room *room, int r)
 {
-    char weights[16], kv[16], scratch[16], bytes[16], moved[16], core[16] = "-", range[24];
+    const struct plan *p = &at->plan;
+    char weights[16], kv[16], scratch[16], bytes[16], moved[16], core[24], range[24];
     struct span layers = p->stage[plan_stage(p, r)];
     struct step_cost cost;
     count_step(p, r, (struct step_shape){1, 1, p->ctx - 1}, &cost);
-    if (p->core[r] >= 0)
-        snprintf(core, sizeof(core), "%d", p->core[r]);
     snprintf(range, sizeof(range), "%d-%d", layers.lo, layers.hi - 1);
-    printf("%4d %4s  %-8s %5d %4d %6d %6d  %10s %10s %10s  %9.3f %10s %6llu %10s\n", r, core, range,
-           len(plan_share(p, r, HEADS)), len(plan_share(p, r, KVHEADS)),
-           len(plan_share(p, r, COLUMNS)), len(plan_share(p, r, WORDS)),
-           size_text(weights, (double)plan_weight_bytes(p, r)),
+    printf("%4d %5s  %-7s %5d %4d %6d %6d  %10s %10s %10s  %9.3f %10s %6llu %10s\n", r,
+           open_core(core, &at->host, p->core[r]), range, len(plan_share(p, r, HEADS)),
+           len(plan_share(p, r, KVHEADS)), len(plan_share(p, r, COLUMNS)),
+           len(plan_share(p, r, WORDS)), size_text(weights, (double)plan_weight_bytes(p, r)),
            size_text(kv, (double)plan_kv_bytes(p, r)),
            size_text(scratch, (double)room->rank_bytes[r]), (double)cost.flops / 1e9,
            size_text(bytes, (double)cost.bytes), (unsigned long long)cost.sums,
@@ -57,10 +56,10 @@ static void print_table(const struct opened *at)
     print_head(at);
     printf("            holds                           memory reached by the rank         "
            "one decode step at full context\n"
-           "rank core  layers   heads   kv columns words   %10s %10s %10s  %9s %10s %6s %10s\n",
+           "rank  core  layers  heads   kv columns words   %10s %10s %10s  %9s %10s %6s %10s\n",
            "weights", "kv cache", "scratch", "GFLOP", "memory", "calls", "from peers");
     for (int r = 0; r < plan_ranks(p); r++)
-        print_rank(p, &room, r);
+        print_rank(at, &room, r);
     size_t whole = plan_weight_bytes(p, PLAN_WHOLE);
     printf("\nThe host holds weights and cache once: %s of weights, %s of cache, %s in all.\n",
            size_text(weights, (double)whole), size_text(kv, (double)room.kv_bytes),

@@ -5,8 +5,9 @@ static const double MIB = 1 << 20;
 
 static double rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
-void report_text(FILE *to, const struct plan *p, struct team *t, const struct session_stats *s)
+void report_text(FILE *to, const struct opened *at, struct team *t, const struct session_stats *s)
 {
+    const struct plan *p = &at->plan;
     struct team_memory host;
     struct rank_memory memory[PLAN_RANKS];
     struct rank_time time[PLAN_RANKS];
@@ -18,20 +19,19 @@ void report_text(FILE *to, const struct plan *p, struct team *t, const struct se
         fprintf(to, " (%d kept)", s->cached_tok);
     fprintf(to, ", %.1f tokens/s | answer %d tokens, %.1f tokens/s\n", rate(computed, s->prefill_s),
             s->new_tok, rate(s->new_tok - 1, s->decode_s));
-    fprintf(to, "rank core  layers  heads  weights MiB  kv MiB  scratch MiB  compute s  wait s  "
+    fprintf(to, "rank  core  layers  heads  weights MiB  kv MiB  scratch MiB  compute s  wait s  "
                 "move s\n");
     for (int r = 0; r < plan_ranks(p); r++) {
         struct span l = p->stage[plan_stage(p, r)], h = plan_share(p, r, HEADS);
-        char core[12] = "-", layers[24], heads[24];
-        if (memory[r].core >= 0)
-            snprintf(core, sizeof(core), "%d", memory[r].core);
+        char core[24], layers[24], heads[24];
         snprintf(layers, sizeof(layers), "%d-%d", l.lo, l.hi - 1);
         snprintf(heads, sizeof(heads), "%d-%d", h.lo, h.hi - 1);
-        fprintf(to, "%4d %4s %7s %6s %12.2f %7.2f %12.2f %10.3f %7.3f %7.3f\n", r, core, layers,
-                heads, (double)memory[r].weights / MIB, (double)memory[r].kv / MIB,
+        fprintf(to, "%4d %5s %7s %6s %12.2f %7.2f %12.2f %10.3f %7.3f %7.3f\n", r,
+                open_core(core, &at->host, memory[r].core), layers, heads,
+                (double)memory[r].weights / MIB, (double)memory[r].kv / MIB,
                 (double)memory[r].scratch / MIB, time[r].compute, time[r].wait, time[r].move);
     }
-    fprintf(to, "host %30.2f %7.2f %12.2f   one copy of weights and cache for all ranks\n",
+    fprintf(to, "host %33.2f %7.2f %12.2f   one copy of weights and cache for all ranks\n",
             (double)host.weights / MIB, (double)host.kv / MIB,
             (double)(host.scratch + host.mailbox) / MIB);
 }

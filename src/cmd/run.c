@@ -69,6 +69,7 @@ static int start(struct run *r, struct err *e)
                              .progress = progress_show,
                              .arg = &progress,
                              .packed = r->at.packed,
+                             .host = &r->at.host,
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)
         r->at.plan.max_out = r->at.plan.max_tok;
@@ -197,7 +198,7 @@ static int answer_once(struct run *r, const char *prompt, struct err *e)
         putchar('\n');
     fflush(stdout);
     if (!rc && !r->o->quiet && !r->o->json)
-        report_text(stderr, &r->at.plan, r->team, &r->stats);
+        report_text(stderr, &r->at, r->team, &r->stats);
     answer_free(&a);
     return !rc && interrupted ? -EINTR : rc;
 }
@@ -244,7 +245,7 @@ static bool command(struct run *r, const char *line)
     } else if (sscanf(line, "/temperature %f", &t) == 1 && t >= 0 && t <= 100) {
         r->sampling.temperature = t;
     } else if (!strcmp(line, "/stats")) {
-        report_text(stderr, &r->at.plan, r->team, &r->stats);
+        report_text(stderr, &r->at, r->team, &r->stats);
     } else {
         fputs("/clear            forget the conversation\n"
               "/system TEXT      start again with this system prompt\n"

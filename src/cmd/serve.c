@@ -66,11 +66,16 @@ static void show_ranks(struct serving *s, FILE *to)
     struct team_memory host;
     struct rank_memory rank[PLAN_RANKS];
     engine_memory(fleet_engine(server_fleet(s->server), 0), &host, rank);
-    for (int r = 0; r < plan_ranks(p); r++)
-        fprintf(
-            to, "  rank %-3d layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f MiB\n", r,
-            p->stage[plan_stage(p, r)].lo, p->stage[plan_stage(p, r)].hi - 1,
-            (double)rank[r].weights / mib, (double)rank[r].kv / mib, (double)rank[r].scratch / mib);
+    for (int r = 0; r < plan_ranks(p); r++) {
+        struct span layers = p->stage[plan_stage(p, r)];
+        char core[24];
+        fprintf(to,
+                "  rank %-3d core %s, layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f "
+                "MiB\n",
+                r, open_core(core, &s->at.host, p->core[r]), layers.lo, layers.hi - 1,
+                (double)rank[r].weights / mib, (double)rank[r].kv / mib,
+                (double)rank[r].scratch / mib);
+    }
 }
 
 static void show(struct serving *s, double took)
@@ -181,7 +186,8 @@ static int start(struct serving *s, struct err *e)
         .engine = {.team = {.isa = s->at.isa,
                             .progress = progress_show,
                             .arg = &progress,
-                            .packed = s->at.packed},
+                            .packed = s->at.packed,
+                            .host = &s->at.host},
                    .max_waiting = o->max_queue,
                    .max_waiting_tok = (size_t)o->max_queue_tokens,
                    .max_ttft_s = o->max_ttft,
@@ -245,9 +251,10 @@ static int open_draft(struct serving *s, struct err *e)
     for (size_t i = 0; i < COUNT(both); i++)
         for (int r = 0; r < plan_ranks(both[i]); r++)
             both[i]->core[r] = -1; /* they take turns on the cores, and must not spin there */
-    s->draft = (struct draft_model){.plan = &s->draft_at.plan,
-                                    .store = s->draft_at.store,
-                                    .team = {.isa = s->draft_at.isa, .packed = s->draft_at.packed}};
+    s->draft = (struct draft_model){
+        .plan = &s->draft_at.plan,
+        .store = s->draft_at.store,
+        .team = {.isa = s->draft_at.isa, .packed = s->draft_at.packed, .host = &s->draft_at.host}};
     return 0;
 }
 

@@ -21,6 +21,7 @@ enum { KV_FIRST = 32 << 20, KV_PIECE = 4 << 20 }; /* bytes made real at start, a
 struct keeper {
     const struct plan *p;
     struct room *room;
+    const struct host *host;
     enum isa isa;
     int fd, n_rank;
     struct pool pool;
@@ -93,15 +94,6 @@ static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *
                       room->outbox_bytes, w);
 }
 
-/* The rank's core and those after it. */
-static void start_threads(struct dev *d, const struct plan *p, int id)
-{
-    int core[PLAN_THREADS];
-    for (int i = 0; i < p->threads; i++)
-        core[i] = p->core[id] < 0 ? -1 : p->core[id] + i;
-    dev_cpu_start(d, core);
-}
-
 static _Noreturn void rank_main(struct keeper *k, int id)
 {
     const struct plan *p = k->p;
@@ -115,6 +107,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct dev dev = {0};
     struct comm tp, pp;
     struct err e;
+    int core[PLAN_THREADS];
 
     pin(p->core[id]);
     if (touch_memory(dev_arena->base, dev_arena->size, &e) ||
@@ -123,7 +116,8 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     rank_lay_out(&r, p, id, &host, dev_arena, peer);
     rank_bind(&r, &k->whole, room->kv, &host);
     dev_cpu_init(&dev, k->isa, p->max_tok, rank_max_dim(p), p->threads, dev_arena);
-    start_threads(&dev, p, id);
+    host_run(k->host, p->core[id], p->threads, core);
+    dev_cpu_start(&dev, core);
     open_groups(k, id, &tp, &pp, w);
     r.dev = &dev, r.tp = &tp, r.pp = &pp;
     must(dev_arena->used == dev_arena->size && peer->used == peer->size);
@@ -269,10 +263,15 @@ static void report(struct keeper *k)
     say(k, &w);
 }
 
-_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct packed *packed,
-                          enum isa isa, struct room *room, int fd, int n_thread)
+_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct team_opts *opts,
+                          struct room *room, int fd, int n_thread)
 {
-    struct keeper k = {.p = p, .room = room, .isa = isa, .fd = fd, .n_rank = plan_ranks(p)};
+    struct keeper k = {.p = p,
+                       .room = room,
+                       .host = opts->host,
+                       .isa = opts->isa,
+                       .fd = fd,
+                       .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};
     struct err e = {{0}};
     sigset_t child;
@@ -281,7 +280,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
-    if (signals < 0 || load(&k, s, packed, n_thread, &e) || fork_ranks(&k, &e)) {
+    if (signals < 0 || load(&k, s, opts->packed, n_thread, &e) || fork_ranks(&k, &e)) {
         snprintf(failed.text, sizeof(failed.text), "%s", e.text);
         say(&k, &failed);
         leave(&k, 1);

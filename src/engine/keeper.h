@@ -8,8 +8,7 @@
 #define TANDEM_KEEPER_H
 
 #include "engine/room.h"
-#include "model/store.h"
-#include "run/packed.h"
+#include "engine/team.h"
 
 /* What the keeper tells control, one datagram each. */
 struct keeper_word {
@@ -22,7 +21,7 @@ struct keeper_word {
 
 /* Run the keeper in this (forked) process; does not return. The weights are packed from the store,
  * or only mapped. fd: its end of the socket to control. n_thread: for packing or checking. */
-_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct packed *packed,
-                          enum isa isa, struct room *room, int fd, int n_thread);
+_Noreturn void keeper_run(const struct plan *p, const struct store *s, const struct team_opts *opts,
+                          struct room *room, int fd, int n_thread);
 
 #endif

@@ -99,7 +99,7 @@ static int start_keeper(struct team *t, const struct store *s, const struct team
         close_others(fd[1], opts->packed ? opts->packed->fd : -1);
         if (getppid() != parent)
             _exit(1);
-        keeper_run(&t->plan, s, opts->packed, opts->isa, &t->room, fd[1], n_core);
+        keeper_run(&t->plan, s, opts, &t->room, fd[1], n_core);
     }
     close(fd[1]);
     t->fd = fd[0];

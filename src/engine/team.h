@@ -22,6 +22,8 @@ struct team_opts {
     void *arg;
     const struct packed *packed; /* weights to map; NULL: load them from the store */
     bool keep_logits;            /* results carry logits (they cost a copy per row) */
+    const struct host *host;     /* where threads and memory go, as long as the team lives; NULL:
+                                    on cores that follow each other, and anywhere */
 };
 
 /* Load the model's tensors by the plan (s may be NULL when they are packed), start the ranks,

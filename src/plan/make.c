@@ -1,6 +1,6 @@
 /* make.c - a plan from a few wishes: shares even, stages equal by bytes. See plan_make(). */
 #include "dev/dev.h"
-#include "plan/plan.h"
+#include "plan/place.h"
 
 /* Runs of columns as long as 32 (whole SIMD registers and quantisation groups), but at least four
  * runs a share, so that small models can be cut too. */
@@ -88,15 +88,29 @@ static void set_limits(struct plan *p, const struct plan_ask *ask)
     p->pages = (int)pages;
 }
 
+/* A user who asks for stages or threads has a layout in mind: then there is one slice unless said.
+ */
+static void choose_ranks(struct plan *p, const struct plan_ask *ask)
+{
+    p->tp = ask->tp ? ask->tp : 1;
+    p->threads = ask->threads ? ask->threads : 1;
+    if (!ask->host)
+        return;
+    const struct host host = host_part(ask->host, ask->quota ? ask->quota : HOST_CORES);
+    if (!ask->tp && !ask->threads && p->pp == 1)
+        p->tp = place_slices(&p->model, ask->shares ? ask->shares : 8, p->dp, &host);
+    if (!ask->threads)
+        p->threads = place_threads(&host, p->dp * p->pp * p->tp);
+}
+
 int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask, struct err *e)
 {
     memset(p, 0, sizeof(*p)); /* padding too: plans are compared */
     p->model = *m;
-    p->tp = ask->tp ? ask->tp : 1;
     p->pp = ask->pp ? ask->pp : 1;
     p->dp = ask->dp ? ask->dp : 1;
     p->sp = ask->sp;
-    p->threads = ask->threads ? ask->threads : 1;
+    choose_ranks(p, ask);
     p->shares = ask->shares ? ask->shares : p->tp <= 8 ? 8 : p->tp <= 16 ? 16 : 32;
     p->weight = ask->weight;
     p->kv = ask->kv;
@@ -116,7 +130,6 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     p->ff_unit = choose_ff_unit(m->n_ff, p->shares);
     cut_evenly(p);
     cut_stages(p);
-    for (int r = 0; r < min_int(p->pp * p->tp, PLAN_RANKS); r++)
-        p->core[r] = p->dp * p->pp * p->tp * p->threads <= ask->n_core ? r * p->threads : -1;
+    place_ranks(p, ask->host);
     return plan_check(p, e);
 }

@@ -7,9 +7,7 @@ struct plan plan_replica(const struct plan *p, int replica)
 {
     struct plan one = *p;
     one.dp = 1;
-    for (int r = 0; r < plan_ranks(p); r++)
-        if (p->core[r] >= 0)
-            one.core[r] += replica * plan_ranks(p) * p->threads;
+    memcpy(one.core, p->core + replica * plan_ranks(p), (size_t)plan_ranks(p) * sizeof(int));
     return one;
 }
 
@@ -207,8 +205,9 @@ static int check_shape(const struct plan *p, struct err *e)
     if (p->pp < 1 || p->pp > m->n_layer || p->pp > PLAN_STAGES)
         return err_set(e, -EINVAL, "plan: pp=%d stages for %d layers (at most %d stages)", p->pp,
                        m->n_layer, PLAN_STAGES);
-    if (p->pp * p->tp > PLAN_RANKS)
-        return err_set(e, -EINVAL, "plan: %d ranks, more than %d", p->pp * p->tp, PLAN_RANKS);
+    if (p->dp < 1 || p->dp > PLAN_REPLICAS || p->dp * p->pp * p->tp > PLAN_RANKS)
+        return err_set(e, -EINVAL, "plan: %d replicas of %d ranks, more than %d in all", p->dp,
+                       p->pp * p->tp, PLAN_RANKS);
     return 0;
 }
 
@@ -275,7 +274,7 @@ static int check_limits(const struct plan *p, struct err *e)
     if (p->threads < 1 || p->threads > PLAN_THREADS)
         return err_set(e, -EINVAL, "plan: threads=%d of a rank must be 1 to %d", p->threads,
                        PLAN_THREADS);
-    for (int r = 0; r < plan_ranks(p); r++)
+    for (int r = 0; r < p->dp * plan_ranks(p); r++)
         if (p->core[r] < -1 || p->core[r] > 4095)
             return err_set(e, -EINVAL, "plan: rank %d on core %d", r, p->core[r]);
     return 0;

@@ -15,6 +15,7 @@
 #include "base/tree.h"
 #include "dev/weight.h"
 #include "model/model.h"
+#include "topo/host.h"
 
 #include <jansson.h>
 
@@ -30,7 +31,7 @@ struct plan {
     struct span stage[PLAN_STAGES]; /* the layers of each stage */
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
     int threads;                    /* of each rank, 1 to 64; they share its work, not the bits */
-    int core[PLAN_RANKS];           /* the first core a rank is pinned to; -1: none */
+    int core[PLAN_RANKS];           /* of all replicas: a rank's first core; -1: not pinned */
     enum num weight, kv;            /* number formats; kv: f32, bf16, int8 */
     char numerics[16];              /* which bits: see isa_numerics() in dev/dev.h */
     int max_tok, max_seq, max_out;  /* of one step: tokens, sequences, rows of logits */
@@ -38,20 +39,21 @@ struct plan {
     int pages;                      /* KV capacity in pages of 16 tokens */
 };
 
-/* What the user may ask for; 0 or -1 (cores) means: choose. */
+/* What the user may ask for; 0 means: choose. */
 struct plan_ask {
     int tp, pp, dp, shares, ctx, max_tok, max_seq;
     int max_out;     /* rows of logits of one step; 0: max_seq */
     size_t kv_bytes; /* of the KV pools of all replicas; 0: max_seq sequences of ctx tokens */
-    int threads;     /* 0: one */
     bool sp;
     enum num weight, kv;
     const char *numerics;
-    int n_core; /* cores of this machine to pin to; 0: do not pin */
+    int threads;
+    const struct host *host; /* NULL: one thread, pinned nowhere */
+    int quota;               /* cores whose time may be used; 0: all of the host's */
 };
 
-/* A plan for the model: shares even, stages equal by bytes, ranks pinned to successive cores when
- * there are enough. Errors as plan_check. */
+/* A plan for the model: shares even, stages equal by bytes, ranks and threads by the host's nodes
+ * and cores (place.h). Errors as plan_check. */
 int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask, struct err *e);
 
 /* Refuse a plan that cannot run, in one sentence that says what to change. Every other function

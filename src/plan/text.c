@@ -95,7 +95,7 @@ json_t *plan_to_json(const struct plan *x)
         json_array_append_new(stage, json_pack("[ii]", x->stage[i].lo, x->stage[i].hi));
     for (int i = 0; i <= x->tp; i++)
         json_array_append_new(cut, json_integer(x->cut[i]));
-    for (int r = 0; r < plan_ranks(x); r++)
+    for (int r = 0; r < x->dp * plan_ranks(x); r++)
         json_array_append_new(core, json_integer(x->core[r]));
     json_object_set_new(o, "stage", stage);
     json_object_set_new(o, "cut", cut);
@@ -247,7 +247,7 @@ static int model_from_json(const json_t *o, struct model *x, struct err *e)
 static int spans_from_json(const json_t *o, struct plan *x, struct err *e)
 {
     const json_t *stage = NULL, *cut = NULL, *core = NULL;
-    size_t ranks = (size_t)(x->pp * x->tp);
+    size_t ranks = (size_t)(x->dp * x->pp * x->tp);
     if (ranks > PLAN_RANKS)
         return err_set(e, -EINVAL, "%zu ranks, more than %d", ranks, PLAN_RANKS);
     int rc = array_of(o, "stage", (size_t)x->pp, (size_t)x->pp, &stage, e);
