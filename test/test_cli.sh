@@ -64,6 +64,19 @@ usage_error help nonsense
 usage_error help run run
 usage_error plan --plan x.json --tp 2 "$work"
 
+# hwloc lets us pretend.
+HWLOC_SYNTHETIC='numa:2 core:64 pu:2' run plan llama-3-8b
+[ $rc = 0 ] && mentions 'tp 2; 64 threads each' out && grep -q '^ *1  *128/1 ' "$work/out"
+claim "on two nodes of 64 cores a plan has two slices, and shows their nodes"
+HWLOC_SYNTHETIC='numa:1 core:64 pu:2' run plan llama-3-8b
+[ $rc = 0 ] && mentions 'tp 1; 64 threads each' out && grep -q '^ *0  *0 ' "$work/out"
+claim "on one node it has one, and no node is shown"
+run run 'What is 17 + 25?'
+cp "$work/out" "$work/first"
+HWLOC_SYNTHETIC='numa:2 core:1 pu:1' run run 'What is 17 + 25?'
+[ $rc = 0 ] && [ -s "$work/out" ] && cmp -s "$work/first" "$work/out" && mentions ' 1/1 ' err
+claim "two nodes, one of which is not there, give the same answer"
+
 mkdir "$work/empty"
 for verb in run plan; do
     run $verb "$work/absent" prompt

@@ -303,6 +303,25 @@ static void as_many_replicas_as_nodes_have_one_each(void **state)
     assert_int_equal(node_of(&second, &h, 1), 3);
 }
 
+static void a_plan_file_has_the_cores_of_all_replicas(void **state)
+{
+    struct host h = machine("numa:4 core:16 pu:2", NULL);
+    struct plan p = layout("llama-3-8b", &h, (struct plan_ask){.dp = 2}), again;
+    struct err e;
+    json_t *o = plan_to_json(&p);
+    (void)state;
+    if (plan_from_json(o, &again, &e))
+        fail_msg("%s", e.text);
+    assert_memory_equal(again.core, p.core, 4 * sizeof(int));
+    json_array_remove(json_object_get(o, "core"), 3);
+    assert_int_equal(plan_from_json(o, &again, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "core: a list of 4 to 4"));
+    json_decref(o);
+    p.dp = 64, p.tp = 8;
+    assert_int_equal(plan_check(&p, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "more than 256"));
+}
+
 static void a_quota_takes_threads_and_then_nodes(void **state)
 {
     struct host h = machine("numa:2 core:64 pu:2", NULL);
@@ -369,6 +388,7 @@ int main(void)
         cmocka_unit_test(slices_asked_for_are_spread_over_the_nodes),
         cmocka_unit_test(stages_or_threads_asked_for_leave_one_slice),
         cmocka_unit_test(as_many_replicas_as_nodes_have_one_each),
+        cmocka_unit_test(a_plan_file_has_the_cores_of_all_replicas),
         cmocka_unit_test(a_quota_takes_threads_and_then_nodes),
         cmocka_unit_test(uneven_nodes_share_their_cores_out_in_order),
         cmocka_unit_test(ranks_without_cores_enough_are_not_pinned),

@@ -1,6 +1,7 @@
 /* keeper.c - see keeper.h. Single-threaded whenever it forks. */
 #include "engine/keeper.h"
 #include "comm/shm.h"
+#include "engine/near.h"
 #include "run/load.h"
 #include "run/work.h"
 
@@ -27,7 +28,8 @@ struct keeper {
     struct pool pool;
     struct weights whole;
     char *base;
-    size_t bytes, kv_touched;
+    size_t bytes;
+    int pages_touched;
     pid_t pid[PLAN_RANKS], toucher;
 };
 
@@ -141,9 +143,24 @@ static int get_weights(struct keeper *k, const struct packed *f, int n_thread, s
     return rc ? rc : packed_map(f, n_thread, &k->room->mailbox->loaded, &k->base, e);
 }
 
+/* So many pages of the cache as are about so many bytes. */
+static int pages_in(const struct keeper *k, size_t bytes)
+{
+    size_t n = bytes / rank_page_bytes(k->p);
+    return n < (size_t)k->p->pages ? max_int((int)n, 1) : k->p->pages;
+}
+
+static struct weights view_of(struct keeper *k, int rank)
+{
+    struct weights view;
+    struct arena host = host_arena(&k->pool, rank_tables(k->p));
+    weights_view(&view, &k->whole, k->p, rank, &host);
+    return view;
+}
+
 /* Reserve, list, pack; then nobody may write the weights any more. */
-static int load(struct keeper *k, const struct store *s, const struct packed *f, int n_thread,
-                struct err *e)
+static int load_weights(struct keeper *k, const struct store *s, const struct packed *f,
+                        int n_thread, struct err *e)
 {
     struct arena tables = {0}, data = {0};
     struct load *list;
@@ -157,13 +174,28 @@ static int load(struct keeper *k, const struct store *s, const struct packed *f,
     weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &host, &data);
     if (!f)
         rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
+    for (int r = 0; !f && !rc && r < k->n_rank; r++) {
+        struct weights view = view_of(k, r);
+        near_weights(k->host, k->p, r, &view);
+    }
     if (!f && !rc)
         rc = load_all(list, n_thread, &k->room->mailbox->loaded, e);
+    if (!rc)
+        mprotect(k->base, k->bytes, PROT_READ);
+    return rc;
+}
+
+static int load(struct keeper *k, const struct store *s, const struct packed *f, int n_thread,
+                struct err *e)
+{
+    near_begin(k->host, k->p);
+    int rc = load_weights(k, s, f, n_thread, e);
+    near_end(k->host, k->p);
     if (rc)
         return rc;
-    mprotect(k->base, k->bytes, PROT_READ);
-    k->kv_touched = min_size(k->room->kv_bytes, KV_FIRST);
-    return touch_memory(k->room->kv, k->kv_touched, e);
+    near_cache_open(k->host, k->p, k->room->kv);
+    k->pages_touched = pages_in(k, KV_FIRST);
+    return near_cache(k->host, k->p, k->room->kv, 0, k->pages_touched, e);
 }
 
 static int fork_ranks(struct keeper *k, struct err *e)
@@ -226,13 +258,14 @@ static void touch_rest(struct keeper *k)
     struct sched_param no_claim = {0};
     struct err e;
     pid_t self = getpid();
-    if (k->kv_touched == k->room->kv_bytes || (k->toucher = fork()) != 0)
+    if (k->pages_touched == k->p->pages || (k->toucher = fork()) != 0)
         return;
     close(k->fd);
     if (!follow(self) || sched_setscheduler(0, SCHED_IDLE, &no_claim))
         _exit(1);
-    for (size_t at = k->kv_touched; at < k->room->kv_bytes; at += KV_PIECE)
-        touch_memory(k->room->kv + at, min_size(k->room->kv_bytes - at, KV_PIECE), &e);
+    const int most = pages_in(k, KV_PIECE);
+    for (int at = k->pages_touched; at < k->p->pages; at += most)
+        near_cache(k->host, k->p, k->room->kv, at, min_int(k->p->pages - at, most), &e);
     _exit(0);
 }
 
@@ -255,9 +288,7 @@ static void report(struct keeper *k)
 {
     struct keeper_word w = {.kind = KEEPER_READY, .weight_bytes = k->bytes};
     for (int r = 0; r < k->n_rank; r++) {
-        struct weights view;
-        struct arena host = host_arena(&k->pool, rank_tables(k->p));
-        weights_view(&view, &k->whole, k->p, r, &host);
+        struct weights view = view_of(k, r);
         w.rank_weights[r] = weights_bytes(&view, k->p, r);
     }
     say(k, &w);

@@ -47,6 +47,7 @@ static void lay_out(struct room *room, const struct plan *p, enum isa isa, bool 
         room->rank[r].scratch = arena_get(a, (size_t)p->threads * draw_scratch(p->model.n_vocab));
         room->rank_bytes[r] = a->used - before;
     }
+    a->used = round_up(a->used, 4096); /* so that heads of ranks may lie in pages of their own */
     room->kv_bytes = plan_kv_bytes(p, PLAN_WHOLE);
     must(room->kv_bytes == (size_t)p->pages * rank_page_bytes(p));
     room->kv = arena_get(a, room->kv_bytes);

@@ -83,6 +83,29 @@ void weights_view(struct weights *to, const struct weights *whole, const struct 
     plan_pieces(p, rank, view, &(struct context){.p = p, .to = to, .whole = whole, .host = host});
 }
 
+struct runs {
+    const struct weights *view;
+    weights_run_fn *fn;
+    void *arg;
+};
+
+static void run_of(void *arg, const struct piece *pc)
+{
+    const struct runs *c = arg;
+    if (!pc->matrix)
+        return;
+    const struct weight *w = field(c->view, pc);
+    const struct part *last = &w->part[w->n_part - 1];
+    const char *end = (const char *)last->at + part_bytes(w->type, last->rows, last->cols);
+    c->fn(c->arg, w->part[0].at, (size_t)(end - (const char *)w->part[0].at));
+}
+
+void weights_runs(const struct weights *view, const struct plan *p, int rank, weights_run_fn *fn,
+                  void *arg)
+{
+    plan_pieces(p, rank, run_of, &(struct runs){view, fn, arg});
+}
+
 static void add_bytes(void *arg, const struct piece *pc)
 {
     struct context *c = arg;

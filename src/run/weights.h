@@ -20,6 +20,11 @@ void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct a
 void weights_view(struct weights *view, const struct weights *whole, const struct plan *p, int rank,
                   struct arena *host);
 
+/* Call fn for every matrix of a rank's view: its parts are one run of bytes. */
+typedef void weights_run_fn(void *arg, const char *at, size_t bytes);
+void weights_runs(const struct weights *view, const struct plan *p, int rank, weights_run_fn *fn,
+                  void *arg);
+
 /* Bytes of numbers a view reaches, for comparing with the plan. */
 size_t weights_bytes(const struct weights *w, const struct plan *p, int rank);
 
