@@ -28,6 +28,7 @@ static struct plan layout(const char *model, const struct host *h, struct plan_a
     struct err e;
     const char *config = model_config(model);
     memset(&m, 0, sizeof(m));
+    memset(&p, 0, sizeof(p));
     assert_non_null(config);
     ask.host = h, ask.weight = NUM_BF16, ask.kv = NUM_BF16, ask.numerics = "bf16-dot";
     if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e) ||

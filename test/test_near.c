@@ -31,6 +31,7 @@ static struct plan plan_for(const char *model, struct plan_ask ask)
     struct err e;
     const char *config = model_config(model);
     memset(&m, 0, sizeof(m));
+    memset(&p, 0, sizeof(p));
     assert_non_null(config);
     ask.weight = NUM_BF16, ask.kv = ask.kv ? ask.kv : NUM_BF16, ask.numerics = "bf16-dot";
     ask.threads = 1;
