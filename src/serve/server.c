@@ -75,6 +75,7 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     s->base = base;
     s->wake_fd = -1;
     s->secret = any_seed();
+    s->n_call = any_seed(); /* ids of replies differ from those before a restart */
     s->started = (long long)time(NULL);
     metrics_init(&s->metrics, o->model->name[0]);
     snprintf(s->fingerprint, sizeof(s->fingerprint), "fp_%016llx",
