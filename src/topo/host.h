@@ -1,9 +1,9 @@
 /* host.h - the cores this process may use, and the NUMA node of each; by hwloc.
  *
  * A core is one hardware thread: the first of each physical core's that this process may run on.
- * Its siblings are left out, for kernels that keep the arithmetic units busy gain nothing from
- * them. Caches and devices are not looked at. hwloc's own variables (HWLOC_SYNTHETIC,
- * HWLOC_XMLFILE) put another machine in place of this one, for tests.
+ * Its siblings are left out: they share the arithmetic units that kernels keep busy. Caches and
+ * devices are not looked at. hwloc's own variables (HWLOC_SYNTHETIC, HWLOC_XMLFILE) put another
+ * machine in place of this one, for tests.
  */
 #ifndef TANDEM_TOPO_HOST_H
 #define TANDEM_TOPO_HOST_H
