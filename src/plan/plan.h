@@ -109,5 +109,7 @@ int plan_from_json(const json_t *o, struct plan *p, struct err *e);
 int plan_load(const char *path, struct plan *p, struct err *e);
 /* XXH3-64 of the compact JSON: ranks and journal compare it. */
 uint64_t plan_hash(const struct plan *p);
+/* The same of what the packing of weights depends on: shape, shares, format. */
+uint64_t plan_weights_hash(const struct plan *p);
 
 #endif

@@ -104,15 +104,23 @@ json_t *plan_to_json(const struct plan *x)
     return o;
 }
 
-uint64_t plan_hash(const struct plan *p)
+/* Of the object, which is freed. */
+static uint64_t hash_of(json_t *o)
 {
-    json_t *o = plan_to_json(p);
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     must(text);
     uint64_t hash = XXH3_64bits(text, strlen(text));
     free(text);
     json_decref(o);
     return hash;
+}
+
+uint64_t plan_hash(const struct plan *p) { return hash_of(plan_to_json(p)); }
+
+uint64_t plan_weights_hash(const struct plan *p)
+{
+    return hash_of(json_pack("{s:i,s:i,s:s,s:o}", "shares", p->shares, "ff_unit", p->ff_unit,
+                             "weight", num_name(p->weight), "model", model_to_json(&p->model)));
 }
 
 /* ------------------------------------------------------------------------------- reading */

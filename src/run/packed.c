@@ -27,23 +27,6 @@ static uint64_t block_sum(const char *data, size_t bytes, size_t i)
     return XXH3_64bits(data + at, bytes - at < BLOCK ? bytes - at : BLOCK);
 }
 
-/* Only what changes the packing: one rank, whatever its limits. */
-uint64_t packed_layout(const struct plan *p)
-{
-    struct plan one;
-    memset(&one, 0, sizeof(one));
-    one.model = p->model;
-    one.shares = p->shares;
-    one.ff_unit = p->ff_unit;
-    one.weight = p->weight;
-    one.tp = one.pp = one.threads = 1;
-    one.stage[0] = (struct span){0, p->model.n_layer};
-    one.cut[1] = p->shares;
-    one.core[0] = -1;
-    snprintf(one.numerics, sizeof(one.numerics), "f32-fma");
-    return plan_hash(&one);
-}
-
 /* ------------------------------------------------------------------------------- reading */
 
 int packed_parse(const void *bytes, size_t n, size_t file_bytes, struct packed *to, struct err *e)
@@ -131,7 +114,7 @@ int packed_check(const struct packed *f, const struct plan *p, struct err *e)
                        "the weights are packed for sums of %d shares, not %d: run tandem "
                        "pack --shares %d again",
                        f->shares, p->shares, p->shares);
-    if (packed_layout(p) != f->layout)
+    if (plan_weights_hash(p) != f->layout)
         return err_set(e, -EINVAL,
                        "the weights were packed from another config.json or by another "
                        "version: run tandem pack again");
@@ -203,7 +186,7 @@ static char *make_header(const struct plan *p, const char *data, size_t bytes, s
 {
     size_t n = blocks(bytes);
     *h = (struct header){.bytes = sizeof(*h) + (n + 1) * sizeof(uint64_t),
-                         .layout = packed_layout(p),
+                         .layout = plan_weights_hash(p),
                          .data_bytes = bytes,
                          .weight = (uint32_t)p->weight,
                          .shares = (uint32_t)p->shares};

@@ -7,8 +7,9 @@
  *     char magic[8] "TANDEMW1"; u64 header bytes; u64 layout; u64 data begins; u64 data bytes;
  *     u32 format; u32 shares; u64 checksum[blocks of 16 MiB]; u64 checksum of all before
  *
- * Checksums are XXH3-64. `layout` is packed_layout(): it differs when the model's shape, the
- * format, the shares or the packing differ, so a file of another model or version is refused.
+ * Checksums are XXH3-64. `layout` is plan_weights_hash(): it differs when the model's shape, the
+ * format or the shares differ, so a file of another model is refused. Another packing gets another
+ * magic.
  */
 #ifndef TANDEM_PACKED_H
 #define TANDEM_PACKED_H
@@ -27,9 +28,6 @@ struct packed {
     uint64_t layout;
     uint64_t *sum; /* [blocks]; malloc'd */
 };
-
-/* What the data is cut by, as one number. */
-uint64_t packed_layout(const struct plan *p);
 
 /* Read and check the header in the folder. -ENOENT when the folder has no packed weights; any other
  * error is one sentence with the file's name. Free with packed_close(). */
