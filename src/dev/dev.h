@@ -207,12 +207,13 @@ extern const struct dev_ops dev_count;
 /* ------------------------------------------------------------------------------- the CPU */
 
 /* The reference is the definition of every operation in plain C; the others compute the same bits
- * faster, but for ISA_AVX512_BF16 with bf16 weights. */
-enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
+ * faster, but for ISA_AVX512_BF16 and ISA_AMX with bf16 weights. Each has what those before it
+ * have. */
+enum isa { ISA_REF, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AMX, ISA_COUNT };
 
 enum isa isa_best(void); /* of this machine, by cpuid; environment TANDEM_ISA=name may lower it */
-bool isa_here(enum isa isa);
-const char *isa_name(enum isa isa); /* "ref", "avx2", "avx512", "avx512-bf16" */
+bool isa_here(enum isa isa); /* ISA_AMX: also asks Linux for the tiles, which it grants for good */
+const char *isa_name(enum isa isa); /* "ref", "avx2", "avx512", "avx512-bf16", "amx" */
 
 /* Which bits to expect: "f32-fma" or "bf16-dot". Part of the plan's hash. */
 const char *isa_numerics(enum isa isa, enum num weight);

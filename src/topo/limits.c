@@ -8,7 +8,10 @@
 #include <time.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 struct core {
@@ -123,6 +126,34 @@ __attribute__((target("avx512f,avx512vnni"))) static double dot_int8(void)
     return 2.0 * 64 * CHAINS * LOOPS;
 }
 
+/* Four sums of 16 x 16 numbers over 64 bytes each. */
+static double tiles_int8(void)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } c = {.palette = 1};
+    for (int i = 0; i < 8; i++)
+        c.bytes[i] = 64, c.rows[i] = 16;
+    __asm__ volatile("ldtilecfg %0" : : "m"(c));
+    for (int n = 0; n < LOOPS / 16; n++)
+        __asm__ volatile("tdpbsud %tmm5, %tmm4, %tmm0\n\ttdpbsud %tmm5, %tmm4, %tmm1\n\t"
+                         "tdpbsud %tmm5, %tmm4, %tmm2\n\ttdpbsud %tmm5, %tmm4, %tmm3");
+    __asm__ volatile("tilerelease");
+    return 2.0 * 16 * 16 * 64 * 4 * (LOOPS / 16);
+}
+
+/* The state of tiles is large, so Linux (5.16 on) lets only processes have it that ask. */
+static bool tiles_granted(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 }; /* leaf 7, edx */
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_TILE && d & AMX_INT8 &&
+           !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+}
+
 bool math_here(enum math m)
 {
     switch (m) {
@@ -130,6 +161,7 @@ bool math_here(enum math m)
     case MATH_AVX512: return __builtin_cpu_supports("avx512f");
     case MATH_AVX512_BF16: return __builtin_cpu_supports("avx512bf16");
     case MATH_AVX512_VNNI: return __builtin_cpu_supports("avx512vnni");
+    case MATH_AMX_INT8: return tiles_granted();
     case MATH_NONE:
     case MATH_COUNT: break;
     }
@@ -143,6 +175,7 @@ static double compute(enum math m)
     case MATH_AVX512: return fma_avx512();
     case MATH_AVX512_BF16: return dot_bf16();
     case MATH_AVX512_VNNI: return dot_int8();
+    case MATH_AMX_INT8: return tiles_int8();
     case MATH_NONE:
     case MATH_COUNT: break;
     }
@@ -158,8 +191,8 @@ static double compute(enum math m) { return (void)m, 0; }
 
 const char *math_name(enum math m)
 {
-    static const char *const name[MATH_COUNT] = {"none", "avx2 f32", "avx512 f32", "avx512 bf16",
-                                                 "avx512 int8"};
+    static const char *const name[MATH_COUNT] = {"none",        "avx2 f32",    "avx512 f32",
+                                                 "avx512 bf16", "avx512 int8", "amx int8"};
     return name[m];
 }
 

@@ -10,9 +10,20 @@
 #include "base/base.h"
 
 /* Multiply-adds of pairs in one instruction; each with the widest vectors of its set. */
-enum math { MATH_NONE, MATH_AVX2, MATH_AVX512, MATH_AVX512_BF16, MATH_AVX512_VNNI, MATH_COUNT };
+enum math {
+    MATH_NONE,
+    MATH_AVX2,
+    MATH_AVX512,
+    MATH_AVX512_BF16,
+    MATH_AVX512_VNNI,
+    MATH_AMX_INT8,
+    MATH_COUNT
+};
 
 const char *math_name(enum math m);
+
+/* Can this machine do it? Tiles must also be granted by Linux, which is asked for them here: then
+ * this process, its threads and its later children may use them. */
 bool math_here(enum math m);
 
 struct limits;

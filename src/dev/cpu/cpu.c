@@ -1,6 +1,8 @@
 /* cpu.c - which instruction set, and the scratch. The operations are in ref.c and kern.inc. */
 #include "dev/cpu/cpu.h"
 
+#include <limits.h>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -14,10 +16,12 @@ static const struct {
     [ISA_AVX2] = {"avx2", &cpu_avx2},
     [ISA_AVX512] = {"avx512", &cpu_avx512},
     [ISA_AVX512_BF16] = {"avx512-bf16", &cpu_avx512bf16},
+    [ISA_AMX] = {"amx", &cpu_avx512bf16},
 #else
     [ISA_AVX2] = {"avx2", NULL},
     [ISA_AVX512] = {"avx512", NULL},
     [ISA_AVX512_BF16] = {"avx512-bf16", NULL},
+    [ISA_AMX] = {"amx", NULL},
 #endif
 };
 
@@ -45,6 +49,7 @@ static bool machine_has(enum isa isa)
     case ISA_AVX512_BF16: /* every such machine has the products of bytes too */
         return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
                __builtin_cpu_supports("avx512vnni");
+    case ISA_AMX: return machine_has(ISA_AVX512_BF16) && math_here(MATH_AMX_INT8);
     case ISA_COUNT: break;
     }
     return false;
@@ -79,22 +84,26 @@ enum isa isa_best(void)
 
 const char *isa_numerics(enum isa isa, enum num weight)
 {
-    return isa == ISA_AVX512_BF16 && weight == NUM_BF16 ? "bf16-dot" : "f32-fma";
+    return isa >= ISA_AVX512_BF16 && weight == NUM_BF16 ? "bf16-dot" : "f32-fma";
 }
 
 enum math isa_math(enum isa isa, enum num weight)
 {
-    if (isa == ISA_AVX512_BF16 && num_quant(weight).bits)
-        return MATH_AVX512_VNNI;
+    if (isa >= ISA_AVX512_BF16 && num_quant(weight).bits)
+        return isa == ISA_AMX ? MATH_AMX_INT8 : MATH_AVX512_VNNI;
     switch (isa) {
     case ISA_AVX2: return MATH_AVX2;
     case ISA_AVX512: return MATH_AVX512;
+    case ISA_AMX:
     case ISA_AVX512_BF16: return weight == NUM_BF16 ? MATH_AVX512_BF16 : MATH_AVX512;
     case ISA_REF:
     case ISA_COUNT: break;
     }
     return MATH_NONE;
 }
+
+/* Fewer rows would leave most of a tile empty, while memory is what they wait for. */
+static int tiles_from(enum isa isa) { return isa == ISA_AMX ? 16 : INT_MAX; }
 
 /* x holds CPU_TOK rows, each share padded to eight columns. */
 static size_t x_floats(int max_tok, int max_dim)
@@ -106,8 +115,10 @@ void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, int thr
                   struct arena *a)
 {
     struct cpu *c = arena_get(a, sizeof(*c));
-    struct cpu made = {
-        .max_dim = max_dim, .threads = threads, .x_floats = x_floats(max_tok, max_dim)};
+    struct cpu made = {.max_dim = max_dim,
+                       .threads = threads,
+                       .tiles_from = tiles_from(isa),
+                       .x_floats = x_floats(max_tok, max_dim)};
 
     must(isa_here(isa) && max_tok > 0 && max_dim > 0 && threads > 0 && threads <= CREW_MAX);
     made.x = arena_get(a, made.x_floats * sizeof(float));

@@ -25,6 +25,7 @@ struct lane {
 /* Scratch, in the arena that dev_cpu_init() was given. */
 struct cpu {
     int max_dim, threads;
+    int tiles_from; /* so many rows are multiplied with whole numbers by tiles (amx.inc) */
     size_t x_floats;
     float *x;          /* rows of x, repacked, for all threads */
     struct crew *crew; /* NULL: one thread */
