@@ -119,10 +119,10 @@ def chats():
 
 
 def long():
-    """16 answers of 220 tokens run; 3 s later comes a prompt of 2000."""
+    """16 answers of 220 tokens, 8 begun a second; after 4 s comes a prompt of 2000."""
     def run(s):
-        done = load(s, "-c", "16", "-n", "16", "--prompt-tokens", "32", "--output-tokens", "220", wait=False)
-        time.sleep(3)
+        done = load(s, "--rate", "8", "--arrivals", "uniform", "-n", "16", "--prompt-tokens", "32", "--output-tokens", "220", wait=False)
+        time.sleep(4)
         one = load(s, "-c", "1", "-n", "1", "--prompt-tokens", "2000", "--output-tokens", "4", "-s", "7")
         f = done()
         return {**f, "long_s": one["ttft_s"]["p50"], "stall": f["itl_s"]["p99"] / f["itl_s"]["p50"]}

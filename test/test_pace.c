@@ -38,11 +38,13 @@ static void prompts_get_what_the_target_leaves(void **state)
 {
     struct pace p = learnt(0.040, 0.001);
     (void)state;
-    assert_in_range(pace_prompt_rows(&p, 10, 0.150, 512), 99, 100); /* 40 + 10 + 100 ms */
-    assert_in_range(pace_prompt_rows(&p, 100, 0, 512), 104, 105);   /* 0.75 as long again */
-    assert_in_range(pace_prompt_rows(&p, 1, 0, 512), 48, 49);       /* fluent is enough */
-    assert_int_equal(pace_prompt_rows(&p, 200, 0.1, 512), 16);      /* never none */
-    assert_int_equal(pace_prompt_rows(&p, 1, 10, 512), 512);
+    assert_in_range(pace_prompt_rows(&p, 10, 1, 0.150, 512), 99, 100); /* 40 + 10 + 100 ms */
+    assert_in_range(pace_prompt_rows(&p, 100, 0, 0, 512), 104, 105);   /* 0.75 as long again */
+    assert_in_range(pace_prompt_rows(&p, 1, 0, 0, 512), 48, 49);       /* fluent is enough */
+    assert_in_range(pace_prompt_rows(&p, 100, 100, 0, 512), 104, 105); /* as many wait */
+    assert_in_range(pace_prompt_rows(&p, 100, 200, 0, 512), 174, 175); /* more wait */
+    assert_int_equal(pace_prompt_rows(&p, 200, 9, 0.1, 512), 16);      /* never none */
+    assert_int_equal(pace_prompt_rows(&p, 1, 1, 10, 512), 512);
 }
 
 static void equal_steps_and_no_steps_do_no_harm(void **state)
@@ -50,11 +52,11 @@ static void equal_steps_and_no_steps_do_no_harm(void **state)
     struct pace p = {0};
     (void)state;
     assert_true(pace_step(&p, 5) == 0);
-    assert_in_range(pace_prompt_rows(&p, 4, 0, 512), 16, 512);
+    assert_in_range(pace_prompt_rows(&p, 4, 1, 0, 512), 16, 512);
     for (int i = 0; i < 50; i++)
         pace_learn(&p, 8, 0.02);
     assert_true(fabs(pace_step(&p, 8) - 0.02) < 1e-9);
-    assert_in_range(pace_prompt_rows(&p, 8, 0, 512), 16, 512);
+    assert_in_range(pace_prompt_rows(&p, 8, 1, 0, 512), 16, 512);
 }
 
 int main(void)

@@ -229,7 +229,8 @@ static int send_steps(struct engine *x, struct err *e)
         int decode = 0;
         for (struct job *r = x->live; r; r = r->next)
             decode += r->n_new > 0;
-        int room = pace_prompt_rows(&x->pace, decode, x->opts.tpot_s, x->plan.max_tok);
+        int room =
+            pace_prompt_rows(&x->pace, decode, x->n_live - decode, x->opts.tpot_s, x->plan.max_tok);
         struct sched_step *step = sched_next(x->sched, room);
         if (!step)
             break;

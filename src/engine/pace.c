@@ -3,6 +3,8 @@
 
 #include "base/base.h"
 
+#include <math.h>
+
 static const double FADE = 0.98;
 
 void pace_learn(struct pace *p, int rows, double seconds)
@@ -40,14 +42,15 @@ double pace_step(const struct pace *p, int rows)
     return fixed + per_row * rows;
 }
 
-int pace_prompt_rows(const struct pace *p, int decode_rows, double target_s, int most)
+int pace_prompt_rows(const struct pace *p, int decode_rows, int waiting, double target_s, int most)
 {
     double fixed, per_row;
     line(p, &fixed, &per_row);
     double plain = fixed + per_row * decode_rows;
-    double longest = target_s > 0 ? target_s : PACE_LONGER * plain;
-    if (target_s <= 0 && longest < PACE_FLUENT_S)
-        longest = PACE_FLUENT_S;
+    double crowd = waiting > decode_rows ? 1 - (double)decode_rows / waiting : 0;
+    double longest = fmax(PACE_LONGER * plain, PACE_FLUENT_S) + crowd * plain;
+    if (target_s > 0)
+        longest = target_s;
     double room = longest - plain;
     double rows = per_row > 0 ? room / per_row : most / 4.0;
     return rows < 16 ? min_int(16, most) : rows < most ? (int)rows : most;
