@@ -169,7 +169,7 @@ def trace():
             with peer(8, 8192) as s:
                 theirs.append(load(s, *what))
     for f in [*ours, *theirs]:
-        f["good"] = f["slo"]["good"] / max(1, f["requests"]["sent"])
+        f["good"] = f["goodput"]["share"]
     beside(f"{os.path.basename(A.trace)}, {A.trace_seconds} s of it at {A.trace_speed} times its speed, SLO {A.slo}",
            [("requests within the SLO, %", ("good",), 100, 1), ("output tokens/s", ("output_tok_per_s",), 1, 1), *LATENCY], ours, theirs)
 
