@@ -39,10 +39,10 @@ static void prompts_get_what_the_target_leaves(void **state)
     struct pace p = learnt(0.040, 0.001);
     (void)state;
     assert_in_range(pace_prompt_rows(&p, 10, 1, 0.150, 512), 99, 100); /* 40 + 10 + 100 ms */
-    assert_in_range(pace_prompt_rows(&p, 100, 0, 0, 512), 104, 105);   /* 0.75 as long again */
-    assert_in_range(pace_prompt_rows(&p, 1, 0, 0, 512), 38, 39);       /* fluent is enough */
-    assert_in_range(pace_prompt_rows(&p, 100, 100, 0, 512), 104, 105); /* as many wait */
-    assert_in_range(pace_prompt_rows(&p, 100, 200, 0, 512), 174, 175); /* more wait */
+    assert_in_range(pace_prompt_rows(&p, 100, 0, 0, 512), 83, 84);     /* 0.6 as long again */
+    assert_in_range(pace_prompt_rows(&p, 1, 0, 0, 512), 28, 29);       /* fluent is enough */
+    assert_in_range(pace_prompt_rows(&p, 100, 100, 0, 512), 83, 84);   /* as many wait */
+    assert_in_range(pace_prompt_rows(&p, 100, 200, 0, 512), 153, 154); /* more wait */
     assert_int_equal(pace_prompt_rows(&p, 200, 9, 0.1, 512), 16);      /* never none */
     assert_int_equal(pace_prompt_rows(&p, 1, 1, 10, 512), 512);
 }

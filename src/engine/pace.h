@@ -19,8 +19,8 @@ double pace_step(const struct pace *p, int rows);
  * between 16 and most: so that it takes at most target_s. 0: PACE_LONGER times what it would take
  * without them, or PACE_FLUENT_S where that is longer, as nobody reads faster; and where more,
  * `waiting`, wait for their first token than have answers running, up to as long again. */
-#define PACE_FLUENT_S 0.08
-#define PACE_LONGER 1.75 /* below 2, for steps vary: nobody shall wait twice as long as usual */
+#define PACE_FLUENT_S 0.07
+#define PACE_LONGER 1.6 /* below 2, for steps vary: nobody shall wait twice as long as usual */
 int pace_prompt_rows(const struct pace *p, int decode_rows, int waiting, double target_s, int most);
 
 #endif
