@@ -87,12 +87,12 @@ int server_start(struct server **out, struct event_base *base, const struct serv
         rc = open_log(s, e);
     if (!rc && o->key_file)
         rc = keys_load(&s->keys, o->key_file, e);
-    if (!rc)
-        rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
-    if (!rc)
+    if (!rc) /* before the model is loaded, which may take minutes: who comes meanwhile waits */
         rc = http_start(&s->http, base, &s->opts.http, e);
     if (!rc && o->admin_socket)
         rc = start_admin(s, e);
+    if (!rc)
+        rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
     if (rc) {
         server_free(s);
         return rc;

@@ -12,7 +12,10 @@ struct tls {
 
 static int refused(struct err *e, const char *what, const char *path)
 {
-    const char *why = ERR_reason_error_string(ERR_get_error());
+    unsigned long code =
+        ERR_get_error(); /* the first one; those of the system have no words here */
+    const char *why =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     ERR_clear_error();
     return err_set(e, -EINVAL, "%s %.200s: %s", what, path, why ? why : "not as it should be");
 }
