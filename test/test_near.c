@@ -1,8 +1,8 @@
 /* test_near.c - memory near its ranks: which bytes are a rank's, and what the kernel was told. Two
  * nodes are pretended here, both of which are the kernel's node 0. */
 #include "engine/near.h"
-#include "engine/room.h"
 #include "model/folder.h"
+#include "run/room.h"
 #include "topo/bind.h"
 
 #include <linux/mempolicy.h>

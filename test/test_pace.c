@@ -1,6 +1,6 @@
 /* test_pace.c - steps are learnt as a line of time over rows, and prompts get what it leaves. */
 #include "base/base.h"
-#include "engine/pace.h"
+#include "sched/pace.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -4,7 +4,7 @@
 #include "base/arena.h"
 #include "cmd/bench_mpi.h"
 #include "comm/shm.h"
-#include "engine/room.h"
+#include "run/room.h"
 
 #include <jansson.h>
 #include <sched.h>

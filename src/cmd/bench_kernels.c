@@ -5,7 +5,7 @@
 #include "cmd/cmd.h"
 #include "cmd/measure.h"
 #include "cmd/open.h"
-#include "engine/room.h"
+#include "run/room.h"
 
 #include <sched.h>
 #include <sys/mman.h>

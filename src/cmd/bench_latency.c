@@ -2,10 +2,10 @@
  * limit that is. The limits are measured in turns with the steps, on the same cores; a share is
  * that of one turn, and the median of the turns is shown. */
 #include "cmd/cmd.h"
-#include "cmd/count.h"
 #include "cmd/measure.h"
 #include "cmd/open.h"
 #include "engine/team.h"
+#include "predict/count.h"
 
 #include <time.h>
 

@@ -1,7 +1,7 @@
 /* open.c - see open.h. */
 #include "cmd/open.h"
 #include "cmd/cmd.h"
-#include "engine/room.h"
+#include "run/room.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

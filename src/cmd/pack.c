@@ -2,9 +2,9 @@
  * mapped. */
 #include "cmd/cmd.h"
 #include "cmd/open.h"
-#include "engine/room.h"
 #include "run/load.h"
 #include "run/packed.h"
+#include "run/room.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,8 +1,8 @@
 /* plan.c - `tandem plan`: what each rank would hold and do, without reading a weight. */
 #include "cmd/cmd.h"
-#include "cmd/count.h"
 #include "cmd/open.h"
-#include "engine/room.h"
+#include "predict/count.h"
+#include "run/room.h"
 
 /* Bytes with a unit, for people. */
 static const char *size_text(char to[16], double bytes)

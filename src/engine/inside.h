@@ -8,8 +8,8 @@
 
 #include "engine/engine.h"
 #include "engine/job.h"
-#include "engine/pace.h"
 #include "run/mailbox.h"
+#include "sched/pace.h"
 
 #include <pthread.h>
 #include <time.h>

@@ -7,8 +7,8 @@
 #ifndef TANDEM_KEEPER_H
 #define TANDEM_KEEPER_H
 
-#include "engine/room.h"
 #include "engine/team.h"
+#include "run/room.h"
 
 /* What the keeper tells control, one datagram each. */
 struct keeper_word {

@@ -1,6 +1,6 @@
 /* near.c - see near.h. */
 #include "engine/near.h"
-#include "engine/room.h"
+#include "run/room.h"
 #include "topo/bind.h"
 
 #include <sys/mman.h>

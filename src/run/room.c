@@ -1,5 +1,5 @@
 /* room.c - see room.h. */
-#include "engine/room.h"
+#include "run/room.h"
 #include "comm/shm.h"
 #include "run/work.h"
 

@@ -1,5 +1,5 @@
 /* pace.c - see pace.h. */
-#include "engine/pace.h"
+#include "sched/pace.h"
 
 #include "base/base.h"
 

@@ -1,6 +1,6 @@
 /* count.h - steps of a regular shape, and what one costs a rank: counted and not estimated. */
-#ifndef TANDEM_CMD_COUNT_H
-#define TANDEM_CMD_COUNT_H
+#ifndef TANDEM_PREDICT_COUNT_H
+#define TANDEM_PREDICT_COUNT_H
 
 #include "base/arena.h"
 #include "dev/dev.h"

@@ -1,5 +1,5 @@
 /* count.c - see count.h. Speeds and times are not its business. */
-#include "cmd/count.h"
+#include "predict/count.h"
 #include "comm/price.h"
 #include "run/rank.h"
 
