@@ -4,6 +4,7 @@
 #define TANDEM_LOAD_BENCH_H
 
 #include "base/opt.h"
+#include "load/drive.h"
 #include "load/figures.h"
 
 /* A sentence about options that do not fit together; the exit status is 2. */

@@ -21,54 +21,7 @@ struct drive {
 
 static double now(const struct drive *d) { return clock_s() - d->begin; }
 
-/* ------------------------------------------------------------------------------- results */
-
-void results_add(struct results *r, const struct outcome *o, const struct series *gaps,
-                 const char *why)
-{
-    if (r->n == r->room) {
-        r->room = r->room ? r->room * 2 : 256;
-        r->at = realloc(r->at, r->room * sizeof(*r->at));
-        must(r->at);
-    }
-    r->at[r->n++] = *o;
-    r->seconds = o->end > r->seconds ? o->end : r->seconds;
-    if (o->fate == FATE_FINISHED)
-        series_append(&r->gaps, gaps);
-    else if (!r->why[o->fate][0])
-        snprintf(r->why[o->fate], sizeof(r->why[o->fate]), "%s", why);
-}
-
-void results_free(struct results *r)
-{
-    free(r->at);
-    series_free(&r->gaps);
-    *r = (struct results){0};
-}
-
 /* ------------------------------------------------------------------------------- what is next */
-
-/* When request i is due; arrivals are drawn in turn. */
-static double due_at(const struct load *l, struct arrivals *a, uint64_t i)
-{
-    switch (l->timing) {
-    case LOAD_CLOSED: return 0;
-    case LOAD_ARRIVALS: return arrivals_next(a);
-    case LOAD_TRACE: return l->work.trace.row[i].at / l->trace_speed;
-    }
-    return 0;
-}
-
-uint64_t load_planned(const struct load *l)
-{
-    struct arrivals a = l->arrivals;
-    uint64_t n = 0;
-    if (!l->duration_s || l->timing == LOAD_CLOSED)
-        return l->duration_s ? UINT64_MAX : l->requests;
-    while (n < l->requests && due_at(l, &a, n) < l->duration_s)
-        n++;
-    return n;
-}
 
 /* Prepare request d->next; without one, next_body stays NULL. */
 static void prepare(struct drive *d)
@@ -76,7 +29,7 @@ static void prepare(struct drive *d)
     const struct load *l = d->load;
     if (d->next >= l->requests || d->results->interrupted || d->results->gave_up)
         return;
-    d->next_at = due_at(l, &d->arrivals, d->next);
+    d->next_at = load_due(l, &d->arrivals, d->next);
     if (!l->duration_s || d->next_at < l->duration_s)
         d->next_body = workload_body(&l->work, d->next);
 }

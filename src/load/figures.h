@@ -2,6 +2,7 @@
 #ifndef TANDEM_LOAD_FIGURES_H
 #define TANDEM_LOAD_FIGURES_H
 
+#include "load/load.h"
 #include "load/summary.h"
 
 /* The table: throughput, latencies, goodput, two histograms, and what to be wary of. */

@@ -2,7 +2,7 @@
 #ifndef TANDEM_LOAD_SUMMARY_H
 #define TANDEM_LOAD_SUMMARY_H
 
-#include "load/drive.h"
+#include "load/results.h"
 
 enum { SUMMARY_BARS = 12 };
 
