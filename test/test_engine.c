@@ -439,7 +439,7 @@ static void cancelled_late_and_too_many_requests_end_as_told(void **state)
     uint64_t id;
     (void)state;
     p.max_seq = 1;
-    open_client(&c, &p, &t, (struct engine_opts){.max_waiting = 3});
+    open_client(&c, &p, &t, (struct engine_opts){.queue.waiting = 3});
     struct engine_request r = request(0);
     r.max_new = 120;
     ask(&c, &r);

@@ -188,9 +188,7 @@ static int start(struct serving *s, struct err *e)
                             .arg = &progress,
                             .packed = s->at.packed,
                             .host = &s->at.host},
-                   .max_waiting = o->max_queue,
-                   .max_waiting_tok = (size_t)o->max_queue_tokens,
-                   .max_ttft_s = o->max_ttft,
+                   .queue = {o->max_queue, (size_t)o->max_queue_tokens, o->max_ttft},
                    .draft = o->given.draft_tokens ? o->draft_tokens
                             : s->draft.plan       ? 4
                                                   : 0,

@@ -3,26 +3,17 @@
 
 /* ------------------------------------------------------------------------------- start, stop */
 
-static struct sched_limits limits_of(const struct plan *p, const struct sched_limits *wish)
-{
-    struct sched_limits l = *wish;
-    l.max_tok = l.max_tok ? min_int(l.max_tok, p->max_tok) : p->max_tok;
-    l.max_run = l.max_run ? min_int(l.max_run, p->max_seq) : p->max_seq;
-    l.max_out = l.max_out ? min_int(l.max_out, p->max_out) : p->max_out;
-    l.flight = p->pp;
-    return l;
-}
-
 static void lay_out(struct engine *x)
 {
     const struct plan *p = &x->plan;
-    struct sched_limits l = limits_of(p, &x->opts.sched);
+    struct sched_limits l = drive_limits(p, &x->opts.sched);
     struct arena a = {0};
-    sched_new(p, &l, &a);
+    drive_open(&x->drive, p, &l, x->opts.tpot_s, &a);
     size_t bytes = a.used;
     a = (struct arena){.base = pool_get(&x->pool, bytes + ARENA_ALIGN), .size = bytes};
     a.base += (ARENA_ALIGN - (uintptr_t)a.base % ARENA_ALIGN) % ARENA_ALIGN;
-    x->sched = sched_new(p, &l, &a);
+    drive_open(&x->drive, p, &l, x->opts.tpot_s, &a);
+    x->drive.watch = x->opts.watch;
     x->flying = pool_get(&x->pool, (size_t)p->pp * sizeof(*x->flying));
     x->draw = pool_get(&x->pool, (size_t)p->max_out * sizeof(*x->draw));
     x->allow = pool_get(&x->pool, (size_t)p->max_out * allow_words(p) * sizeof(uint64_t));
@@ -113,30 +104,36 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
     return (int)o.n;
 }
 
-/* So many tokens of prompts at the measured speed. */
-static double ttft_after(const struct engine_stats *s, const struct plan *p, double rows)
+static struct queue_state queue_of(const struct engine_stats *s, const struct plan *p)
 {
-    return s->step_s * (1 + rows / p->max_tok) + s->token_s * rows;
+    return (struct queue_state){.waiting = s->waiting,
+                                .waiting_tok = (size_t)s->waiting_tok,
+                                .step_s = s->step_s,
+                                .token_s = s->token_s,
+                                .max_tok = p->max_tok};
 }
 
 static int refuse(const struct engine *x, const struct job *r, struct err *e)
 {
     const struct engine_stats *s = &x->stats;
-    int waiting = s->waiting + x->n_inbox;
-    size_t tok = (size_t)s->waiting_tok + x->inbox_tok;
+    struct queue_state q = queue_of(s, &x->plan);
+    q.waiting += x->n_inbox;
+    q.waiting_tok += x->inbox_tok;
     if (s->draining)
         return err_set(e, -ESHUTDOWN, "the server is shutting down");
     if (s->failed)
         return err_set(e, -EIO, "the ranks have failed and could not be started again");
-    if (x->opts.max_waiting && waiting >= x->opts.max_waiting)
-        return err_set(e, -EAGAIN, "%d requests wait already: try again later", waiting);
-    if (x->opts.max_waiting_tok && waiting &&
-        tok + (size_t)r->seq->n_prompt > x->opts.max_waiting_tok)
-        return err_set(e, -EAGAIN, "%zu tokens of prompts wait already: try again later", tok);
-    double ttft = ttft_after(s, &x->plan, (double)tok + r->seq->n_prompt);
-    if (x->opts.max_ttft_s > 0 && waiting && ttft > x->opts.max_ttft_s)
+    switch (queue_refuses(&q, &x->opts.queue, r->seq->n_prompt)) {
+    case REFUSE_NOT: return 0;
+    case REFUSE_WAITING:
+        return err_set(e, -EAGAIN, "%d requests wait already: try again later", q.waiting);
+    case REFUSE_WAITING_TOK:
+        return err_set(e, -EAGAIN, "%zu tokens of prompts wait already: try again later",
+                       q.waiting_tok);
+    case REFUSE_TTFT:
         return err_set(e, -EAGAIN, "the first token would come in about %.0f s: try again later",
-                       ttft);
+                       queue_ttft(&q, (double)q.waiting_tok + r->seq->n_prompt));
+    }
     return 0;
 }
 
@@ -193,7 +190,8 @@ double engine_ttft(struct engine *x, int n_prompt)
 {
     struct engine_stats s;
     engine_stats(x, &s);
-    return ttft_after(&s, &x->plan, (double)s.waiting_tok + n_prompt);
+    struct queue_state q = queue_of(&s, &x->plan);
+    return queue_ttft(&q, (double)q.waiting_tok + n_prompt);
 }
 
 int engine_steps(struct engine *x, struct engine_step *to, int max)

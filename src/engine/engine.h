@@ -14,19 +14,18 @@
 
 #include "engine/draft.h"
 #include "engine/team.h"
-#include "sched/sched.h"
+#include "sched/drive.h"
 
 struct engine;
 
 struct engine_opts {
-    struct team_opts team;     /* keep_logits is ignored */
-    struct sched_limits sched; /* 0 fields: chosen from the plan */
-    int max_waiting;           /* requests that may wait for their first step; 0: no bound */
-    size_t max_waiting_tok;    /* tokens of their prompts; 0: no bound */
-    double max_ttft_s;         /* what engine_ttft() may say when requests wait; 0: no bound */
-    int draft;                 /* tokens guessed, verified in one step; 0: off */
+    struct team_opts team;                 /* keep_logits is ignored */
+    struct sched_limits sched;             /* 0 fields: chosen from the plan */
+    struct queue_limits queue;             /* of requests that wait for their first step */
+    int draft;                             /* tokens guessed, verified in one step; 0: off */
     const struct draft_model *draft_model; /* who guesses; NULL: prompt look-up (sched/guess.h) */
-    double tpot_s; /* what a step may take while answers run; 0: see docs/SERVING.md */
+    double tpot_s;            /* what a step may take while answers run; 0: see docs/SERVING.md */
+    struct drive_watch watch; /* called by the engine's thread; for tests and traces */
     /* Called by the engine's thread when events wait and the last call's have been taken. */
     void (*wake)(void *arg);
     void *arg;

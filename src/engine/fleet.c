@@ -6,8 +6,8 @@
 
 struct fleet {
     int n;
-    struct plan plan[ROUTE_REPLICAS];
-    struct engine *engine[ROUTE_REPLICAS];
+    struct plan plan[PLAN_REPLICAS];
+    struct engine *engine[PLAN_REPLICAS];
     pthread_mutex_t lock; /* of the route */
     struct route route;
 };
@@ -46,15 +46,13 @@ void fleet_stop(struct fleet *f)
 
 /* ------------------------------------------------------------------------------- requests */
 
-/* What a sequence that runs still needs is not known: as much as it may have got, half of what a
- * step of the plan holds. */
 static int choose(struct fleet *f, const struct engine_request *r)
 {
-    double load[ROUTE_REPLICAS];
+    double load[PLAN_REPLICAS];
     for (int i = 0; i < f->n; i++) {
         struct engine_stats s;
         engine_stats(f->engine[i], &s);
-        load[i] = s.waiting_tok + (double)f->plan[i].max_tok / 2 * (s.running + s.waiting);
+        load[i] = route_load((size_t)s.waiting_tok, s.running, s.waiting, f->plan[i].max_tok);
     }
     pthread_mutex_lock(&f->lock);
     int chosen = route_choose(&f->route, r->prompt, r->n_prompt, r->salt, load);

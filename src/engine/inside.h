@@ -9,15 +9,15 @@
 #include "engine/engine.h"
 #include "engine/job.h"
 #include "run/mailbox.h"
-#include "sched/pace.h"
+#include "sched/drive.h"
 
 #include <pthread.h>
 #include <time.h>
 
 enum { STEP_RING = 1024 }; /* steps remembered for engine_steps() */
 
+/* What belongs to a step on its way; the step itself is the drive's. */
 struct flying {
-    struct sched_step *step;
     int64_t number;
     double begun, predicted;
 };
@@ -58,12 +58,10 @@ struct engine {
         team_lock;           /* held while the team is replaced, for those who ask it for figures */
     struct drafter *drafter; /* NULL: guesses come from the past */
     struct draft_ask *asks;
-    struct sched *sched;
-    struct pace pace;
+    struct drive drive;
     struct job *live; /* admitted, in no order */
-    int n_live, restarts;
-    struct flying *flying;
-    int n_flying;
+    int restarts;
+    struct flying *flying; /* [pp], as drive.flying */
     struct draw *draw;
     uint64_t *allow;
     int *keep;

@@ -194,9 +194,6 @@ static bool is_among(int token, const int *list, int n)
 enum finish job_take(struct job *r, int token, bool *is_end)
 {
     const struct engine_request *a = &r->ask;
-    struct seq *q = r->seq;
-    q->tok[q->n_tok++] = token;
-    q->want = q->n_tok - 1;
     r->n_new++;
     bool complete = a->guide.ctx && !a->guide.take(a->guide.ctx, token);
     *is_end = is_among(token, a->stop, a->n_stop) ||

@@ -27,7 +27,8 @@ void job_free(struct job *r); /* the guide too */
  * as needed, that the draw may point to. */
 struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *allow);
 
-/* Append a drawn token; *is_end tells whether it is one of the ends. Returns what follows. */
+/* A token was drawn and appended to the sequence; *is_end tells whether it is one of the ends.
+ * Returns what follows. */
 enum finish job_take(struct job *r, int token, bool *is_end);
 
 /* How many of `most` guesses make sense now; 0: none, for what is drawn depends on each token

@@ -53,7 +53,6 @@ static void forget(struct engine *x, struct job *r)
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
-    x->n_live--;
     job_free(r);
 }
 
@@ -67,7 +66,7 @@ static void finish(struct engine *x, struct job *r, enum finish why)
         if (r->seq->id)
             say(x, &ev);
     }
-    if (sched_remove(x->sched, r->seq))
+    if (drive_remove(&x->drive, r->seq))
         forget(x, r);
 }
 
@@ -75,7 +74,7 @@ static void finish(struct engine *x, struct job *r, enum finish why)
 static void finished(struct engine *x, struct job *r, enum finish why)
 {
     r->finish = why;
-    if (sched_remove(x->sched, r->seq))
+    if (drive_remove(&x->drive, r->seq))
         forget(x, r);
 }
 
@@ -103,8 +102,7 @@ static void admit(struct engine *x, struct job *r)
 {
     r->next = x->live;
     x->live = r;
-    x->n_live++;
-    sched_add(x->sched, r->seq);
+    drive_add(&x->drive, r->seq);
 }
 
 /* One token through all ranks, for nobody: they live. */
@@ -136,7 +134,7 @@ static void cancel_one(struct engine *x, uint64_t id)
 static bool take_inbox(struct engine *x)
 {
     pthread_mutex_lock(&x->lock);
-    while (!x->stop && !x->inbox && !x->n_cancel && !x->probe && !x->n_live) {
+    while (!x->stop && !x->inbox && !x->n_cancel && !x->probe && !x->drive.live) {
         x->stats.idle = true;
         pthread_cond_wait(&x->bell, &x->lock);
     }
@@ -146,7 +144,7 @@ static bool take_inbox(struct engine *x)
     struct job *list = x->inbox;
     uint64_t *cancel = x->cancel;
     int n_cancel = x->n_cancel;
-    bool stop = x->stop, probe = x->probe && !x->n_live && !list;
+    bool stop = x->stop, probe = x->probe && !x->drive.live && !list;
     x->inbox = NULL, x->inbox_end = &x->inbox, x->n_inbox = 0, x->inbox_tok = 0;
     x->cancel = NULL, x->n_cancel = x->cancel_room = 0;
     x->probe = false;
@@ -196,10 +194,10 @@ static int send_step(struct engine *x, struct sched_step *step, struct err *e)
     int64_t number = team_submit(x->team, &step->batch, x->draw, e);
     if (number < 0)
         return (int)number;
-    x->flying[x->n_flying++] = (struct flying){.step = step,
-                                               .number = number,
-                                               .begun = now_s(),
-                                               .predicted = pace_step(&x->pace, step->batch.n_tok)};
+    x->flying[x->drive.n_flying - 1] =
+        (struct flying){.number = number,
+                        .begun = now_s(),
+                        .predicted = pace_step(&x->drive.pace, step->batch.n_tok)};
     return 0;
 }
 
@@ -222,20 +220,12 @@ static void draft(struct engine *x)
 
 static int send_steps(struct engine *x, struct err *e)
 {
+    struct sched_step *step;
     int rc = 0;
     if (x->drafter)
         draft(x);
-    while (!rc && x->n_flying < x->plan.pp) {
-        int decode = 0;
-        for (struct job *r = x->live; r; r = r->next)
-            decode += r->n_new > 0;
-        int room =
-            pace_prompt_rows(&x->pace, decode, x->n_live - decode, x->opts.tpot_s, x->plan.max_tok);
-        struct sched_step *step = sched_next(x->sched, room);
-        if (!step)
-            break;
+    while (!rc && (step = drive_next(&x->drive)))
         rc = send_step(x, step, e);
-    }
     return rc;
 }
 
@@ -279,6 +269,7 @@ static void take_tokens(struct engine *x, struct job *r, const struct sched_part
             finish(x, r, FINISH_FAILED);
             return;
         }
+        drive_append(&x->drive, r->seq, ev.token);
         ev.finish = state = job_take(r, ev.token, &ev.is_end);
         say(x, &ev);
     }
@@ -309,7 +300,7 @@ static void take_part(struct engine *x, const struct sched_part *part,
 {
     struct job *r = part->seq->owner;
     if (r->finish != RUNNING) { /* it was ended while its rows were on their way */
-        if (sched_remove(x->sched, part->seq))
+        if (drive_remove(&x->drive, part->seq))
             forget(x, r);
         return;
     }
@@ -340,13 +331,11 @@ static int late_rank(struct engine *x)
     return late;
 }
 
-static void account(struct engine *x, const struct flying *f, double end)
+static void account(struct engine *x, const struct flying *f, const struct sched_step *step,
+                    double end)
 {
-    const struct sched_step *step = f->step;
     double took = end - f->begun;
     int late = late_rank(x);
-    if (x->plan.pp == 1) /* with stages, steps overlap: their own times say little */
-        pace_learn(&x->pace, step->batch.n_tok, took);
     pthread_mutex_lock(&x->lock);
     x->step_ring[x->n_step_ring++ % STEP_RING] =
         (struct engine_step){.start_s = f->begun,
@@ -367,24 +356,25 @@ static void account(struct engine *x, const struct flying *f, double end)
 static int take_step(struct engine *x, struct err *e)
 {
     struct flying f = x->flying[0];
+    struct sched_step *step = x->drive.flying[0];
     struct team_result res;
     int rc = team_wait(x->team, f.number, &res, e);
     if (rc == -EINTR)
         return 0;
     if (rc)
         return rc;
-    account(x, &f, now_s());
-    for (int i = 0; i < f.step->n_seq; i++) {
-        const struct sched_part *part = &f.step->part[i];
+    double end = now_s();
+    account(x, &f, step, end);
+    for (int i = 0; i < step->n_seq; i++) {
+        const struct sched_part *part = &step->part[i];
         x->keep[i] = part->n - part->n_guess + right_guesses(part, &res);
     }
-    sched_commit(x->sched, f.step, x->keep);
-    for (int i = 0; i < f.step->n_seq; i++) {
-        const struct sched_part *part = &f.step->part[i];
+    drive_commit(&x->drive, x->keep, end - f.begun);
+    memmove(x->flying, x->flying + 1, (size_t)x->drive.n_flying * sizeof(*x->flying));
+    for (int i = 0; i < step->n_seq; i++) {
+        const struct sched_part *part = &step->part[i];
         take_part(x, part, &res, x->keep[i] - part->n + part->n_guess);
     }
-    x->n_flying--;
-    memmove(x->flying, x->flying + 1, (size_t)x->n_flying * sizeof(*x->flying));
     x->restarts = 0;
     return 0;
 }
@@ -400,8 +390,7 @@ static void restart(struct engine *x, struct err *e)
     team_stop(x->team);
     x->team = NULL;
     memset(x->waited_s, 0, sizeof(x->waited_s));
-    x->n_flying = 0;
-    sched_restart(x->sched);
+    drive_restart(&x->drive);
     int rc = -EIO;
     while (rc && x->restarts++ < RESTARTS)
         rc = team_start(&x->team, &x->plan, x->store, &x->opts.team, e);
@@ -425,14 +414,14 @@ static void restart(struct engine *x, struct err *e)
 static void publish(struct engine *x, double host_s)
 {
     struct sched_figures f;
-    sched_figures(x->sched, &f);
+    sched_figures(x->drive.sched, &f);
     pthread_mutex_lock(&x->lock);
     struct engine_stats *s = &x->stats;
     s->running = f.running, s->waiting = f.waiting, s->waiting_tok = (int)f.waiting_tok;
     s->pages = f.pages, s->pages_used = f.pages_used, s->pages_cached = f.pages_cached;
     s->preempted = f.preempted;
-    s->step_s = pace_step(&x->pace, 0);
-    s->token_s = pace_step(&x->pace, 1) - s->step_s;
+    s->step_s = pace_step(&x->drive.pace, 0);
+    s->token_s = pace_step(&x->drive.pace, 1) - s->step_s;
     s->host_s += host_s;
     pthread_mutex_unlock(&x->lock);
 }
@@ -447,12 +436,12 @@ void *engine_loop(void *arg)
             finish_all(x, FINISH_FAILED);
         expire(x);
         int rc = x->team ? send_steps(x, &e) : 0;
-        double host_s = now_s() - begun;
-        if (!rc && x->n_flying)
+        publish(x, now_s() - begun);
+        if (!rc && x->drive.n_flying)
             rc = take_step(x, &e);
         if (rc)
             restart(x, &e);
-        publish(x, host_s);
+        publish(x, 0);
     }
     return NULL;
 }

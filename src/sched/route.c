@@ -5,23 +5,24 @@
 
 static size_t place(uint64_t name) { return (size_t)(name >> 8) % ROUTE_TABLE; }
 
-/* Tokens of the beginning that each replica has been sent before. */
-static void count_known(const struct route *r, const int *tok, int n, uint64_t salt, int *known)
+/* Whose beginning of the prompt it is: only who was sent its first page can have more of it. */
+struct known {
+    int replica, tok; /* -1: nobody's */
+};
+
+static struct known find_known(const struct route *r, const int *tok, int n, uint64_t salt)
 {
     struct page_name name = {salt, 0};
-    bool all[ROUTE_REPLICAS];
-    for (int i = 0; i < r->n; i++)
-        known[i] = 0, all[i] = true;
+    struct known k = {-1, 0};
     for (int at = 0; at + KV_PAGE < n; at += KV_PAGE) {
         name = page_name(name, tok + at, KV_PAGE);
-        int owner = r->at[place(name.lo)].name == name.lo ? r->at[place(name.lo)].replica : -1;
-        if (owner < 0)
-            return;
-        for (int i = 0; i < r->n; i++) {
-            all[i] &= owner == i;
-            known[i] += all[i] ? KV_PAGE : 0;
-        }
+        size_t i = place(name.lo);
+        if (r->at[i].name != name.lo || (k.tok && r->at[i].replica != k.replica))
+            break;
+        k.replica = r->at[i].replica;
+        k.tok += KV_PAGE;
     }
+    return k;
 }
 
 static void remember(struct route *r, const int *tok, int n, uint64_t salt, int replica)
@@ -36,12 +37,17 @@ static void remember(struct route *r, const int *tok, int n, uint64_t salt, int 
 
 int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load)
 {
-    int known[ROUTE_REPLICAS], best = 0;
-    must(r->n > 0 && r->n <= ROUTE_REPLICAS);
-    count_known(r, tok, n, salt, known);
+    int best = 0;
+    must(r->n > 0);
+    struct known k = find_known(r, tok, n, salt);
     for (int i = 1; i < r->n; i++)
-        if (load[i] - known[i] < load[best] - known[best])
+        if (load[i] < load[best])
             best = i;
+    if (k.replica >= 0) {
+        double cost = load[k.replica] - k.tok;
+        if (cost < load[best] || (cost == load[best] && k.replica < best))
+            best = k.replica;
+    }
     remember(r, tok, n, salt, best);
     return best;
 }

@@ -10,7 +10,7 @@
 
 #include "sched/blocks.h"
 
-enum { ROUTE_REPLICAS = 64, ROUTE_TABLE = 1 << 16 };
+enum { ROUTE_TABLE = 1 << 16 };
 
 struct route {
     int n; /* replicas */
@@ -24,5 +24,12 @@ struct route {
  * compute. The cost of a replica is its load and what it would have to compute of the prompt; the
  * first of the cheapest is taken, and remembered for the prompt's pages. */
 int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load);
+
+/* The load of a replica whose queue holds waiting_tok tokens of prompts. What a sequence that runs
+ * still needs is not known: as much as it may have got, half of what a step of the plan holds. */
+static inline double route_load(size_t waiting_tok, int running, int waiting, int max_tok)
+{
+    return (double)waiting_tok + (double)max_tok / 2 * (running + waiting);
+}
 
 #endif

@@ -19,6 +19,7 @@ struct sched {
     int n_run, n_wait, stride;
     struct queue queue[SCHED_CLIENTS];
     struct step_room *room; /* [flight + 1], taken in turns */
+    size_t waiting_tok;
     uint64_t n_step, n_age, preempted;
 };
 
@@ -99,6 +100,7 @@ static void enqueue(struct sched *s, struct seq *q)
     *(q->before ? &q->before->next : &to->first) = q;
     *(q->next ? &q->next->before : &to->last) = q;
     s->n_wait++;
+    s->waiting_tok += (size_t)q->n_tok;
 }
 
 static void dequeue(struct sched *s, struct seq *q)
@@ -108,6 +110,7 @@ static void dequeue(struct sched *s, struct seq *q)
     *(q->next ? &q->next->before : &from->last) = q->before;
     q->before = q->next = NULL;
     s->n_wait--;
+    s->waiting_tok -= (size_t)q->n_tok;
 }
 
 void sched_add(struct sched *s, struct seq *q)
@@ -404,11 +407,9 @@ void sched_figures(const struct sched *s, struct sched_figures *to)
 {
     *to = (struct sched_figures){.running = s->n_run,
                                  .waiting = s->n_wait,
+                                 .waiting_tok = s->waiting_tok,
                                  .pages = s->blocks.n,
                                  .pages_used = s->blocks.n - s->blocks.n_spare,
                                  .pages_cached = s->blocks.n_known,
                                  .preempted = s->preempted};
-    for (int i = 0; i < SCHED_CLIENTS; i++)
-        for (const struct seq *q = s->queue[i].first; q; q = q->next)
-            to->waiting_tok += (size_t)q->n_tok;
 }
