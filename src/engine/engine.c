@@ -123,14 +123,14 @@ static int refuse(const struct engine *x, const struct job *r, struct err *e)
         return err_set(e, -ESHUTDOWN, "the server is shutting down");
     if (s->failed)
         return err_set(e, -EIO, "the ranks have failed and could not be started again");
-    switch (queue_refuses(&q, &x->opts.queue, r->seq->n_prompt)) {
-    case REFUSE_NOT: return 0;
-    case REFUSE_WAITING:
+    switch (queue_asked(&q, &x->opts.queue, r->seq->n_prompt)) {
+    case QUEUE_TAKES: return 0;
+    case QUEUE_TOO_MANY:
         return err_set(e, -EAGAIN, "%d requests wait already: try again later", q.waiting);
-    case REFUSE_WAITING_TOK:
+    case QUEUE_TOO_MANY_TOK:
         return err_set(e, -EAGAIN, "%zu tokens of prompts wait already: try again later",
                        q.waiting_tok);
-    case REFUSE_TTFT:
+    case QUEUE_TOO_LATE:
         return err_set(e, -EAGAIN, "the first token would come in about %.0f s: try again later",
                        queue_ttft(&q, (double)q.waiting_tok + r->seq->n_prompt));
     }

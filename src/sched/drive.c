@@ -96,16 +96,17 @@ double queue_ttft(const struct queue_state *s, double tok)
     return s->step_s * (1 + tok / s->max_tok) + s->token_s * tok;
 }
 
-enum refusal queue_refuses(const struct queue_state *s, const struct queue_limits *l, int n_prompt)
+enum queue_answer queue_asked(const struct queue_state *s, const struct queue_limits *l,
+                              int n_prompt)
 {
     size_t tok = s->waiting_tok + (size_t)n_prompt;
     if (l->waiting && s->waiting >= l->waiting)
-        return REFUSE_WAITING;
+        return QUEUE_TOO_MANY;
     if (!s->waiting)
-        return REFUSE_NOT;
+        return QUEUE_TAKES;
     if (l->waiting_tok && tok > l->waiting_tok)
-        return REFUSE_WAITING_TOK;
+        return QUEUE_TOO_MANY_TOK;
     if (l->ttft_s > 0 && queue_ttft(s, (double)tok) > l->ttft_s)
-        return REFUSE_TTFT;
-    return REFUSE_NOT;
+        return QUEUE_TOO_LATE;
+    return QUEUE_TAKES;
 }

@@ -69,7 +69,7 @@ void drive_restart(struct drive *d);
 struct queue_limits {
     int waiting;
     size_t waiting_tok; /* of prompts */
-    double ttft_s;      /* that may be expected, see drive_ttft() */
+    double ttft_s;      /* that may be expected, see queue_ttft() */
 };
 
 /* How it stands, for those who submit. */
@@ -83,7 +83,9 @@ struct queue_state {
 /* Seconds until the last of so many tokens of prompts is computed. */
 double queue_ttft(const struct queue_state *s, double tok);
 
-enum refusal { REFUSE_NOT, REFUSE_WAITING, REFUSE_WAITING_TOK, REFUSE_TTFT };
-enum refusal queue_refuses(const struct queue_state *s, const struct queue_limits *l, int n_prompt);
+/* Whether a request of n_prompt tokens may wait too. */
+enum queue_answer { QUEUE_TAKES, QUEUE_TOO_MANY, QUEUE_TOO_MANY_TOK, QUEUE_TOO_LATE };
+enum queue_answer queue_asked(const struct queue_state *s, const struct queue_limits *l,
+                              int n_prompt);
 
 #endif
