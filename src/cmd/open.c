@@ -1,5 +1,6 @@
 /* open.c - see open.h. */
 #include "cmd/open.h"
+#include "base/place.h"
 #include "cmd/cmd.h"
 #include "run/room.h"
 
@@ -15,29 +16,12 @@ static bool has_config(const char *folder)
     return access(path, R_OK) == 0;
 }
 
-/* The folder of the running program, without the last '/'. */
-static void program_folder(char to[PATH_MAX])
-{
-    ssize_t n = readlink("/proc/self/exe", to, PATH_MAX - 1);
-    to[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(to, '/');
-    if (slash)
-        *slash = 0;
-}
-
 int open_demo(char folder[PATH_MAX], struct err *e)
 {
-    char here[PATH_MAX], beside[PATH_MAX + 32], above[PATH_MAX + 32];
     const char *chosen = getenv("TANDEM_DEMO");
-    program_folder(here);
-    snprintf(beside, sizeof(beside), "%s/../share/tandem/models/demo", here);
-    snprintf(above, sizeof(above), "%s/../models/demo", here);
-    const char *place[] = {chosen, beside, above, TANDEM_DEMO_INSTALLED, TANDEM_DEMO_SOURCE};
-    for (size_t i = 0; i < (chosen ? 1 : COUNT(place)); i++)
-        if (place[i] && has_config(place[i]) && strlen(place[i]) < PATH_MAX) {
-            snprintf(folder, PATH_MAX, "%s", place[i]);
-            return 0;
-        }
+    if (place_find(folder, "TANDEM_DEMO", "models/demo", TANDEM_DEMO_INSTALLED, TANDEM_DEMO_SOURCE,
+                   "config.json"))
+        return 0;
     if (chosen)
         return err_set(e, -ENOENT, "TANDEM_DEMO is %.200s, but no config.json is there", chosen);
     return err_set(e, -ENOENT,
