@@ -71,6 +71,15 @@ claim "latency beside uncut sums tells what the same bits cost"
 run "${latency[@]}" --tp 2 --beside-uncut --beside-one --json
 [ $rc = 0 ] && json 'all("same_bits_cost" in s and s["faster"] > 0 for s in j["steps"]) and len(j["limits"]) == 2'
 claim "and beside one rank too, for two slices"
+run "${latency[@]}" --tp 2 --profile --json
+[ $rc = 0 ] && json 'all(abs(sum(o["share"] for o in s["profile"]) - 1) < 1e-3 for s in j["steps"]) and
+    {"matmul", "partial", "attend", "other ranks"} <= {o["operation"] for o in j["steps"][0]["profile"]}'
+claim "a profile accounts for the whole step"
+json 'all(s["profile"] and all(o["waiting_ms"] <= o["ms"] for o in s["profile"] if o["calls"]) for s in j["steps"])'
+claim "waiting is part of an operation"
+run "${latency[@]}" --profile
+[ $rc = 0 ] && [ "$(grep -c '^partial ' "$work/out")" = 2 ]
+claim "the table of operations stands below the steps"
 refused 'power of two' 2 "${latency[@]}" --tp 3 --beside-uncut
 "$tandem" pack -q models/demo "$work/packed"
 refused packed 2 bench latency "$work/packed" --beside-uncut

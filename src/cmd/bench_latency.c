@@ -4,6 +4,7 @@
 #include "cmd/cmd.h"
 #include "cmd/measure.h"
 #include "cmd/open.h"
+#include "cmd/step_profile.h"
 #include "engine/team.h"
 #include "predict/count.h"
 
@@ -39,7 +40,8 @@ struct bench {
     struct pool pool;
     int n_point;
     struct point point[POINTS_MAX];
-    struct layout *layout[LAYOUTS]; /* NULL: not wanted */
+    struct layout *layout[LAYOUTS];          /* NULL: not wanted */
+    struct step_profile profile[POINTS_MAX]; /* of the layout as asked, with --profile */
 };
 
 /* ------------------------------------------------------------------------------- what to time */
@@ -139,7 +141,10 @@ static void count_points(const struct bench *b, struct layout *l)
 
 static int start_layout(struct bench *b, int which, struct err *e)
 {
-    struct team_opts opts = {.isa = b->at.isa, .packed = b->at.packed, .host = &b->at.host};
+    struct team_opts opts = {.isa = b->at.isa,
+                             .packed = b->at.packed,
+                             .host = &b->at.host,
+                             .profile = b->o->profile && which == ASKED};
     struct layout *l = b->layout[which] = pool_get(&b->pool, sizeof(*l));
     size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
     l->plan = b->at.plan;
@@ -205,7 +210,12 @@ static int turn(struct bench *b, struct layout *l, int i, int round, struct draw
     l->limit[i][round] = least > compute ? least : compute;
     l->read[round] += read / b->n_point;
     l->math[round] += math / b->n_point;
-    return run_point(l, &b->point[i], draw, &l->seconds[i][round], e);
+    struct step_profile before = step_profile_begin(l->team, &l->plan);
+    int rc = run_point(l, &b->point[i], draw, &l->seconds[i][round], e);
+    int n = b->point[i].repeat;
+    if (l == b->layout[ASKED])
+        step_profile_add(&b->profile[i], l->team, &l->plan, &before, n, n * l->seconds[i][round]);
+    return rc;
 }
 
 /* Every step on every layout, one right after the other, and not always in the same order. */
@@ -239,6 +249,7 @@ static int measure(struct bench *b, struct err *e)
         double n = least / b->layout[ASKED]->seconds[i][0];
         b->point[i].repeat = n > 1000 ? 1000 : n < 1 ? 1 : (int)n;
     }
+    memset(b->profile, 0, sizeof(b->profile));
     for (int r = 0; !rc && r < b->o->rounds; r++)
         rc = one_round(b, r, draw, e);
     return rc;
@@ -320,6 +331,8 @@ static void print_text(const struct bench *b)
                    0.1 * l.ms.least / l.uncut.least - 100);
         putchar('\n');
     }
+    for (int i = 0; b->o->profile && i < b->n_point; i++)
+        step_profile_print(&b->profile[i], line_of(b, i).name);
 }
 
 static json_t *line_json(const struct line *l)
@@ -346,7 +359,10 @@ static void print_json(const struct bench *b)
     json_t *steps = json_array(), *limits = json_array();
     for (int i = 0; i < b->n_point; i++) {
         struct line l = line_of(b, i);
-        json_array_append_new(steps, line_json(&l));
+        json_t *step = line_json(&l);
+        if (b->o->profile)
+            json_object_set_new(step, "profile", step_profile_json(&b->profile[i]));
+        json_array_append_new(steps, step);
     }
     for (int i = 0; i <= ONE; i++) {
         const struct layout *l = b->layout[i];

@@ -65,6 +65,8 @@ struct dev_ops {
     void (*swiglu)(struct dev *, struct mat *gate, const struct mat *up);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
+    uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
+                                            threads, since the beginning; NULL: there are none */
 };
 
 struct dev {

@@ -24,6 +24,7 @@ struct keeper {
     struct room *room;
     const struct host *host;
     enum isa isa;
+    bool profile;
     int fd, n_rank;
     struct pool pool;
     struct weights whole;
@@ -106,7 +107,8 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct arena host = host_arena(&k->pool, rank_tables(p));
     struct arena *dev_arena = &room->rank[id].dev, *peer = &room->rank[id].peer;
     struct rank r;
-    struct dev dev = {0};
+    struct dev dev = {0}, profiled;
+    struct profile profile = {&dev, m->rank[id].op};
     struct comm tp, pp;
     struct err e;
     int core[PLAN_THREADS];
@@ -122,6 +124,10 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     dev_cpu_start(&dev, core);
     open_groups(k, id, &tp, &pp, w);
     r.dev = &dev, r.tp = &tp, r.pp = &pp;
+    if (k->profile) {
+        dev_profile_init(&profiled, &profile);
+        r.dev = &profiled;
+    }
     must(dev_arena->used == dev_arena->size && peer->used == peer->size);
 
     atomic_store(&m->rank[id].ready, 1);
@@ -301,6 +307,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
                        .room = room,
                        .host = opts->host,
                        .isa = opts->isa,
+                       .profile = opts->profile,
                        .fd = fd,
                        .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};

@@ -327,6 +327,15 @@ void team_times(struct team *t, struct rank_time *to, bool reset)
     }
 }
 
+void team_profile(const struct team *t, int rank, struct op_seconds to[OP_COUNT])
+{
+    const struct op_time *op = t->room.mailbox->rank[rank].op;
+    for (int i = 0; i < OP_COUNT; i++)
+        to[i] = (struct op_seconds){.all = 1e-9 * (double)atomic_load(&op[i].ns),
+                                    .waiting = 1e-9 * (double)atomic_load(&op[i].wait_ns),
+                                    .calls = atomic_load(&op[i].calls)};
+}
+
 void team_memory(const struct team *t, struct team_memory *host, struct rank_memory *rank)
 {
     const struct plan *p = &t->plan;

@@ -7,7 +7,7 @@
 #ifndef TANDEM_TEAM_H
 #define TANDEM_TEAM_H
 
-#include "dev/dev.h"
+#include "dev/profile.h"
 #include "model/store.h"
 #include "plan/plan.h"
 #include "run/packed.h"
@@ -22,6 +22,7 @@ struct team_opts {
     void *arg;
     const struct packed *packed; /* weights to map; NULL: load them from the store */
     bool keep_logits;            /* results carry logits (they cost a copy per row) */
+    bool profile;                /* time every operation, for team_profile() */
     const struct host *host;     /* where threads and memory go, as long as the team lives; NULL:
                                     on cores that follow each other, and anywhere */
 };
@@ -66,6 +67,14 @@ struct rank_time {
     uint64_t calls, bytes;      /* of collectives */
 };
 void team_times(struct team *t, struct rank_time *to, bool reset); /* [plan_ranks] */
+
+/* Since the team was started with opts.profile: what a rank's operations took on its first thread.
+ * Seconds. */
+struct op_seconds {
+    double all, waiting; /* waiting for the rank's other threads is part of all */
+    uint64_t calls;
+};
+void team_profile(const struct team *t, int rank, struct op_seconds to[OP_COUNT]);
 
 /* Bytes really in use, beside what the plan says. */
 struct rank_memory {

@@ -13,7 +13,7 @@
 
 #include "base/arena.h"
 #include "base/wait.h"
-#include "dev/dev.h"
+#include "dev/profile.h"
 #include "plan/plan.h"
 #include "run/sample.h"
 
@@ -49,6 +49,7 @@ struct rank_state {
     _Atomic uint32_t ready;
     _Atomic int32_t err; /* -errno of dev or comm, sticky */
     _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
+    struct op_time op[OP_COUNT]; /* when steps are profiled */
 };
 
 struct mailbox {

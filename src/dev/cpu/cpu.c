@@ -150,3 +150,5 @@ void cpu_together(struct dev *d, dev_together_fn *fn, void *arg)
 {
     crew_run(cpu_of(d)->crew, fn, arg);
 }
+
+uint64_t cpu_waited_ns(struct dev *d) { return crew_waited_ns(cpu_of(d)->crew); }

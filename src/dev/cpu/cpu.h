@@ -75,6 +75,7 @@ float cpu_join(float s[16]); /* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1
 
 /* cpu.c */
 void cpu_together(struct dev *d, dev_together_fn *fn, void *arg);
+uint64_t cpu_waited_ns(struct dev *d);
 
 /* kern_*.c; x86-64 only. */
 extern const struct dev_ops cpu_avx2, cpu_avx512, cpu_avx512bf16;

@@ -39,6 +39,7 @@ struct crew {
     crew_fn *fn;
     void *arg;
     struct watch watch;
+    uint64_t waited_ns;
     _Atomic uint32_t turn;   /* the word of the run that was last begun; what sleepers wait for */
     _Atomic uint32_t recall; /* counts how often somebody was asked in again */
     _Atomic uint32_t sleepers, stop;
@@ -217,7 +218,10 @@ void crew_run(struct crew *c, crew_fn *fn, void *arg)
         else
             sched_yield();
     int64_t end = now_ns();
+    c->waited_ns += (uint64_t)(end - mine);
     note_run(c, begun, mine, end);
     if (c->watch.busy_ns >= WINDOW_NS)
         judge(c, end);
 }
+
+uint64_t crew_waited_ns(const struct crew *c) { return c ? c->waited_ns : 0; }

@@ -27,4 +27,7 @@ void crew_stop(struct crew *c);
 typedef void crew_fn(void *arg, int share, int n);
 void crew_run(struct crew *c, crew_fn *fn, void *arg);
 
+/* How long the caller has waited in all runs for those that were later than itself. */
+uint64_t crew_waited_ns(const struct crew *c);
+
 #endif

@@ -249,4 +249,5 @@ const struct dev_ops cpu_ref = {
     .swiglu = ref_swiglu,
     .pick = cpu_pick,
     .together = cpu_together,
+    .waited_ns = cpu_waited_ns,
 };

@@ -1,0 +1,150 @@
+/* profile.c - see profile.h. */
+#include "dev/profile.h"
+
+#include <time.h>
+
+const char *op_name(enum op op)
+{
+    static const char *const name[OP_COUNT] = {
+        [OP_EMBED] = "embed",     [OP_NORM] = "norm",     [OP_MATMUL] = "matmul",
+        [OP_PARTIAL] = "partial", [OP_ADD] = "add",       [OP_ROPE] = "rope",
+        [OP_STORE] = "store",     [OP_ATTEND] = "attend", [OP_SWIGLU] = "swiglu",
+        [OP_PICK] = "pick",       [OP_TOGETHER] = "draw"};
+    must(op >= 0 && op < OP_COUNT);
+    return name[op];
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static struct dev *inner_of(struct dev *d) { return ((struct profile *)d->ctx)->inner; }
+
+static void add(_Atomic uint64_t *to, uint64_t n)
+{
+    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* When an operation began, and what had been waited until then. */
+struct mark {
+    uint64_t ns, wait_ns;
+};
+
+static struct mark mark(struct dev *d)
+{
+    struct dev *in = inner_of(d);
+    return (struct mark){now_ns(), in->ops->waited_ns ? in->ops->waited_ns(in) : 0};
+}
+
+static void note(struct dev *d, enum op op, struct mark begin)
+{
+    struct op_time *to = &((struct profile *)d->ctx)->op[op];
+    struct mark end = mark(d);
+    add(&to->calls, 1);
+    add(&to->ns, end.ns - begin.ns);
+    add(&to->wait_ns, end.wait_ns - begin.wait_ns);
+    d->err = inner_of(d)->err;
+}
+
+/* One operation of the inner device, timed. */
+#define TIMED(op, call)                                                                            \
+    do {                                                                                           \
+        struct dev *in = inner_of(d);                                                              \
+        struct mark begin = mark(d);                                                               \
+        in->ops->call;                                                                             \
+        note(d, op, begin);                                                                        \
+    } while (0)
+
+static void profile_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
+                          const int *tok)
+{
+    TIMED(OP_EMBED, embed(in, y, w, first, tok));
+}
+
+static void profile_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
+                         float eps)
+{
+    TIMED(OP_NORM, norm(in, y, x, w, eps));
+}
+
+static void profile_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
+{
+    TIMED(OP_MATMUL, matmul(in, x, term, n));
+}
+
+static void profile_partial(struct dev *d, struct planes *y, const struct mat *x,
+                            const struct weight *w)
+{
+    TIMED(OP_PARTIAL, partial(in, y, x, w));
+}
+
+static void profile_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
+{
+    TIMED(OP_ADD, add(in, x, y, bias));
+}
+
+static void profile_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
+{
+    TIMED(OP_ROPE, rope(in, x, head_dim, angle));
+}
+
+static void profile_store(struct dev *d, const struct kv *c, const struct mat *k,
+                          const struct mat *v, const int *slot)
+{
+    TIMED(OP_STORE, store(in, c, k, v, slot));
+}
+
+static void profile_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+                           const struct heads *h, const struct batch *b)
+{
+    TIMED(OP_ATTEND, attend(in, y, q, c, h, b));
+}
+
+static void profile_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
+{
+    TIMED(OP_SWIGLU, swiglu(in, gate, up));
+}
+
+static void profile_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
+{
+    TIMED(OP_PICK, pick(in, y, x, row));
+}
+
+static void profile_together(struct dev *d, dev_together_fn *fn, void *arg)
+{
+    struct mark begin = mark(d);
+    dev_together(inner_of(d), fn, arg);
+    note(d, OP_TOGETHER, begin);
+}
+
+static uint64_t profile_waited_ns(struct dev *d)
+{
+    struct dev *in = inner_of(d);
+    return in->ops->waited_ns ? in->ops->waited_ns(in) : 0;
+}
+
+static const struct dev_ops dev_profile = {
+    .name = "profile",
+    .embed = profile_embed,
+    .norm = profile_norm,
+    .matmul = profile_matmul,
+    .partial = profile_partial,
+    .add = profile_add,
+    .rope = profile_rope,
+    .store = profile_store,
+    .attend = profile_attend,
+    .swiglu = profile_swiglu,
+    .pick = profile_pick,
+    .together = profile_together,
+    .waited_ns = profile_waited_ns,
+};
+
+void dev_profile_init(struct dev *d, struct profile *p)
+{
+    must(p->inner && p->op);
+    *d = (struct dev){.ops = &dev_profile, .ctx = p};
+}
