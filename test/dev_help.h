@@ -99,7 +99,7 @@ static inline struct weight help_weight(struct help *h, enum num type, enum cut 
         int n = i == n_part - 1 ? total - lo : help_draw(h, 2 * (total - lo) / (n_part - i) + 1);
         part[i] = cut == CUT_COLS ? (struct part){rows, n, at} : (struct part){n, cols, at};
         const float *src = cut == CUT_COLS ? mat_row(&m, 0) + lo : mat_row(&m, lo);
-        struct source from = {.at = src, .type = NUM_F32, .stride = (size_t)cols};
+        struct stored from = {.at = src, .type = NUM_F32, .stride = (size_t)cols};
         must(!part_pack(&part[i], type, &from));
         at += part_bytes(type, part[i].rows, part[i].cols);
         lo += n;

@@ -1,19 +1,15 @@
 /* test_count.c - the counting device counts what the operations do, by hand-made figures. */
 #include "dev_help.h"
 
-static struct dev begin(void)
-{
-    return (struct dev){.ops = &dev_count,
-                        .speed = {.flops_s = 100, .bytes_s = 10, .overhead_s = 5}};
-}
+static struct dev begin(void) { return (struct dev){.ops = &dev_count}; }
 
 static struct mat f32(int n, int dim) { return (struct mat){n, dim, NUM_F32, NULL}; }
 
 static void assert_price(const struct dev *d, double flops, double bytes, uint64_t calls)
 {
-    assert_int_equal(d->flops, (uint64_t)flops);
-    assert_int_equal(d->bytes, (uint64_t)bytes);
-    assert_int_equal(d->calls, calls);
+    assert_int_equal(d->count.flops, (uint64_t)flops);
+    assert_int_equal(d->count.bytes, (uint64_t)bytes);
+    assert_int_equal(d->count.calls, calls);
 }
 
 static void a_product_costs_its_flops_and_its_packed_bytes(void **state)
@@ -83,21 +79,85 @@ static void the_rest_is_bytes(void **state)
     dev_embed(&d, &y, &words, 0, NULL), assert_price(&d, 0, 2 * 8 * 2 + 64, 1);
 }
 
-static void the_clock_takes_the_longer_of_both_and_the_overhead(void **state)
+/* A byte of the rest 1 s, a weight 2 s with 1 row and 4 s with 16, an operation 5 s, a further
+ * thread 3 s; a byte of the cache 1 s, a multiply-add 0.25 s in decode and 0.5 s from 4 rows on. */
+static const struct rates rates = {
+    .product[NUM_F32] = {2, {1, 16}, {2, 4}, 0, SOURCE_GIVEN},
+    .attend_byte_s[NUM_BF16] = {1, 0, SOURCE_GIVEN},
+    .attend_madd_s[NUM_BF16] = {3, {1, 4, 8}, {0.25, 0.5, 0.5}, 0, SOURCE_GIVEN},
+    .byte_s = {1, 0, SOURCE_GIVEN},
+    .op_s = {5, 0, SOURCE_GIVEN},
+    .split_s = {3, 0, SOURCE_GIVEN},
+};
+
+static struct dev priced(int threads)
+{
+    struct dev d = begin();
+    d.count.costs = (struct costs){&rates, threads};
+    return d;
+}
+
+static void a_product_takes_what_its_weights_cost_with_so_many_rows(void **state)
+{
+    (void)state;
+    struct part part = {16, 16, NULL};
+    struct weight w = {NUM_F32, 16, 16, 0, 1, &part};
+    struct mat x = f32(1, 16), y = f32(1, 16), z = f32(1, 16), none = {0};
+    struct dev d = priced(1);
+    dev_matmul(&d, &y, &x, &w, &none);
+    assert_true(d.count.product_s == 256 * 2 + 5);
+    d = priced(0);
+    x.n = y.n = z.n = 16;
+    dev_matmuls(&d, &x, (const struct term[]){{&y, &w, &none}, {&z, &w, &none}}, 2);
+    assert_true(d.count.product_s == 2 * 256 * 4 + 5); /* one operation */
+    assert_true(d.count.attend_s == 0 && d.count.other_s == 0);
+}
+
+static void threads_share_an_operation_and_meet(void **state)
 {
     (void)state;
     struct part part = {16, 16, NULL};
     struct weight w = {NUM_F32, 16, 16, 0, 1, &part};
     struct mat x = f32(1, 16), y = f32(1, 16), none = {0};
-    struct dev d = begin();
-    dev_matmul(&d, &y, &x, &w, &none); /* 512 FLOPs, 1152 bytes */
-    assert_true(d.clock == 1152.0 / 10 + 5);
-    d = begin();
-    d.speed.bytes_s = 1e9;
+    struct dev d = priced(4);
     dev_matmul(&d, &y, &x, &w, &none);
-    assert_true(d.clock == 512.0 / 100 + 5);
-    dev_matmul(&d, &y, &x, &w, &none);
-    assert_true(d.clock == 2 * (512.0 / 100 + 5));
+    dev_add(&d, &x, &y, &none);
+    assert_true(d.count.product_s == 256.0 * 2 / 4 + 5 + 3 * 3);
+    assert_true(d.count.other_s == 3.0 * 64 / 4 + 5 + 3 * 3);
+}
+
+/* Decode and prompts are limited by different things, and so are apart. */
+static void attention_takes_the_longer_of_reading_and_multiplying(void **state)
+{
+    (void)state;
+    static const int pos[] = {9, 0, 1, 2, 3}, seq[] = {0, 1, 1, 1, 1};
+    struct batch b = {.n_tok = 5, .n_seq = 2, .pos = pos, .seq = seq};
+    struct kv c = {.type = NUM_BF16, .n_head = 1, .head_dim = 8};
+    struct heads h = {.head_dim = 8, .group = 6};
+    struct mat q = f32(5, 6 * 8), y = q;
+    struct dev d = priced(1);
+    double decode = 10 * 2 * 8 * 2, prompt = 2 * (1 + 2 + 3 + 4) * 48 * 0.5;
+    dev_attend(&d, &y, &q, &c, &h, &b);
+    assert_true(decode > 2 * 10 * 48 * 0.25 && prompt > 4 * 2 * 8 * 2);
+    assert_true(d.count.attend_s == decode + prompt + 5);
+}
+
+/* Against counting key by key. */
+static void a_window_leaves_out_what_it_says(void **state)
+{
+    (void)state;
+    for (int window = 0; window <= 7; window++)
+        for (int pos = 0; pos < 12; pos++)
+            for (int n = 1; n < 12; n++) {
+                struct attended a = {0};
+                int pairs = 0, first = window ? max_int(0, pos + 1 - window) : 0;
+                for (int p = pos; p < pos + n; p++)
+                    pairs += window ? min_int(p + 1, window) : p + 1;
+                attended_add(&a, window, pos, n);
+                const struct seen *s = n == 1 ? &a.decode : &a.prompt;
+                assert_true(s->pairs == pairs && s->keys == pos + n - first);
+                assert_true(s->rows == n && s->seqs == 1);
+            }
 }
 
 static void after_an_error_nothing_is_counted(void **state)
@@ -117,7 +177,10 @@ int main(void)
         cmocka_unit_test(every_plane_of_a_partial_product_is_written),
         cmocka_unit_test(attention_counts_pairs_and_reads_a_sequence_once),
         cmocka_unit_test(the_rest_is_bytes),
-        cmocka_unit_test(the_clock_takes_the_longer_of_both_and_the_overhead),
+        cmocka_unit_test(a_product_takes_what_its_weights_cost_with_so_many_rows),
+        cmocka_unit_test(threads_share_an_operation_and_meet),
+        cmocka_unit_test(attention_takes_the_longer_of_reading_and_multiplying),
+        cmocka_unit_test(a_window_leaves_out_what_it_says),
         cmocka_unit_test(after_an_error_nothing_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

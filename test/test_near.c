@@ -85,14 +85,14 @@ static void close_layout(struct laid_out *l)
 
 /* ------------------------------------------------------------------------------- runs */
 
-struct counted {
+struct tally {
     const char *base, *end;
     size_t bytes, longest;
 };
 
 static void count_run(void *arg, const char *at, size_t bytes)
 {
-    struct counted *c = arg;
+    struct tally *c = arg;
     assert_true(at >= c->base && at + bytes <= c->end);
     c->bytes += bytes;
     c->longest = bytes > c->longest ? bytes : c->longest;
@@ -113,7 +113,7 @@ static void the_runs_of_a_rank_are_its_matrices_to_the_byte(void **state)
         struct laid_out l = lay_out(&p);
         for (int r = 0; r < plan_ranks(&p); r++) {
             struct weights view = view_of(&l, &p, r);
-            struct counted c = {.base = l.base, .end = l.base + l.bytes};
+            struct tally c = {.base = l.base, .end = l.base + l.bytes};
             size_t vectors = 0;
             weights_runs(&view, &p, r, count_run, &c);
             plan_pieces(&p, r, add_vector, &vectors);

@@ -68,7 +68,7 @@ static void check_part(enum num type, enum num from, int rows, int cols, size_t 
         memcpy(src + 1 + i * num_bytes(from), &u, num_bytes(from)); /* not aligned */
     }
     memset(at, 0xa5, bytes + 64);
-    part_pack(&p, type, &(struct source){.at = src + 1, .type = from, .stride = stride});
+    part_pack(&p, type, &(struct stored){.at = src + 1, .type = from, .stride = stride});
 
     for (int r = 0; r < rows; r++) {
         part_row(&p, type, r, row);
@@ -108,7 +108,7 @@ static void a_share_without_columns_is_no_bytes(void **state)
     char at[64] __attribute__((aligned(64)));
     memset(at, 7, sizeof(at));
     struct part p = {40, 0, at};
-    part_pack(&p, NUM_BF16, &(struct source){.at = at, .type = NUM_F32, .stride = 5});
+    part_pack(&p, NUM_BF16, &(struct stored){.at = at, .type = NUM_F32, .stride = 5});
     assert_int_equal(part_bytes(NUM_BF16, 40, 0), 0);
     for (size_t i = 0; i < sizeof(at); i++)
         assert_int_equal(at[i], 7);

@@ -63,20 +63,44 @@ static void counts_are_those_of_shared_memory(void **state)
                 j.cut[r] = r * 8 / size;
             j.arg = &one;
             struct table real = run_job(&j, THREADS, "count");
-            double clock = 0;
-            struct comm_price p = {.latency_s = 1, .bytes_s = 1, .clock = &clock};
+            struct comm_price p = {.gang.stride = 1};
             struct comm c = priced(&p, &j, &one);
             assert_int_equal(c.calls, real.calls);
             assert_int_equal(c.bytes, real.bytes);
         }
 }
 
-/* Seconds of one sum of `bytes` over `size` ranks, latency 1/8 s, 1024 bytes a second. */
-static double sum_seconds(enum price_as as, int size, int bytes)
+static void add(struct level *l, enum collective_op op, enum collective_way way, int ranks,
+                double latency_s, double byte_s)
 {
-    double clock = 1;
+    l->collective[l->n_collective++] = (struct collective){.op = op,
+                                                           .way = way,
+                                                           .ranks = ranks,
+                                                           .latency_s = {.value = latency_s},
+                                                           .byte_s = {.value = byte_s}};
+}
+
+/* One-shot sums: 1/8 s and 1 s per KiB; two-shot 1/2 s and 1 s per KiB; other calls and messages
+ * 1/4 s and 2 s per KiB. */
+static struct hardware eight(void)
+{
+    struct hardware h = {.n_level = 1};
+    struct level *l = &h.level[0];
+    l->size = 8;
+    for (int ranks = 2; ranks <= 8; ranks *= 2) {
+        add(l, COLLECTIVE_SUM, WAY_ONE_SHOT, ranks, 0.125, 1.0 / 1024);
+        add(l, COLLECTIVE_SUM, WAY_TWO_SHOT, ranks, 0.5, 1.0 / 1024);
+        add(l, COLLECTIVE_GATHER, WAY_ONE_SHOT, ranks, 0.25, 2.0 / 1024);
+    }
+    add(l, COLLECTIVE_SEND, WAY_ONE_SHOT, 2, 0.25, 2.0 / 1024);
+    return h;
+}
+
+/* Seconds of one sum of `bytes` over `size` ranks. */
+static double sum_seconds(const struct hardware *h, int size, int bytes)
+{
     struct comm c;
-    struct comm_price p = {.as = as, .latency_s = 0.125, .bytes_s = 1024, .clock = &clock};
+    struct comm_price p = {.hardware = h, .gang.stride = 1};
     int cut[SHARES_MAX + 1];
     struct mat to = {1, bytes / 4, NUM_F32, NULL};
     struct planes from = {1, {to}};
@@ -84,71 +108,74 @@ static double sum_seconds(enum price_as as, int size, int bytes)
         cut[r] = r * 8 / size;
     comm_price_open(&c, &p, 0, size, cut);
     comm_sum(&c, &to, &from);
-    return clock - 1;
+    return p.seconds;
 }
 
-static void a_sum_costs_latency_and_bytes_of_its_algorithm(void **state)
+static void a_sum_takes_the_cheaper_algorithm(void **state)
 {
-    double N = 4096.0 / 1024, a = 0.125;
+    const struct hardware h = eight();
     (void)state;
     for (int P = 2; P <= 8; P *= 2) {
-        double two = 2 * a + 2 * (P - 1) * N / P;
-        assert_true(sum_seconds(PRICE_ONE_SHOT, P, 4096) == a + (P - 1) * N);
-        assert_true(sum_seconds(PRICE_TWO_SHOT, P, 4096) == two);
-        assert_true(sum_seconds(PRICE_RING, P, 4096) == two + 2 * (P - 2) * a);
+        assert_true(sum_seconds(&h, P, 64) == 0.125 + (P - 1) / 16.0);
+        double one = 0.125 + (P - 1) * 4.0, two = 0.5 + 2 * (P - 1) * 4.0 / P;
+        assert_true(sum_seconds(&h, P, 4096) == (one < two ? one : two));
     }
 }
 
-static void as_shm_takes_the_algorithm_that_shm_takes(void **state)
+static void a_message_takes_its_latency_and_bytes(void **state)
 {
+    const struct hardware h = eight();
+    struct comm c;
+    struct comm_price p = {.hardware = &h, .gang.stride = 2};
+    struct mat m = {1, 256, NUM_F32, NULL};
     (void)state;
-    for (int P = 2; P <= 8; P *= 2)
-        for (int bytes = 4096; bytes <= 1 << 20; bytes *= 2) {
-            enum price_as as =
-                comm_shm_two_shot(P, (size_t)bytes) ? PRICE_TWO_SHOT : PRICE_ONE_SHOT;
-            assert_true(sum_seconds(PRICE_AS_SHM, P, bytes) == sum_seconds(as, P, bytes));
-        }
+    comm_price_open(&c, &p, 1, 3, NULL);
+    comm_send(&c, 2, &m);
+    assert_true(p.seconds == 0);
+    comm_recv(&c, 0, &m);
+    assert_true(p.seconds == 0.25 + 2);
 }
 
 /* A rank with two planes makes the others read both. */
 static void planes_cost_what_is_read_of_them(void **state)
 {
-    double clock = 0;
+    const struct hardware h = eight();
     struct comm c;
-    struct comm_price p = {.as = PRICE_ONE_SHOT, .latency_s = 0, .bytes_s = 1, .clock = &clock};
-    struct mat to = {1, 100, NUM_F32, NULL};
+    struct comm_price p = {.hardware = &h, .gang.stride = 1};
+    struct mat to = {1, 16, NUM_F32, NULL};
     struct planes from = {1, {to, to}};
     (void)state;
     comm_price_open(&c, &p, 0, 2, (const int[]){0, 2, 8}); /* the other: 2..4 and 4..8 */
     comm_sum(&c, &to, &from);
-    assert_int_equal(c.bytes, 2 * 400);
+    assert_int_equal(c.bytes, 2 * 64);
+    assert_true(p.seconds == 0.125 + 2 * 64 / 1024.0);
     comm_price_open(&c, &p, 1, 2, (const int[]){0, 2, 8});
     comm_sum(&c, &to, &from);
-    assert_int_equal(c.bytes, 400);
-    assert_true(clock == 1200);
+    assert_int_equal(c.bytes, 64);
+    assert_true(p.seconds == 0.125 + 64 / 1024.0);
 }
 
 static void a_group_of_one_costs_nothing(void **state)
 {
-    double clock = 0;
+    const struct hardware h = eight();
     float x = 0;
     struct comm c;
-    struct comm_price p = {.latency_s = 1, .bytes_s = 1, .clock = &clock};
+    struct comm_price p = {.hardware = &h, .gang.stride = 1};
     struct mat to = {1, 1, NUM_F32, &x};
     struct planes from = {1, {to}};
     (void)state;
     comm_price_open(&c, &p, 0, 1, (const int[]){0, 8});
     comm_sum(&c, &to, &from);
     comm_gather(&c, &to);
-    assert_true(clock == 0 && c.calls == 0 && c.bytes == 0);
+    assert_true(p.seconds == 0 && c.calls == 0 && c.bytes == 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_are_those_of_shared_memory),
-        cmocka_unit_test(a_sum_costs_latency_and_bytes_of_its_algorithm),
-        cmocka_unit_test(as_shm_takes_the_algorithm_that_shm_takes),
+        cmocka_unit_test(a_sum_takes_the_cheaper_algorithm),
+        cmocka_unit_test(a_message_takes_its_latency_and_bytes),
         cmocka_unit_test(planes_cost_what_is_read_of_them),
         cmocka_unit_test(a_group_of_one_costs_nothing),
     };

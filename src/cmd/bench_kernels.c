@@ -179,7 +179,7 @@ static void make_weight(struct bench *b, struct product *p)
     int col = 0;
     place_weight(p, b->memory);
     for (int i = 0; i < p->w.n_part; col += p->part[i++].cols) {
-        struct source s = {.at = from.at, .type = NUM_F32, .stride = (size_t)b->in, .col = col};
+        struct stored s = {.at = from.at, .type = NUM_F32, .stride = (size_t)b->in, .col = col};
         must(!part_pack(&p->part[i], p->w.type, &s));
         p->bytes += part_bytes(p->w.type, p->part[i].rows, p->part[i].cols);
     }

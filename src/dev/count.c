@@ -1,19 +1,44 @@
-/* count.c - a device that computes nothing and prices everything.
+/* count.c - see count.h.
  *
- * The planner runs the real forward pass over it, so the operations that it prices are those that
- * will run. An operation takes the longer of its arithmetic and its memory traffic, plus a fixed
- * overhead. Arithmetic counts products and attention only; the rest is bound by memory. Every
- * matrix is counted as read or written once.
+ * Seconds are those of the threads of a rank at work together: each does its part of what is
+ * shared. A product takes what products with so many rows cost per weight. Attention takes the
+ * longer of reading and multiplying. The rest is bound by memory. Every matrix is counted as read
+ * or written once.
  */
+#include "dev/count.h"
 #include "dev/dev.h"
 
-static void price(struct dev *d, double flops, double bytes)
+static int threads_of(const struct costs *c) { return max_int(c->threads, 1); }
+
+/* What every operation takes, however small. */
+static double fixed_s(const struct costs *c)
 {
-    double compute = flops / d->speed.flops_s, memory = bytes / d->speed.bytes_s;
-    d->clock += (compute > memory ? compute : memory) + d->speed.overhead_s;
-    d->flops += (uint64_t)flops;
-    d->bytes += (uint64_t)bytes;
-    d->calls++;
+    return c->rates->op_s.value + (threads_of(c) - 1) * c->rates->split_s.value;
+}
+
+static void count(struct dev *d, double flops, double bytes)
+{
+    d->count.flops += (uint64_t)flops;
+    d->count.bytes += (uint64_t)bytes;
+    d->count.calls++;
+}
+
+/* An operation that only reads and writes. */
+static void pass(struct dev *d, double bytes)
+{
+    const struct costs *c = &d->count.costs;
+    count(d, 0, bytes);
+    if (c->rates)
+        d->count.other_s += bytes * c->rates->byte_s.value / threads_of(c) + fixed_s(c);
+}
+
+/* n products of one x: one operation. */
+static void multiply(struct dev *d, int rows, enum num type, double weights)
+{
+    const struct costs *c = &d->count.costs;
+    if (c->rates)
+        d->count.product_s +=
+            weights * curve_at(&c->rates->product[type], rows) / threads_of(c) + fixed_s(c);
 }
 
 static double size(const struct mat *m) { return (double)mat_bytes(m); }
@@ -26,31 +51,34 @@ static double weight_bytes(const struct weight *w)
     return bytes;
 }
 
-static double product_flops(const struct mat *x, const struct weight *w)
-{
-    return 2.0 * x->n * w->rows * w->cols;
-}
+static double weights(const struct weight *w) { return (double)w->rows * w->cols; }
 
 static void count_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
                         const int *tok)
 {
     (void)first, (void)tok; /* a price for any words */
-    price(d, 0, (double)y->n * (double)pack_block_bytes(w->type, w->cols) / PACK_ROWS + size(y));
+    pass(d, (double)y->n * (double)pack_block_bytes(w->type, w->cols) / PACK_ROWS + size(y));
 }
 
 static void count_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
                        float eps)
 {
     (void)eps;
-    price(d, 0, size(x) + size(y) + size(w));
+    pass(d, size(x) + size(y) + size(w));
 }
 
 static void count_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
 {
-    for (const struct term *t = term; t < term + n; t++)
-        if (t->y->dim)
-            price(d, product_flops(x, t->w),
-                  weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
+    double all = 0;
+    for (const struct term *t = term; t < term + n; t++) {
+        if (!t->y->dim)
+            continue;
+        count(d, 2 * x->n * weights(t->w),
+              weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
+        all += weights(t->w);
+    }
+    if (all > 0)
+        multiply(d, x->n, term->w->type, all);
 }
 
 static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
@@ -59,18 +87,19 @@ static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
     double bytes = weight_bytes(w) + size(x);
     for (int i = 0; i < y->n; i++)
         bytes += size(&y->at[i]);
-    price(d, product_flops(x, w), bytes);
+    count(d, 2 * x->n * weights(w), bytes);
+    multiply(d, x->n, w->type, weights(w));
 }
 
 static void count_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
 {
-    price(d, 0, 2 * size(x) + size(y) + size(bias));
+    pass(d, 2 * size(x) + size(y) + size(bias));
 }
 
 static void count_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
 {
     (void)head_dim;
-    price(d, 0, 2 * size(x) + size(angle));
+    pass(d, 2 * size(x) + size(angle));
 }
 
 static void count_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
@@ -78,35 +107,66 @@ static void count_store(struct dev *d, const struct kv *c, const struct mat *k, 
 {
     (void)slot;
     double rows = (double)k->n * c->n_head;
-    price(d, 0, size(k) + size(v) + rows * (double)kv_row_bytes(c->type, c->head_dim));
+    pass(d, size(k) + size(v) + rows * (double)kv_row_bytes(c->type, c->head_dim));
 }
 
-/* The keys and values that the tokens of one sequence see are read once for all of them. */
-static void count_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+void attended_add(struct attended *a, int window, int pos, int n)
+{
+    struct seen *s = n == 1 ? &a->decode : &a->prompt;
+    double last = pos + n, all = n * (double)pos + 0.5 * n * (n + 1.0);
+    if (window && last > window) { /* rows that begin to leave keys out */
+        double cut = last - max_int(pos, window);
+        all -= cut * (max_int(pos, window) - window) + 0.5 * cut * (cut + 1);
+    }
+    s->pairs += all;
+    s->keys += window ? last - max_int(0, pos + 1 - window) : last;
+    s->rows += n;
+    s->seqs++;
+}
+
+static double seen_seconds(const struct costs *c, const struct seen *s, const struct kv *kv,
+                           int dim)
+{
+    if (!s->seqs)
+        return 0;
+    const struct rates *r = c->rates;
+    double bytes = s->keys * kv->n_head * (double)kv_row_bytes(kv->type, kv->head_dim);
+    double madds = 2 * s->pairs * dim;
+    double read = bytes * r->attend_byte_s[kv->type].value;
+    double math = madds * curve_at(&r->attend_madd_s[kv->type], (double)s->rows / s->seqs);
+    return (read > math ? read : math) / threads_of(c);
+}
+
+double attend_seconds(const struct costs *c, const struct attended *a, const struct kv *kv, int dim)
+{
+    return seen_seconds(c, &a->decode, kv, dim) + seen_seconds(c, &a->prompt, kv, dim) + fixed_s(c);
+}
+
+static void count_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *kv,
                          const struct heads *h, const struct batch *b)
 {
-    double pairs = 0, read = 0;
-    for (int t = 0, first = 0; t < q->n; t++) {
-        int seen = b->pos[t] + 1;
-        pairs += h->window ? min_int(seen, h->window) : seen;
-        if (t + 1 < q->n && b->seq[t + 1] == b->seq[t])
-            continue;
-        read += h->window ? seen - max_int(0, b->pos[first] + 1 - h->window) : seen;
-        first = t + 1;
-    }
-    double per_key = c->n_head * (double)kv_row_bytes(c->type, c->head_dim);
-    price(d, 4 * pairs * q->dim, read * per_key + size(q) + size(y));
+    struct attended a = {0};
+    for (int t = 1, first = 0; t <= q->n; t++)
+        if (t == q->n || b->seq[t] != b->seq[first]) {
+            attended_add(&a, h->window, b->pos[first], t - first);
+            first = t;
+        }
+    double per_key = kv->n_head * (double)kv_row_bytes(kv->type, kv->head_dim);
+    count(d, 4 * (a.decode.pairs + a.prompt.pairs) * q->dim,
+          (a.decode.keys + a.prompt.keys) * per_key + size(q) + size(y));
+    if (d->count.costs.rates)
+        d->count.attend_s += attend_seconds(&d->count.costs, &a, kv, q->dim);
 }
 
 static void count_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
 {
-    price(d, 0, 2 * size(gate) + size(up));
+    pass(d, 2 * size(gate) + size(up));
 }
 
 static void count_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     (void)x, (void)row;
-    price(d, 0, 2 * size(y));
+    pass(d, 2 * size(y));
 }
 
 const struct dev_ops dev_count = {

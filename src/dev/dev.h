@@ -15,6 +15,7 @@
 
 #include "base/arena.h"
 #include "base/tree.h"
+#include "dev/count.h"
 #include "dev/kv.h"
 #include "dev/weight.h"
 #include "topo/limits.h"
@@ -73,12 +74,7 @@ struct dev {
     const struct dev_ops *ops;
     int err; /* sticky */
     void *ctx;
-    /* The counting device only: */
-    double clock; /* seconds, advanced by the cost model */
-    struct {
-        double flops_s, bytes_s, overhead_s;
-    } speed;
-    uint64_t flops, bytes, calls;
+    struct counted count; /* the counting device only */
 };
 
 /* Copy the rows of words first .. first + w->rows that appear in tok; all other rows become zero
@@ -203,7 +199,7 @@ static inline void dev_together(struct dev *d, dev_together_fn *fn, void *arg)
         fn(arg, 0, 1);
 }
 
-/* A device that computes nothing and prices everything: the planner's. dev/count.c */
+/* A device that computes nothing and prices everything: the planner's. dev/count.h */
 extern const struct dev_ops dev_count;
 
 /* ------------------------------------------------------------------------------- the CPU */

@@ -15,7 +15,7 @@ union line {
 };
 
 /* The row in the file. */
-static size_t file_row(const struct source *s, int r)
+static size_t file_row(const struct stored *s, int r)
 {
     int row = s->row + r, half = s->pairs / 2;
     if (!s->pairs)
@@ -24,30 +24,30 @@ static size_t file_row(const struct source *s, int r)
     return (size_t)(row - i + (i < half ? 2 * i : 2 * (i - half) + 1));
 }
 
-static const char *float_at(const struct source *s, int r, int c)
+static const char *float_at(const struct stored *s, int r, int c)
 {
     return (const char *)s->at +
            (file_row(s, r) * s->stride + (size_t)(s->col + c)) * num_bytes(s->type);
 }
 
-size_t source_group_bytes(enum num type)
+size_t stored_group_bytes(enum num type)
 {
     struct quant q = num_quant(type);
     return (q.least ? 4 : 2) + (size_t)(q.group * q.bits) / 8;
 }
 
-const uint8_t *source_group(const struct source *s, int r, int c)
+const uint8_t *stored_group(const struct stored *s, int r, int c)
 {
     size_t group = (size_t)num_quant(s->type).group;
     return (const uint8_t *)s->at + (file_row(s, r) * s->stride + (size_t)(s->col + c)) / group *
-                                        source_group_bytes(s->type);
+                                        stored_group_bytes(s->type);
 }
 
-static void read_groups(const struct source *s, int r, int c, int n, float *to)
+static void read_groups(const struct stored *s, int r, int c, int n, float *to)
 {
     struct quant q = num_quant(s->type);
     for (int i = 0; i < n; i++) {
-        const uint8_t *group = source_group(s, r, c + i), *number = group + (q.least ? 4 : 2);
+        const uint8_t *group = stored_group(s, r, c + i), *number = group + (q.least ? 4 : 2);
         int k = (s->col + c + i) % q.group;
         uint16_t half[2];
         memcpy(half, group, sizeof(half));
@@ -57,7 +57,7 @@ static void read_groups(const struct source *s, int r, int c, int n, float *to)
     }
 }
 
-void source_read(const struct source *s, int r, int c, int n, float *to)
+void stored_read(const struct stored *s, int r, int c, int n, float *to)
 {
     uint16_t half[128];
     must(n <= (int)COUNT(half));
@@ -72,14 +72,14 @@ void source_read(const struct source *s, int r, int c, int n, float *to)
     }
 }
 
-static void convert(union line *to, enum num type, const struct source *s, int r, int c, int n)
+static void convert(union line *to, enum num type, const struct stored *s, int r, int c, int n)
 {
     float f[CHUNK];
     if (type == s->type) {
         memcpy(to, float_at(s, r, c), (size_t)n * num_bytes(type));
         return;
     }
-    source_read(s, r, c, n, type == NUM_F32 ? to->f : f);
+    stored_read(s, r, c, n, type == NUM_F32 ? to->f : f);
     for (int i = 0; type != NUM_F32 && i < n; i++)
         to->half[i] = type == NUM_BF16 ? f32_to_bf16(f[i]) : f32_to_f16(f[i]);
 }
@@ -128,7 +128,7 @@ static void put_halves(uint16_t *to, const union line *from, int n)
 }
 
 /* n columns from c on of the rows, of which there may be less than 16. */
-static void pack_chunk(char *to, enum num type, const struct source *s, struct span rows, int c,
+static void pack_chunk(char *to, enum num type, const struct stored *s, struct span rows, int c,
                        int n)
 {
     union line line[PACK_ROWS];
@@ -142,7 +142,7 @@ static void pack_chunk(char *to, enum num type, const struct source *s, struct s
         put_words((uint32_t *)to, line, type == NUM_BF16 ? (n + 1) / 2 : n);
 }
 
-int part_pack(const struct part *to, enum num type, const struct source *from)
+int part_pack(const struct part *to, enum num type, const struct stored *from)
 {
     char *at = to->at;
 

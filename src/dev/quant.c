@@ -110,7 +110,7 @@ static void put_group(const struct place *p, uint8_t number[PACK_ROWS][GROUP_MAX
     }
 }
 
-static int pack_group(const struct place *p, const struct source *from, int r, int c, int n, int i,
+static int pack_group(const struct place *p, const struct stored *from, int r, int c, int n, int i,
                       uint8_t *to)
 {
     float x[GROUP_MAX];
@@ -118,14 +118,14 @@ static int pack_group(const struct place *p, const struct source *from, int r, i
                 num_quant(from->type).bits == p->q.bits &&
                 num_quant(from->type).least == p->q.least && (from->col + c) % p->q.group == 0;
     if (same && n == p->q.group) {
-        take_group(p->q, source_group(from, r, c), &p->scale[i], &p->least[i], to);
+        take_group(p->q, stored_group(from, r, c), &p->scale[i], &p->least[i], to);
         return 0;
     }
-    source_read(from, r, c, n, x);
+    stored_read(from, r, c, n, x);
     return all_finite(x, n) ? choose(p->q, x, n, &p->scale[i], &p->least[i], to) : -EDOM;
 }
 
-static int pack_block(const struct part *to, enum num type, int block, const struct source *from)
+static int pack_block(const struct part *to, enum num type, int block, const struct stored *from)
 {
     struct place p = place_of(to, type, block);
     int rows = min_int(PACK_ROWS, to->rows - block * PACK_ROWS);
@@ -142,7 +142,7 @@ static int pack_block(const struct part *to, enum num type, int block, const str
     return 0;
 }
 
-int quant_pack(const struct part *to, enum num type, const struct source *from)
+int quant_pack(const struct part *to, enum num type, const struct stored *from)
 {
     int n_block = (to->rows + PACK_ROWS - 1) / PACK_ROWS, rc = 0;
     for (int b = 0; b < n_block && !rc; b++)

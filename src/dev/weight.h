@@ -78,7 +78,7 @@ static inline size_t part_bytes(enum num type, int rows, int cols)
  * (row + r, col + c) of rows of `stride` numbers. Whole numbers stand as GGUF has them: row by row
  * in groups of 32, first the scale, perhaps the least number, then the numbers; of 4 bits, number i
  * and number i + 16 share a byte. */
-struct source {
+struct stored {
     const void *at;
     enum num type; /* f32, f16, bf16, or in groups of 32 */
     size_t stride;
@@ -87,23 +87,23 @@ struct source {
 };
 
 /* n <= 128 numbers of row r from column c on, as f32. */
-void source_read(const struct source *s, int r, int c, int n, float *to);
+void stored_read(const struct stored *s, int r, int c, int n, float *to);
 
 /* Fill a part of type `type` from a matrix in a file. Converts between f32, f16 and bf16 (round to
  * nearest even), from whole numbers to these, and from all to whole numbers: then a number that is
  * infinite or none gives -EDOM. Whole numbers of the part's own type stay exactly as they are.
  * Thread-safe; the loader calls it for different parts at once. */
-int part_pack(const struct part *to, enum num type, const struct source *from);
+int part_pack(const struct part *to, enum num type, const struct stored *from);
 
 /* The inverse for one row, to f32: the embedding and the tests read it. */
 void part_row(const struct part *p, enum num type, int row, float *to);
 
 /* A group of 32 in a file: its bytes, and where the one with (r, c) begins. */
-size_t source_group_bytes(enum num type);
-const uint8_t *source_group(const struct source *s, int r, int c);
+size_t stored_group_bytes(enum num type);
+const uint8_t *stored_group(const struct stored *s, int r, int c);
 
 /* quant.c: the same two for whole numbers. */
-int quant_pack(const struct part *to, enum num type, const struct source *from);
+int quant_pack(const struct part *to, enum num type, const struct stored *from);
 void quant_row(const struct part *p, enum num type, int row, float *to);
 
 /* n <= 128 activations as whole numbers -127 .. 127 by a scale of their own:

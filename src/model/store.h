@@ -19,7 +19,7 @@ struct tensor {
     int64_t dim[4];
     const void *data; /* dense, little endian, may be unaligned; whole numbers: in groups of 32 */
     size_t bytes;
-    int pairs; /* rows of each head of so many are interleaved (struct source in dev/weight.h) */
+    int pairs; /* rows of each head of so many are interleaved (struct stored in dev/weight.h) */
 };
 
 /* Bytes of so many numbers of a row. */

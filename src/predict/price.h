@@ -8,18 +8,19 @@
 #ifndef TANDEM_PREDICT_PRICE_H
 #define TANDEM_PREDICT_PRICE_H
 
+#include "dev/count.h"
 #include "plan/plan.h"
 #include "topo/hardware.h"
 
 /* One step, in the numbers that decide its price. Begin with zeros and add sequences. */
 struct work {
     int n_tok, n_seq, n_out;
-    /* Of attention, by kind of layer: pairs of a row and a key it sees, and keys that are read;
-     * apart for sequences with one row (decode) and with several (parts of prompts). */
-    struct seen {
-        double pairs, keys;
-        int rows, seqs;
-    } decode[MODEL_KINDS], prompt[MODEL_KINDS];
+    /* Steps that are under way at once, this one among them; 0 counts as 1. The cores of a CPU
+     * share its memory: with one step only the ranks of one stage are busy, with as many as there
+     * are stages all ranks are, those of all replicas alike. More than stages count as stages.
+     * Devices of their own memory do not care. */
+    int flight;
+    struct attended seen[MODEL_KINDS]; /* by kind of layer */
 };
 
 /* n rows of one sequence, the first at position pos, n_out of them with logits. */
@@ -30,7 +31,7 @@ struct work work_of(const struct model *m, int n_seq, int n_new, int last);
 
 struct step_price {
     double stage_s[PLAN_STAGES]; /* compute and sums of each stage, by its slowest rank */
-    double hop_s;                /* handing the rows from one stage to the next, each time */
+    double hop_s;                /* handing the rows from one stage to the next, on the mean */
     double host_s;               /* before and after: scheduling, sending, drawing, collecting */
     double all_s;                /* one step alone, from choosing to its tokens */
     double product_s, attend_s, other_s, comm_s; /* what all_s consists of, beside host_s */

@@ -8,7 +8,7 @@ struct job {
     const char *name;        /* of the tensor, the store's */
     const struct part *part; /* NULL: a vector */
     struct mat vector;
-    struct source src;
+    struct stored src;
     size_t bytes;
 };
 
@@ -92,10 +92,10 @@ size_t load_bytes(const struct load *l) { return l->bytes; }
 
 static void load_vector(const struct job *j)
 {
-    struct source one = j->src; /* a vector is rows of one number */
+    struct stored one = j->src; /* a vector is rows of one number */
     one.stride = 1;
     for (int i = 0; i < j->vector.dim; i++)
-        source_read(&one, i, 0, 1, (float *)j->vector.at + i);
+        stored_read(&one, i, 0, 1, (float *)j->vector.at + i);
 }
 
 static void *work(void *arg)

@@ -61,9 +61,12 @@ struct rates {
     struct figure split_s; /* fixed, of every operation per further thread of a rank; CPUs */
 };
 
-/* One algorithm of one operation among `ranks` devices: with w bytes that a rank must read,
+/* One algorithm of one operation among `ranks` devices: with w bytes that a rank must read
+ * (collective_reads()),
  *     latency_s + min(w, knee) * byte_s + max(0, w - knee) * far_byte_s
- * The cheapest algorithm that is listed is taken. */
+ * knee_bytes 0: byte_s holds for all. The cheapest algorithm that is listed is taken. Every level
+ * lists a send (2 ranks, one-shot) at least: the latency of a message of no bytes, and its bytes.
+ */
 enum collective_op {
     COLLECTIVE_SUM,
     COLLECTIVE_SCATTER_SUM,
@@ -123,11 +126,25 @@ int hardware_devices(const struct hardware *h);
 /* Costs of one device while so many are busy: between two entries by straight lines. */
 void hardware_rates(const struct hardware *h, int active, struct rates *to);
 
-/* Seconds of an operation among `ranks` devices that stand `stride` apart (1: side by side), for
- * w bytes that a rank must read. For numbers of ranks that are not listed: the nearest that are,
- * latencies by the logarithm. 0 for one rank. A level without the operation takes the ring's
- * formula over its sends. */
-double hardware_collective(const struct hardware *h, enum collective_op op, int ranks, int stride,
+/* Which devices act together: `first`, first + stride, ... */
+struct gang {
+    int first, ranks, stride;
+    int others; /* partial sums of the others that each has to read; 0: one of every other rank */
+};
+
+/* What one of the ranks has to read, of a mat of `bytes` in all (P ranks, N bytes; as comm/shm.c
+ * and Thakur, Rabenseifner and Gropp 2005 do it). Measured collectives are fitted over it.
+ *     sum: one-shot (P-1) N; two-shot and ring 2 (P-1)/P N
+ *     scatter-sum, gather, all-to-all: (P-1)/P N        send: N */
+double collective_reads(enum collective_op op, enum collective_way way, const struct gang *g,
+                        double bytes);
+
+/* Seconds of an operation on a mat of `bytes` among the devices, by the cheapest way that the
+ * lowest level which holds all of them lists. For numbers of ranks that are not listed: the nearest
+ * that are, latencies by the logarithm. A level without the operation takes the ring's formula over
+ * its sends. A sum over several groups of the level below is also tried as sums inside them and
+ * between them. 0 for one rank. */
+double hardware_collective(const struct hardware *h, enum collective_op op, const struct gang *g,
                            double bytes);
 
 /* Refuse a profile that makes no sense, naming the field. */
