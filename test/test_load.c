@@ -40,7 +40,7 @@ static void gamma_draws_have_the_shape_as_mean_and_variance(void **state)
     static const double shapes[] = {0.1, 0.9, 1, 4};
     (void)state;
     for (size_t k = 0; k < COUNT(shapes); k++) {
-        struct draw d = draw_of(1, DRAW_ARRIVALS, k);
+        struct draws d = draw_of(1, DRAW_ARRIVALS, k);
         struct series s = {0};
         for (int i = 0; i < 200000; i++)
             series_add(&s, draw_gamma(&d, shapes[k]));
@@ -53,9 +53,9 @@ static void gamma_draws_have_the_shape_as_mean_and_variance(void **state)
 
 static void draws_depend_on_seed_use_and_number_alone(void **state)
 {
-    struct draw a = draw_of(1, DRAW_WORDS, 2), same = draw_of(1, DRAW_WORDS, 2);
-    struct draw other[] = {draw_of(2, DRAW_WORDS, 2), draw_of(1, DRAW_PREFIX, 2),
-                           draw_of(1, DRAW_WORDS, 3)};
+    struct draws a = draw_of(1, DRAW_WORDS, 2), same = draw_of(1, DRAW_WORDS, 2);
+    struct draws other[] = {draw_of(2, DRAW_WORDS, 2), draw_of(1, DRAW_PREFIX, 2),
+                            draw_of(1, DRAW_WORDS, 3)};
     uint64_t first = draw_bits(&a);
     (void)state;
     assert_true(draw_bits(&same) == first);
@@ -90,7 +90,7 @@ static void lengths_have_their_mean_and_stay_within_their_bounds(void **state)
         struct spread s = spread(all[k].text);
         struct series got = {0};
         for (uint64_t i = 0; i < 50000; i++) {
-            struct draw d = draw_of(7, DRAW_PROMPT_LENGTH, i);
+            struct draws d = draw_of(7, DRAW_PROMPT_LENGTH, i);
             series_add(&got, spread_draw(&s, &d));
         }
         struct moments m = moments_of(&got);

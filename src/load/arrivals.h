@@ -15,7 +15,7 @@ struct arrivals {
     enum arrivals_kind kind;
     double rate; /* a second */
     double cv;   /* standard deviation of the gaps by their mean; for gamma and burst */
-    struct draw draw;
+    struct draws draw;
     uint64_t count; /* arrivals so far */
     double at;      /* seconds, of the last one */
 };

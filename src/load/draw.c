@@ -10,28 +10,28 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-uint64_t draw_bits(struct draw *d) { return mix(d->state += 0x9e3779b97f4a7c15u); }
+uint64_t draw_bits(struct draws *d) { return mix(d->state += 0x9e3779b97f4a7c15u); }
 
-struct draw draw_of(uint64_t seed, enum draw_use use, uint64_t i)
+struct draws draw_of(uint64_t seed, enum draw_use use, uint64_t i)
 {
-    struct draw d = {seed};
+    struct draws d = {seed};
     d.state = draw_bits(&d) + (uint64_t)use;
     d.state = draw_bits(&d) + i;
     d.state = draw_bits(&d);
     return d;
 }
 
-double draw_unit(struct draw *d) { return ((double)(draw_bits(d) >> 12) + 0.5) * 0x1p-52; }
+double draw_unit(struct draws *d) { return ((double)(draw_bits(d) >> 12) + 0.5) * 0x1p-52; }
 
-double draw_exponential(struct draw *d) { return -log(draw_unit(d)); }
+double draw_exponential(struct draws *d) { return -log(draw_unit(d)); }
 
-double draw_normal(struct draw *d)
+double draw_normal(struct draws *d)
 {
     double radius = sqrt(2 * draw_exponential(d));
     return radius * cos(2 * M_PI * draw_unit(d));
 }
 
-double draw_gamma(struct draw *d, double shape)
+double draw_gamma(struct draws *d, double shape)
 {
     if (shape < 1) {
         double larger = draw_gamma(d, shape + 1);

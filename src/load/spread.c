@@ -44,7 +44,7 @@ int spread_parse(const char *text, const char *what, struct spread *to, struct e
                    what, text);
 }
 
-int spread_draw(const struct spread *s, struct draw *d)
+int spread_draw(const struct spread *s, struct draws *d)
 {
     if (s->kind == SPREAD_UNIFORM)
         return (int)(s->a + floor(draw_unit(d) * (s->b - s->a + 1)));

@@ -19,6 +19,6 @@ struct spread {
 int spread_parse(const char *text, const char *what, struct spread *to, struct err *e);
 
 /* A length of 1 to SPREAD_MOST. */
-int spread_draw(const struct spread *s, struct draw *d);
+int spread_draw(const struct spread *s, struct draws *d);
 
 #endif

@@ -28,7 +28,7 @@ int words_for(const struct words_rate *r, int tok, bool whole_prompt)
     return (int)fmax(1, round(n));
 }
 
-char *words_draw(char *begin, char *to, int n, struct draw d)
+char *words_draw(char *begin, char *to, int n, struct draws d)
 {
     for (int i = 0; i < n; i++)
         to = put(begin, to, list[draw_bits(&d) % WORDS_LIST]);

@@ -20,7 +20,7 @@ int words_for(const struct words_rate *r, int tok, bool whole_prompt);
 
 /* Append n words, a blank before each but the first of the text; to has room for
  * n * (WORDS_LONGEST + 1) more and is left 0-terminated. Returns its end. */
-char *words_draw(char *begin, char *to, int n, struct draw d);
+char *words_draw(char *begin, char *to, int n, struct draws d);
 
 /* The same with every word of the list in turn, `rounds` times and `more` of another round. */
 char *words_all(char *begin, char *to, int rounds, int more);

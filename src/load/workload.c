@@ -8,8 +8,8 @@ static const struct trace_row *row_of(const struct workload *w, uint64_t i)
 
 struct request_shape workload_shape(const struct workload *w, uint64_t i)
 {
-    struct draw prompt = draw_of(w->seed, DRAW_PROMPT_LENGTH, i);
-    struct draw output = draw_of(w->seed, DRAW_OUTPUT_LENGTH, i);
+    struct draws prompt = draw_of(w->seed, DRAW_PROMPT_LENGTH, i);
+    struct draws output = draw_of(w->seed, DRAW_OUTPUT_LENGTH, i);
     const struct trace_row *row = row_of(w, i);
     if (row)
         return (struct request_shape){row->prompt_tok, row->output_tok};

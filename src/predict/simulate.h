@@ -21,6 +21,12 @@ struct sim_death {
     double at_s;
 };
 
+/* A client gives this request up. */
+struct sim_cancel {
+    uint64_t request;
+    double at_s;
+};
+
 struct simulation {
     const struct plan *plan;         /* a checked plan */
     const struct hardware *hardware; /* what its ranks run on */
@@ -37,12 +43,15 @@ struct simulation {
     double restart_s;   /* from a death to the next step */
     FILE *timeline;     /* steps as a Chrome trace (JSON); NULL: none */
 
-    /* For tests and experiments, in place of the price: seconds from now until the step that
-     * replica has just been given is committed. Must be above 0. */
+    /* For tests and experiments; NULL: none. Seconds from now until the step that a replica was
+     * just given is committed, above 0, in place of the price. */
     double (*step_s)(void *arg, int replica, const struct sched_step *step);
-    /* All that the drives do; NULL fn: nobody watches. */
-    struct drive_watch watch;
-    void *arg; /* of step_s */
+    /* What else a request is: its tokens (n_max of them, the answer's too), priority, client. */
+    void (*request)(void *arg, uint64_t number, struct seq *q);
+    void *arg;
+    struct drive_watch watch;        /* all that the drives do */
+    const struct sim_cancel *cancel; /* ascending in time */
+    int n_cancel;
 };
 
 struct sim_result {

@@ -25,23 +25,31 @@ struct sched {
 
 /* ------------------------------------------------------------------------------- memory */
 
+static struct step_room step_room(const struct sched_limits *l, size_t stride, struct arena *a)
+{
+    size_t rows = (size_t)l->max_tok * sizeof(int), run = (size_t)l->max_run;
+    struct step_room r = {.step.part = arena_get(a, run * sizeof(*r.step.part))};
+    if (l->no_batch)
+        return r;
+    r.tok = arena_get(a, rows);
+    r.pos = arena_get(a, rows);
+    r.slot = arena_get(a, rows);
+    r.seq = arena_get(a, rows);
+    r.page = arena_get(a, run * stride * sizeof(int));
+    r.out = arena_get(a, (size_t)l->max_out * sizeof(int));
+    return r;
+}
+
 struct sched *sched_new(const struct plan *p, const struct sched_limits *l, struct arena *a)
 {
     struct sched *s = arena_get(a, sizeof(*s));
-    size_t run = (size_t)l->max_run, rows = (size_t)l->max_tok * sizeof(int);
     size_t stride = ((size_t)p->ctx + KV_PAGE - 1) / KV_PAGE;
     struct blocks blocks;
     blocks_init(&blocks, p->pages, a);
-    struct seq **all = arena_get(a, run * sizeof(struct seq *));
+    struct seq **all = arena_get(a, (size_t)l->max_run * sizeof(struct seq *));
     struct step_room *room = arena_get(a, ((size_t)l->flight + 1) * sizeof(*room));
     for (int i = 0; i <= l->flight; i++) {
-        struct step_room r = {.tok = arena_get(a, rows),
-                              .pos = arena_get(a, rows),
-                              .slot = arena_get(a, rows),
-                              .seq = arena_get(a, rows),
-                              .page = arena_get(a, run * stride * sizeof(int)),
-                              .out = arena_get(a, (size_t)l->max_out * sizeof(int))};
-        r.step.part = arena_get(a, run * sizeof(*r.step.part));
+        struct step_room r = step_room(l, stride, a);
         if (room)
             room[i] = r;
     }
@@ -220,25 +228,35 @@ static int rows_for(const struct seq *q, const struct filling *f, int room)
     return min_int(n, quiet + f->out);
 }
 
-static void put(struct sched *s, struct filling *f, struct seq *q, int n)
+/* What the ranks read: the next n rows of q are the batch's from n_tok on, its logits from n_out.
+ */
+static void fill(const struct sched *s, struct step_room *r, const struct seq *q, int n)
 {
-    struct step_room *r = f->to;
-    struct sched_step *step = &r->step;
-    struct batch *b = &step->batch;
-    int at = position(q), row = b->n_tok, out = b->n_out, last = at + n;
-    while (q->n_page < pages_of(last))
-        q->page[q->n_page++] = blocks_take(&s->blocks);
-    for (int p = at; p < last; p++, b->n_tok++) {
-        int i = b->n_tok;
+    const struct sched_step *step = &r->step;
+    int at = position(q), i = step->batch.n_tok, out = step->batch.n_out;
+    for (int p = at; p < at + n; p++, i++) {
         r->tok[i] = q->tok[p];
         r->pos[i] = p;
         r->slot[i] = q->page[p / KV_PAGE] * KV_PAGE + p % KV_PAGE;
         r->seq[i] = step->n_seq;
         if (p >= q->want)
-            r->out[b->n_out++] = i;
+            r->out[out++] = i;
     }
     memcpy(r->page + (size_t)step->n_seq * (size_t)s->stride, q->page,
-           (size_t)pages_of(last) * sizeof(int));
+           (size_t)pages_of(at + n) * sizeof(int));
+}
+
+static void put(struct sched *s, struct filling *f, struct seq *q, int n)
+{
+    struct sched_step *step = &f->to->step;
+    struct batch *b = &step->batch;
+    int at = position(q), row = b->n_tok, out = b->n_out, last = at + n;
+    while (q->n_page < pages_of(last))
+        q->page[q->n_page++] = blocks_take(&s->blocks);
+    if (!s->max.no_batch)
+        fill(s, f->to, q, n);
+    b->n_tok += n;
+    b->n_out += max_int(last - max_int(at, q->want), 0);
     step->part[step->n_seq++] = (struct sched_part){.seq = q,
                                                     .first = row,
                                                     .n = n,

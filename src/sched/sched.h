@@ -27,6 +27,7 @@ struct sched_limits {
     int max_tok, max_run, max_out; /* of one step: rows, sequences, rows of logits */
     int flight;                    /* steps on their way at once: pipeline stages */
     bool no_prefix;                /* never share pages */
+    bool no_batch; /* steps without arrays: nobody computes them, only their sizes matter */
 };
 
 /* A sequence. The owner makes it (seq_new), fills the first group, and frees it when it has left
@@ -57,7 +58,7 @@ struct seq {
 
 /* A step: the batch, and whose rows they are. Valid until `flight` more steps were chosen. */
 struct sched_step {
-    struct batch batch;
+    struct batch batch; /* under no_batch, its counts only */
     int n_seq, decode_rows;
     struct sched_part {
         struct seq *seq;
