@@ -285,7 +285,8 @@ static void a_shared_prompt_is_computed_once_even_when_all_come_together(void **
     struct world w;
     int tok[1016];
     (void)state;
-    open_world(&w, 2048, 1000, (struct sched_limits){256, 64, 64, 1, false});
+    open_world(&w, 2048, 1000,
+               (struct sched_limits){.max_tok = 256, .max_run = 64, .max_out = 64, .flight = 1});
     fill(tok, 1016, 0);
     for (int i = 0; i < 32; i++) {
         tok[1000] = i;
@@ -328,7 +329,8 @@ static void a_long_prompt_takes_no_more_than_its_part_of_a_step(void **state)
     struct world w;
     int tok[1500];
     (void)state;
-    open_world(&w, 2048, 1000, (struct sched_limits){256, 64, 64, 1, false});
+    open_world(&w, 2048, 1000,
+               (struct sched_limits){.max_tok = 256, .max_run = 64, .max_out = 64, .flight = 1});
     fill(tok, 1500, 0);
     for (int i = 0; i < 4; i++)
         add(&w, tok + i, 8, 200, 0, 0);
