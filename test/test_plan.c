@@ -38,11 +38,14 @@ static void parameters_are_the_published_numbers(void **state)
     static const struct {
         const char *name;
         uint64_t numbers;
-    } golden[] = {
-        {"llama-3.2-1b", 1235814400},    {"llama-3.2-3b", 3212749824},   {"llama-3-8b", 8030261248},
-        {"llama-3-70b", 70553706496},    {"qwen2.5-0.5b", 494032768},    {"qwen2.5-7b", 7615616512},
-        {"qwen3-0.6b", 596049920},       {"qwen3-8b", 8190735360},       {"qwen3-32b", 32762123264},
-        {"mistral-7b-v0.1", 7241732096}, {"mistral-7b-v0.3", 7248023552}};
+    } golden[] = {{"llama-3.2-1b", 1235814400},    {"llama-3.2-3b", 3212749824},
+                  {"llama-3-8b", 8030261248},      {"llama-3-70b", 70553706496},
+                  {"qwen2.5-0.5b", 494032768},     {"qwen2.5-7b", 7615616512},
+                  {"qwen3-0.6b", 596049920},       {"qwen3-8b", 8190735360},
+                  {"qwen3-32b", 32762123264},      {"mistral-7b-v0.1", 7241732096},
+                  {"mistral-7b-v0.3", 7248023552}, {"llama-3.1-405b", 405853388800},
+                  {"llama-2-70b", 68976648192},    {"qwen2.5-1.5b", 1543714304},
+                  {"qwen2.5-72b", 72706203648}};
     (void)state;
     for (size_t i = 0; i < COUNT(golden); i++) {
         struct plan p = plan_of(golden[i].name, 1, 1);

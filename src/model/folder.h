@@ -36,4 +36,7 @@ int model_check(const struct model *m, struct err *e);
 const char *model_config(const char *name);
 const char *model_known(int i);
 
+/* Whether the name is that of a well-known mixture of experts, which nothing here can run yet. */
+bool model_is_mixture(const char *name);
+
 #endif

@@ -3,6 +3,9 @@
 #include "base/json.h"
 #include "model/folder.h"
 
+#define ROPE3_8                                                                                    \
+    ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,"          \
+    "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192}"
 #define ROPE3                                                                                      \
     ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":32.0,\"low_freq_factor\":1.0,"         \
     "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192}"
@@ -16,28 +19,64 @@
 static const struct {
     const char *name, *config;
 } shapes[] = {
-    {"llama-3.2-1b",
-     SHAPE("Llama", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 1e-5, 500000.0, true, ROPE3)},
-    {"llama-3.2-3b",
-     SHAPE("Llama", 3072, 28, 24, 8, 128, 8192, 128256, 131072, 1e-5, 500000.0, true, ROPE3)},
+    {"llama-2-7b",
+     SHAPE("Llama", 4096, 32, 32, 32, 128, 11008, 32000, 4096, 1e-5, 10000.0, false, "")},
+    {"llama-2-13b",
+     SHAPE("Llama", 5120, 40, 40, 40, 128, 13824, 32000, 4096, 1e-5, 10000.0, false, "")},
+    {"llama-2-70b",
+     SHAPE("Llama", 8192, 80, 64, 8, 128, 28672, 32000, 4096, 1e-5, 10000.0, false, "")},
     {"llama-3-8b",
      SHAPE("Llama", 4096, 32, 32, 8, 128, 14336, 128256, 8192, 1e-5, 500000.0, false, "")},
     {"llama-3-70b",
      SHAPE("Llama", 8192, 80, 64, 8, 128, 28672, 128256, 8192, 1e-5, 500000.0, false, "")},
+    {"llama-3.1-8b",
+     SHAPE("Llama", 4096, 32, 32, 8, 128, 14336, 128256, 131072, 1e-5, 500000.0, false, ROPE3_8)},
+    {"llama-3.1-70b",
+     SHAPE("Llama", 8192, 80, 64, 8, 128, 28672, 128256, 131072, 1e-5, 500000.0, false, ROPE3_8)},
+    {"llama-3.1-405b", SHAPE("Llama", 16384, 126, 128, 8, 128, 53248, 128256, 131072, 1e-5,
+                             500000.0, false, ROPE3_8)},
+    {"llama-3.2-1b",
+     SHAPE("Llama", 2048, 16, 32, 8, 64, 8192, 128256, 131072, 1e-5, 500000.0, true, ROPE3)},
+    {"llama-3.2-3b",
+     SHAPE("Llama", 3072, 28, 24, 8, 128, 8192, 128256, 131072, 1e-5, 500000.0, true, ROPE3)},
+    {"llama-3.3-70b",
+     SHAPE("Llama", 8192, 80, 64, 8, 128, 28672, 128256, 131072, 1e-5, 500000.0, false, ROPE3_8)},
+    {"codellama-34b",
+     SHAPE("Llama", 8192, 48, 64, 8, 128, 22016, 32000, 16384, 1e-5, 1000000.0, false, "")},
+    {"yi-34b",
+     SHAPE("Llama", 7168, 60, 56, 8, 128, 20480, 64000, 4096, 1e-5, 5000000.0, false, "")},
     {"qwen2.5-0.5b",
      SHAPE("Qwen2", 896, 24, 14, 2, 64, 4864, 151936, 32768, 1e-6, 1000000.0, true, "")},
+    {"qwen2.5-1.5b",
+     SHAPE("Qwen2", 1536, 28, 12, 2, 128, 8960, 151936, 32768, 1e-6, 1000000.0, true, "")},
+    {"qwen2.5-3b",
+     SHAPE("Qwen2", 2048, 36, 16, 2, 128, 11008, 151936, 32768, 1e-6, 1000000.0, true, "")},
     {"qwen2.5-7b",
      SHAPE("Qwen2", 3584, 28, 28, 4, 128, 18944, 152064, 131072, 1e-6, 1000000.0, false, "")},
+    {"qwen2.5-14b",
+     SHAPE("Qwen2", 5120, 48, 40, 8, 128, 13824, 152064, 131072, 1e-6, 1000000.0, false, "")},
+    {"qwen2.5-32b",
+     SHAPE("Qwen2", 5120, 64, 40, 8, 128, 27648, 152064, 131072, 1e-6, 1000000.0, false, "")},
+    {"qwen2.5-72b",
+     SHAPE("Qwen2", 8192, 80, 64, 8, 128, 29568, 152064, 131072, 1e-6, 1000000.0, false, "")},
     {"qwen3-0.6b",
      SHAPE("Qwen3", 1024, 28, 16, 8, 128, 3072, 151936, 40960, 1e-6, 1000000.0, true, "")},
+    {"qwen3-1.7b",
+     SHAPE("Qwen3", 2048, 28, 16, 8, 128, 6144, 151936, 40960, 1e-6, 1000000.0, true, "")},
+    {"qwen3-4b",
+     SHAPE("Qwen3", 2560, 36, 32, 8, 128, 9728, 151936, 40960, 1e-6, 1000000.0, true, "")},
     {"qwen3-8b",
      SHAPE("Qwen3", 4096, 36, 32, 8, 128, 12288, 151936, 40960, 1e-6, 1000000.0, false, "")},
+    {"qwen3-14b",
+     SHAPE("Qwen3", 5120, 40, 40, 8, 128, 17408, 151936, 40960, 1e-6, 1000000.0, false, "")},
     {"qwen3-32b",
      SHAPE("Qwen3", 5120, 64, 64, 8, 128, 25600, 151936, 40960, 1e-6, 1000000.0, false, "")},
     {"mistral-7b-v0.1", SHAPE("Mistral", 4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e-5, 10000.0,
                               false, ",\"sliding_window\":4096")},
     {"mistral-7b-v0.3",
      SHAPE("Mistral", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e-5, 1000000.0, false, "")},
+    {"mistral-nemo-12b",
+     SHAPE("Mistral", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e-5, 1000000.0, false, "")},
     {"tiny", SHAPE("Llama", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true, "")},
 };
 
@@ -49,4 +88,19 @@ const char *model_config(const char *name)
         if (!strcmp(shapes[i].name, name))
             return shapes[i].config;
     return NULL;
+}
+
+/* Mixtures of experts that people ask for. */
+static const char *const mixtures[] = {
+    "mixtral-8x7b",  "mixtral-8x22b",    "qwen3-30b-a3b", "qwen3-235b-a22b", "deepseek-v2-lite",
+    "deepseek-v3",   "deepseek-r1",      "kimi-k2",       "gpt-oss-20b",     "gpt-oss-120b",
+    "llama-4-scout", "llama-4-maverick", "glm-4.5",
+};
+
+bool model_is_mixture(const char *name)
+{
+    for (size_t i = 0; i < COUNT(mixtures); i++)
+        if (!strcmp(mixtures[i], name))
+            return true;
+    return false;
 }
