@@ -3,22 +3,10 @@
 # Usage: test_bench.sh PATH-OF-TANDEM. Uses the demo model.
 set -u
 tandem=$1
-work=$(mktemp -d)
-trap 'rm -r "$work"' EXIT
-bad=0
-count=0
+. "$(dirname "$0")/claims.bash"
 
-claim() { # NAME: the condition of the last command must hold
-    local rc=$?
-    count=$((count + 1))
-    if [ $rc = 0 ]; then echo "ok $count - $1"; else echo "not ok $count - $1"; bad=1; fi
-}
 json() { # EXPRESSION over the JSON in $work/out, which is called j
     python3 -c 'import json, sys; j = json.load(open(sys.argv[1])); sys.exit(not eval("(" + sys.argv[2] + ")"))' "$work/out" "$1"
-}
-run() {
-    "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
-    rc=$?
 }
 refused() { # WORD STATUS COMMAND...: one sentence with the word, nothing measured
     local word=$1 status=$2

@@ -3,26 +3,13 @@
 # Usage: test_cli.sh PATH-OF-TANDEM. Needs no model.
 set -u
 tandem=$1
-work=$(mktemp -d)
-trap 'rm -r "$work"' EXIT
-bad=0
-count=0
+. "$(dirname "$0")/claims.bash"
 
-claim() { # NAME: the condition of the last command must hold
-    local rc=$?
-    count=$((count + 1))
-    if [ $rc = 0 ]; then echo "ok $count - $1"; else echo "not ok $count - $1"; bad=1; fi
-}
-run() { # into $work/out, $work/err, $rc
-    "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
-    rc=$?
-}
 usage_error() { # WORDS...: exit 2, nothing on stdout, exactly one line on stderr
     run "$@"
     [ $rc = 2 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ]
     claim "usage error: tandem $*"
 }
-mentions() { grep -qF -- "$1" "$work/$2"; }
 
 mapfile -t verbs < <(sed -n 's/^VERB([A-Z_]*, [a-z_]*, "\([^"]*\)".*/\1/p' src/base/options.def)
 for verb in "${verbs[@]}"; do

@@ -1,13 +1,13 @@
 /* test_host.c - the machine as hwloc tells it, and the layouts that follow. More than one node is
  * hwloc's word here, never hardware. */
-#include "model/folder.h"
-#include "plan/plan.h"
 #include "topo/host.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
+
+#include "model_help.h"
 
 /* Another machine, as hwloc's synthetic description says. */
 static struct host machine(const char *description, const cpu_set_t *only)
@@ -21,20 +21,8 @@ static struct host machine(const char *description, const cpu_set_t *only)
 
 static struct plan layout(const char *model, const struct host *h, struct plan_ask ask)
 {
-    struct generation g;
-    struct notes notes;
-    struct model m;
-    struct plan p;
-    struct err e;
-    const char *config = model_config(model);
-    memset(&m, 0, sizeof(m));
-    memset(&p, 0, sizeof(p));
-    assert_non_null(config);
-    ask.host = h, ask.weight = NUM_BF16, ask.kv = NUM_BF16, ask.numerics = "bf16-dot";
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e) ||
-        plan_make(&p, &m, &ask, &e))
-        fail_msg("%s: %s", model, e.text);
-    return p;
+    ask.host = h;
+    return plan_of(model, ask);
 }
 
 /* Every core of every rank's threads: on one node, and nobody else's. */

@@ -1,7 +1,6 @@
 /* test_near.c - memory near its ranks: which bytes are a rank's, and what the kernel was told. Two
  * nodes are pretended here, both of which are the kernel's node 0. */
 #include "engine/near.h"
-#include "model/folder.h"
 #include "run/room.h"
 #include "topo/bind.h"
 
@@ -14,31 +13,14 @@
 
 #include <cmocka.h>
 
+#include "model_help.h"
+
 static struct host host_of(int nodes)
 {
     struct host h = {.n_core = 8, .n_node = nodes};
     for (int i = 0; i < h.n_core; i++)
         h.core[i] = (struct host_core){.cpu = i, .at = i * nodes / h.n_core};
     return h;
-}
-
-static struct plan plan_for(const char *model, struct plan_ask ask)
-{
-    struct generation g;
-    struct notes notes;
-    struct model m;
-    struct plan p;
-    struct err e;
-    const char *config = model_config(model);
-    memset(&m, 0, sizeof(m));
-    memset(&p, 0, sizeof(p));
-    assert_non_null(config);
-    ask.weight = NUM_BF16, ask.kv = ask.kv ? ask.kv : NUM_BF16, ask.numerics = "bf16-dot";
-    ask.threads = 1;
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e) ||
-        plan_make(&p, &m, &ask, &e))
-        fail_msg("%s: %s", model, e.text);
-    return p;
 }
 
 /* The weights of a host, in memory that nobody touches. */
@@ -109,7 +91,8 @@ static void the_runs_of_a_rank_are_its_matrices_to_the_byte(void **state)
 {
     (void)state;
     for (int tp = 1; tp <= 8; tp++) {
-        struct plan p = plan_for("llama-3.2-1b", (struct plan_ask){.tp = tp, .pp = tp % 3 + 1});
+        struct plan p =
+            plan_of("llama-3.2-1b", (struct plan_ask){.threads = 1, .tp = tp, .pp = tp % 3 + 1});
         struct laid_out l = lay_out(&p);
         for (int r = 0; r < plan_ranks(&p); r++) {
             struct weights view = view_of(&l, &p, r);
@@ -164,7 +147,7 @@ static void weights_are_bound_run_by_run(void **state)
 {
     NEEDS_BINDING()
     const struct host h = host_of(2);
-    struct plan p = plan_for("llama-3.2-1b", (struct plan_ask){.tp = 2, .host = &h});
+    struct plan p = plan_of("llama-3.2-1b", (struct plan_ask){.threads = 1, .tp = 2, .host = &h});
     struct laid_out l = lay_out(&p);
     (void)state;
     assert_int_equal(p.core[1], 4);
@@ -182,7 +165,7 @@ static void on_one_node_nothing_is_bound(void **state)
 {
     NEEDS_BINDING()
     const struct host h = host_of(1), two = host_of(2);
-    struct plan p = plan_for("llama-3.2-1b", (struct plan_ask){.tp = 2, .host = &h});
+    struct plan p = plan_of("llama-3.2-1b", (struct plan_ask){.threads = 1, .tp = 2, .host = &h});
     struct laid_out l = lay_out(&p);
     struct weights view = view_of(&l, &p, 0);
     (void)state;
@@ -202,7 +185,7 @@ static void a_thread_is_bound_from_begin_to_end(void **state)
 {
     NEEDS_BINDING()
     const struct host h = host_of(2);
-    struct plan p = plan_for("llama-3.2-1b", (struct plan_ask){.tp = 2, .host = &h});
+    struct plan p = plan_of("llama-3.2-1b", (struct plan_ask){.threads = 1, .tp = 2, .host = &h});
     (void)state;
     near_begin(&h, &p);
     assert_int_equal(policy(NULL), MPOL_PREFERRED);
@@ -252,8 +235,8 @@ static void pages_of_the_cache_become_real_and_no_others(void **state)
     for (size_t i = 0; i < COUNT(with); i++) {
         const struct host h = host_of(with[i].nodes);
         struct plan_ask ask = with[i].ask;
-        ask.ctx = 64, ask.host = &h;
-        struct plan p = plan_for(with[i].model, ask);
+        ask.ctx = 64, ask.host = &h, ask.threads = 1;
+        struct plan p = plan_of(with[i].model, ask);
         assert_int_equal(p.pages, 4);
         assert_true(p.core[0] >= 0);
         touch_two_of_four(&p, &h);
@@ -262,7 +245,8 @@ static void pages_of_the_cache_become_real_and_no_others(void **state)
 
 static void the_pool_begins_with_a_page(void **state)
 {
-    struct plan p = plan_for("llama-3.2-1b", (struct plan_ask){.tp = 2, .ctx = 64, .max_tok = 33});
+    struct plan p =
+        plan_of("llama-3.2-1b", (struct plan_ask){.threads = 1, .tp = 2, .ctx = 64, .max_tok = 33});
     struct room room;
     struct err e;
     (void)state;

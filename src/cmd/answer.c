@@ -4,29 +4,15 @@
 void answer_begin(struct answer *a, const struct tok *tok, const struct opt_list *stop,
                   const int *eos, int n_eos, FILE *out)
 {
-    *a = (struct answer){
-        .tok = tok, .stop = stop, .eos = eos, .n_eos = n_eos, .out = out, .room = 256};
+    *a = (struct answer){.tok = tok, .stop = stop, .eos = eos, .n_eos = n_eos, .out = out};
     a->detok = detok_new(tok, true);
-    a->text = calloc(1, a->room);
-    must(a->text);
-}
-
-static void append(struct answer *a, const char *s, size_t n)
-{
-    while (a->n + n + 1 > a->room) {
-        a->room *= 2;
-        a->text = realloc(a->text, a->room);
-        must(a->text);
-    }
-    memcpy(a->text + a->n, s, n);
-    a->n += n;
-    a->text[a->n] = 0;
+    buffer_add(&a->text, "", 0);
 }
 
 static void show(struct answer *a, size_t upto)
 {
     if (a->out && upto > a->shown) {
-        fwrite(a->text + a->shown, 1, upto - a->shown, a->out);
+        fwrite(a->text.at + a->shown, 1, upto - a->shown, a->out);
         fflush(a->out);
     }
     a->shown = upto > a->shown ? upto : a->shown;
@@ -39,8 +25,8 @@ static size_t doubtful(const struct answer *a)
     for (int i = 0; i < a->stop->n; i++) {
         const char *stop = a->stop->at[i];
         size_t n = strlen(stop);
-        for (size_t k = n > a->n ? a->n : n; k > most; k--)
-            if (!memcmp(a->text + a->n - k, stop, k)) {
+        for (size_t k = n > a->text.n ? a->text.n : n; k > most; k--)
+            if (!memcmp(a->text.at + a->text.n - k, stop, k)) {
                 most = k;
                 break;
             }
@@ -53,24 +39,20 @@ static bool cut_at_stop(struct answer *a)
 {
     char *first = NULL;
     for (int i = 0; i < a->stop->n; i++) {
-        char *at = a->stop->at[i][0] ? strstr(a->text + a->shown, a->stop->at[i]) : NULL;
+        char *at = a->stop->at[i][0] ? strstr(a->text.at + a->shown, a->stop->at[i]) : NULL;
         if (at && (!first || at < first))
             first = at;
     }
     if (!first)
         return false;
     *first = 0;
-    a->n = (size_t)(first - a->text);
+    a->text.n = (size_t)(first - a->text.at);
     return true;
 }
 
 static void keep_id(struct answer *a, int id)
 {
-    if (a->n_id == a->id_room) {
-        a->id_room = a->id_room ? 2 * a->id_room : 64;
-        a->id = realloc(a->id, (size_t)a->id_room * sizeof(*a->id));
-        must(a->id);
-    }
+    a->id = grow(a->id, &a->id_room, (size_t)a->n_id + 1, sizeof(*a->id));
     a->id[a->n_id++] = id;
 }
 
@@ -84,13 +66,13 @@ bool answer_token(struct answer *a, int id)
             return false;
         }
     const char *piece = detok_next(a->detok, id, &n);
-    append(a, piece, n);
+    buffer_add(&a->text, piece, n);
     if (cut_at_stop(a)) {
         a->finish = "stop";
-        show(a, a->n);
+        show(a, a->text.n);
         return false;
     }
-    show(a, a->n - doubtful(a));
+    show(a, a->text.n - doubtful(a));
     return true;
 }
 
@@ -99,13 +81,13 @@ void answer_end(struct answer *a)
     size_t n;
     const char *rest = detok_flush(a->detok, &n);
     if (!a->finish)
-        append(a, rest, n);
-    show(a, a->n);
+        buffer_add(&a->text, rest, n);
+    show(a, a->text.n);
 }
 
 void answer_free(struct answer *a)
 {
     detok_free(a->detok);
-    free(a->text);
+    buffer_free(&a->text);
     free(a->id);
 }

@@ -2,6 +2,7 @@
 #ifndef TANDEM_ANSWER_H
 #define TANDEM_ANSWER_H
 
+#include "base/buffer.h"
 #include "base/opt.h"
 #include "text/tok.h"
 
@@ -11,10 +12,11 @@ struct answer {
     const struct opt_list *stop;
     const int *eos;
     int n_eos;
-    FILE *out;  /* where text goes as it becomes certain; NULL: only kept */
-    char *text; /* all of it so far, 0-terminated */
-    size_t n, room, shown;
-    int *id, n_id, id_room;
+    FILE *out;          /* where text goes as it becomes certain; NULL: only kept */
+    struct buffer text; /* all of it so far */
+    size_t shown;
+    int *id, n_id;
+    size_t id_room;
     const char *finish; /* why it ended: "stop", or NULL while it goes on */
 };
 

@@ -171,7 +171,7 @@ static int answer(struct run *r, const char *prompt, struct answer *a, struct er
         return rc;
     answer_end(a);
     if (r->words.chat && !r->o->ids)
-        say(r, "assistant", a->text);
+        say(r, "assistant", a->text.at);
     return 0;
 }
 
@@ -180,7 +180,7 @@ static void print_json(struct run *r, const struct answer *a)
     json_t *o = report_json(&r->at.plan, r->team, &r->stats), *ids = json_array();
     for (int i = 0; i < a->n_id; i++)
         json_array_append_new(ids, json_integer(a->id[i]));
-    json_object_set_new(o, "text", json_stringn_nocheck(a->text, a->n));
+    json_object_set_new(o, "text", json_stringn_nocheck(a->text.at, a->text.n));
     json_object_set_new(o, "ids", ids);
     json_object_set_new(o, "finish", json_string(a->finish ? a->finish : "length"));
     json_dumpf(o, stdout, JSON_INDENT(2));

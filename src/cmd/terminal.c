@@ -1,6 +1,7 @@
 /* terminal.c - see terminal.h. Line editing and history by libedit where it was found at build
  * time, plain lines otherwise. */
 #include "cmd/terminal.h"
+#include "base/buffer.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -10,8 +11,7 @@
 #endif
 
 struct terminal {
-    char *text;
-    size_t n, room;
+    struct buffer text;
     char *line;
     size_t line_room;
     const char *prompt;
@@ -91,18 +91,6 @@ struct terminal *terminal_open(void)
     return t;
 }
 
-static void append(struct terminal *t, const char *s, size_t n)
-{
-    if (t->n + n + 1 > t->room) {
-        t->room = 2 * (t->n + n + 1);
-        t->text = realloc(t->text, t->room);
-        must(t->text);
-    }
-    memcpy(t->text + t->n, s, n);
-    t->n += n;
-    t->text[t->n] = 0;
-}
-
 /* One line appended without its end. Returns false at the end of input. */
 static bool take_line(struct terminal *t, const char *prompt, size_t *n)
 {
@@ -111,7 +99,7 @@ static bool take_line(struct terminal *t, const char *prompt, size_t *n)
     if (!line)
         return false;
     *n = strcspn(line, "\n");
-    append(t, line, *n);
+    buffer_add(&t->text, line, *n);
     return true;
 }
 
@@ -119,24 +107,24 @@ static bool take_line(struct terminal *t, const char *prompt, size_t *n)
 static int read_message(struct terminal *t)
 {
     size_t n;
-    t->n = 0;
+    t->text.n = 0;
     if (!take_line(t, "> ", &n))
         return errno == EINTR ? -1 : 0;
-    if (!strcmp(t->text, "\"\"\"")) {
-        t->n = 0;
-        append(t, "", 0);
+    if (!strcmp(t->text.at, "\"\"\"")) {
+        t->text.n = 0;
+        buffer_add(&t->text, "", 0);
         while (take_line(t, "... ", &n)) {
-            if (!strcmp(t->text + t->n - n, "\"\"\"")) {
-                t->n -= n;
-                append(t, "", 0);
+            if (!strcmp(t->text.at + t->text.n - n, "\"\"\"")) {
+                t->text.n -= n;
+                buffer_add(&t->text, "", 0);
                 return 1;
             }
-            append(t, "\n", 1);
+            buffer_add(&t->text, "\n", 1);
         }
         return errno == EINTR ? -1 : 0;
     }
-    while (t->n && t->text[t->n - 1] == '\\') {
-        t->text[t->n - 1] = '\n';
+    while (t->text.n && t->text.at[t->text.n - 1] == '\\') {
+        t->text.at[t->text.n - 1] = '\n';
         if (!take_line(t, "... ", &n))
             return errno == EINTR ? -1 : 0;
     }
@@ -148,8 +136,8 @@ const char *terminal_message(struct terminal *t)
     bool warned = false;
     for (;;) {
         int got = read_message(t);
-        if (got == 1 && strspn(t->text, " \t\n") < t->n)
-            return t->text;
+        if (got == 1 && strspn(t->text.at, " \t\n") < t->text.n)
+            return t->text.at;
         if (got == 1)
             continue;
         fputc('\n', stderr);
@@ -163,19 +151,19 @@ const char *terminal_message(struct terminal *t)
 void terminal_close(struct terminal *t)
 {
     close_editor(t);
-    free(t->text);
+    buffer_free(&t->text);
     free(t->line);
     free(t);
 }
 
 char *terminal_all(FILE *f)
 {
-    struct terminal all = {0};
+    struct buffer all = {0};
     char block[4096];
-    append(&all, "", 0);
+    buffer_add(&all, "", 0);
     for (size_t n; (n = fread(block, 1, sizeof(block), f)) > 0;)
-        append(&all, block, n);
-    while (all.n && all.text[all.n - 1] == '\n')
-        all.text[--all.n] = 0;
-    return all.text;
+        buffer_add(&all, block, n);
+    while (all.n && all.at[all.n - 1] == '\n')
+        all.at[--all.n] = 0;
+    return all.at;
 }

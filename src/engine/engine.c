@@ -1,4 +1,5 @@
 /* engine.c - an engine's start and end, and what other threads ask of it. See engine.h. */
+#include "base/buffer.h"
 #include "engine/inside.h"
 
 /* ------------------------------------------------------------------------------- start, stop */
@@ -166,11 +167,7 @@ int engine_submit(struct engine *x, const struct engine_request *ask, uint64_t *
 void engine_cancel(struct engine *x, uint64_t id)
 {
     pthread_mutex_lock(&x->lock);
-    if (x->n_cancel == x->cancel_room) {
-        x->cancel_room = x->cancel_room ? 2 * x->cancel_room : 16;
-        x->cancel = realloc(x->cancel, (size_t)x->cancel_room * sizeof(*x->cancel));
-        must(x->cancel);
-    }
+    x->cancel = grow(x->cancel, &x->cancel_room, (size_t)x->n_cancel + 1, sizeof(*x->cancel));
     x->cancel[x->n_cancel++] = id;
     pthread_cond_signal(&x->bell);
     pthread_mutex_unlock(&x->lock);

@@ -38,7 +38,8 @@ struct engine {
     /* Under the lock. */
     struct job *inbox, **inbox_end;
     uint64_t *cancel; /* ids */
-    int n_cancel, cancel_room, n_inbox;
+    int n_cancel, n_inbox;
+    size_t cancel_room;
     size_t inbox_tok;
     uint64_t last_id;
     struct events out;

@@ -1,4 +1,5 @@
 /* loop.c - the engine's thread: what came in, the next step, what came of it. See inside.h. */
+#include "base/buffer.h"
 #include "engine/inside.h"
 
 enum {
@@ -11,11 +12,7 @@ static void say(struct engine *x, const struct engine_event *ev)
 {
     pthread_mutex_lock(&x->lock);
     struct events *o = &x->out;
-    if (o->n == o->room) {
-        o->room = o->room ? 2 * o->room : 64;
-        o->at = realloc(o->at, o->room * sizeof(*o->at));
-        must(o->at);
-    }
+    o->at = grow(o->at, &o->room, o->n + 1, sizeof(*o->at));
     o->at[o->n++] = *ev;
     if (ev->finish != RUNNING)
         x->stats.finished[ev->finish]++;

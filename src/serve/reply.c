@@ -1,4 +1,5 @@
 /* reply.c - events into choices; when a reply is done. See reply.h; the JSON is reply_write.c's. */
+#include "base/buffer.h"
 #include "serve/reply_choice.h"
 
 /* A number to letters that nobody can mistake for counting (splitmix64, Steele et al. 2014). */
@@ -128,11 +129,7 @@ static void keep_logprobs(struct reply_choice *c, const struct logprobs *lp)
     c->logprob_sum += (double)lp->chosen.logprob;
     if (!c->reply->r->logprobs)
         return;
-    if (c->n_tokens == c->token_room) {
-        c->token_room = 2 * c->token_room + 16;
-        c->token = realloc(c->token, (size_t)c->token_room * sizeof(*c->token));
-        must(c->token);
-    }
+    c->token = grow(c->token, &c->token_room, (size_t)c->n_tokens + 1, sizeof(*c->token));
     c->token[c->n_tokens++] = (struct reply_token){answer_text_at(&c->text), c->chars, *lp};
 }
 
@@ -140,11 +137,7 @@ static void keep_id(struct reply_choice *c, int token)
 {
     if (!c->reply->r->return_ids)
         return;
-    if (c->n_ids == c->id_room) {
-        c->id_room = 2 * c->id_room + 64;
-        c->id = realloc(c->id, (size_t)c->id_room * sizeof(*c->id));
-        must(c->id);
-    }
+    c->id = grow(c->id, &c->id_room, (size_t)c->n_ids + 1, sizeof(*c->id));
     c->id[c->n_ids++] = token;
 }
 

@@ -26,10 +26,12 @@ struct reply_choice {
     struct reply_call *call;
     int n_calls;
     struct reply_token *token; /* a stream keeps those not yet sent */
-    int n_tokens, token_room;
+    int n_tokens;
+    size_t token_room;
     struct logprobs *prompt; /* [n] of the prompt; NULL: not asked for */
     int *id;                 /* return_token_ids; as token */
-    int n_ids, id_room;
+    int n_ids;
+    size_t id_room;
     double logprob_sum; /* of n_new tokens, for best_of */
     int n_new, n_cached, n_drafted, n_accepted;
     double queued_s, prefill_s, decode_s;

@@ -1,15 +1,12 @@
 /* reply_json.c - see reply_json.h. */
 #include "serve/reply_json.h"
+#include "base/buffer.h"
 
 #include <math.h>
 
 static char *room_for(struct out *o, size_t n)
 {
-    if (o->n + n > o->room) {
-        o->room = 2 * (o->n + n) + 256;
-        o->at = realloc(o->at, o->room);
-        must(o->at);
-    }
+    o->at = grow(o->at, &o->room, o->n + n, 1);
     return o->at + o->n;
 }
 

@@ -36,9 +36,8 @@ static void release(struct answer_text *a, size_t n)
     if (!n)
         return;
     a->gone += n;
-    think_feed(&a->think, a->raw, n, (struct think_sink){a, from_think});
-    memmove(a->raw, a->raw + n, a->n - n);
-    a->n -= n;
+    think_feed(&a->think, a->raw.at, n, (struct think_sink){a, from_think});
+    buffer_drop(&a->raw, n);
 }
 
 /* ------------------------------------------------------------------------------- stop strings */
@@ -50,8 +49,8 @@ static size_t doubtful(const struct answer_text *a)
     for (int i = 0; i < a->r->stop.n; i++) {
         const char *stop = a->r->stop.at[i];
         size_t k = strlen(stop) - 1;
-        for (k = k < a->n ? k : a->n; k > most; k--)
-            if (!memcmp(a->raw + a->n - k, stop, k))
+        for (k = k < a->raw.n ? k : a->raw.n; k > most; k--)
+            if (!memcmp(a->raw.at + a->raw.n - k, stop, k))
                 most = k;
     }
     return most;
@@ -61,13 +60,13 @@ static size_t doubtful(const struct answer_text *a)
 static bool find_stop(const struct answer_text *a, size_t *cut)
 {
     const char *first = NULL;
-    for (int i = 0; a->n && i < a->r->stop.n; i++) {
+    for (int i = 0; a->raw.n && i < a->r->stop.n; i++) {
         size_t k = strlen(a->r->stop.at[i]);
-        const char *at = memmem(a->raw, a->n, a->r->stop.at[i], k);
+        const char *at = memmem(a->raw.at, a->raw.n, a->r->stop.at[i], k);
         if (!at || (first && at >= first))
             continue;
         first = at;
-        *cut = (size_t)(at - a->raw) + (a->r->include_stop ? k : 0);
+        *cut = (size_t)(at - a->raw.at) + (a->r->include_stop ? k : 0);
     }
     return first;
 }
@@ -77,27 +76,15 @@ static void sift(struct answer_text *a, bool end)
 {
     size_t cut;
     if (a->n_tok <= a->r->min_tokens && !end) {
-        release(a, a->n);
+        release(a, a->raw.n);
     } else if (a->n_tok > a->r->min_tokens && find_stop(a, &cut)) {
-        a->n = cut;
+        a->raw.n = cut;
         a->stop_at = a->gone + cut;
         release(a, cut);
         a->stopped = true;
     } else {
-        release(a, end ? a->n : a->n - doubtful(a));
+        release(a, end ? a->raw.n : a->raw.n - doubtful(a));
     }
-}
-
-static void append(struct answer_text *a, const char *s, size_t n)
-{
-    if (a->n + n > a->room) {
-        a->room = 2 * (a->n + n);
-        a->raw = realloc(a->raw, a->room);
-        must(a->raw);
-    }
-    if (n)
-        memcpy(a->raw + a->n, s, n);
-    a->n += n;
 }
 
 /* ------------------------------------------------------------------------------- tokens */
@@ -111,7 +98,7 @@ void answer_text_begin(struct answer_text *a, const struct request *r, const str
     a->tools = r->style == TOOLS_NONE ? NULL : tools_new(r->style);
 }
 
-size_t answer_text_at(const struct answer_text *a) { return a->gone + a->n; }
+size_t answer_text_at(const struct answer_text *a) { return a->gone + a->raw.n; }
 
 /* Marks of calls and reasoning may be special tokens; their parsers need to see them. */
 static bool is_mark(const struct answer_text *a, int token)
@@ -136,7 +123,7 @@ void answer_text_take(struct answer_text *a, int token)
     a->n_tok++;
     if (!a->r->skip_special || !tok_is_special(a->tok, token) || is_mark(a, token)) {
         const char *s = detok_next(a->detok, token, &n);
-        append(a, s, n);
+        buffer_add(&a->raw, s, n);
     }
     sift(a, false);
     a->n_reasoning += inside || a->think.state == THINK_INSIDE;
@@ -147,7 +134,7 @@ void answer_text_end(struct answer_text *a)
     size_t n;
     const char *s = detok_flush(a->detok, &n);
     if (!a->stopped) {
-        append(a, s, n);
+        buffer_add(&a->raw, s, n);
         sift(a, true);
     }
     think_end(&a->think, (struct think_sink){a, from_think});
@@ -160,5 +147,5 @@ void answer_text_free(struct answer_text *a)
     detok_free(a->detok);
     think_free(&a->think);
     tools_free(a->tools);
-    free(a->raw);
+    buffer_free(&a->raw);
 }

@@ -3,6 +3,7 @@
 #ifndef TANDEM_REPLY_TEXT_H
 #define TANDEM_REPLY_TEXT_H
 
+#include "base/buffer.h"
 #include "serve/api.h"
 #include "serve/reply_json.h"
 
@@ -26,14 +27,13 @@ struct answer_text {
     struct think think;
     struct tools *tools;
     struct part_sink sink;
-    char *raw; /* text not yet past the stop strings */
-    size_t n, room;
-    size_t gone;     /* bytes of the text that are certain */
-    int n_tok;       /* taken */
-    int n_reasoning; /* of them, inside reasoning */
-    bool stopped;    /* by a stop string or enough calls: nothing more is taken */
-    bool enough;     /* calls: a further one is swallowed */
-    size_t stop_at;  /* byte of the text where it was cut */
+    struct buffer raw; /* text not yet past the stop strings */
+    size_t gone;       /* bytes of the text that are certain */
+    int n_tok;         /* taken */
+    int n_reasoning;   /* of them, inside reasoning */
+    bool stopped;      /* by a stop string or enough calls: nothing more is taken */
+    bool enough;       /* calls: a further one is swallowed */
+    size_t stop_at;    /* byte of the text where it was cut */
 };
 
 void answer_text_begin(struct answer_text *a, const struct request *r, const struct tok *tok,

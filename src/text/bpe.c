@@ -1,6 +1,7 @@
 /* bpe.c - byte-pair encoding of one piece: merge the pair of lowest rank, leftmost first, until
  * none is left. A heap holds the candidate pairs, so that even a text that is one piece takes
  * n log n steps. */
+#include "base/buffer.h"
 #include "text/vocab.h"
 
 struct symbol {
@@ -20,11 +21,7 @@ struct bpe {
 
 void ids_push(struct ids *out, int id)
 {
-    if (out->n == out->room) {
-        out->room = out->room ? 2 * out->room : 64;
-        out->at = realloc(out->at, out->room * sizeof(*out->at));
-        must(out->at);
-    }
+    out->at = grow(out->at, &out->room, out->n + 1, sizeof(*out->at));
     out->at[out->n++] = id;
 }
 

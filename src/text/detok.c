@@ -2,26 +2,16 @@
  *
  * Bytes that may still become a character are held back. With byte fallback a whole run of byte
  * tokens is held, because one wrong byte makes every byte of the run U+FFFD. */
+#include "base/buffer.h"
 #include "text/vocab.h"
 
 struct detok {
     const struct tok *tok;
     bool skip_special, began;
-    char *run; /* bytes not yet decided */
-    size_t n_run, run_room;
-    char *out;
-    size_t n_out, out_room;
+    struct buffer run; /* bytes not yet decided */
+    struct buffer out;
     int strip; /* leading characters still to be left out, see begin() */
 };
-
-static void grow(char **s, size_t *room, size_t need)
-{
-    if (need <= *room)
-        return;
-    *room = 2 * need;
-    *s = realloc(*s, *room);
-    must(*s);
-}
 
 static const struct step *decoder(const struct tok *t, int kind)
 {
@@ -36,7 +26,7 @@ static void begin(struct detok *d)
     const struct step *strip = decoder(d->tok, STEP_STRIP);
     d->strip = strip ? strip->start : 0;
     d->began = false;
-    d->n_run = 0;
+    d->run.n = 0;
 }
 
 struct detok *detok_new(const struct tok *t, bool skip_special)
@@ -53,8 +43,8 @@ void detok_free(struct detok *d)
 {
     if (!d)
         return;
-    free(d->run);
-    free(d->out);
+    buffer_free(&d->run);
+    buffer_free(&d->out);
     free(d);
 }
 
@@ -69,16 +59,7 @@ static void emit(struct detok *d, const char *s, size_t n)
     if (!n)
         return;
     d->strip = 0;
-    grow(&d->out, &d->out_room, d->n_out + n + 1);
-    memcpy(d->out + d->n_out, s, n);
-    d->n_out += n;
-}
-
-static void hold(struct detok *d, const char *s, size_t n)
-{
-    grow(&d->run, &d->run_room, d->n_run + n + 1);
-    memcpy(d->run + d->n_run, s, n);
-    d->n_run += n;
+    buffer_add(&d->out, s, n);
 }
 
 /* Byte level: every complete character goes out, every impossible sequence as one U+FFFD; the
@@ -86,33 +67,31 @@ static void hold(struct detok *d, const char *s, size_t n)
 static void settle_bytes(struct detok *d, bool end)
 {
     size_t at = 0;
-    while (at < d->n_run) {
+    while (at < d->run.n) {
         size_t bad;
-        int k = utf8_length(d->run + at, d->n_run - at, &bad);
+        int k = utf8_length(d->run.at + at, d->run.n - at, &bad);
         if (k < 0 && !end)
             break;
-        emit(d, k > 0 ? d->run + at : "\xEF\xBF\xBD", k > 0 ? (size_t)k : 3);
+        emit(d, k > 0 ? d->run.at + at : "\xEF\xBF\xBD", k > 0 ? (size_t)k : 3);
         at += k > 0 ? (size_t)k : bad;
     }
-    if (at)
-        memmove(d->run, d->run + at, d->n_run - at);
-    d->n_run -= at;
+    buffer_drop(&d->run, at);
 }
 
 /* Byte fallback: the run is text when all of it is, otherwise U+FFFD for each byte. */
 static void settle_run(struct detok *d)
 {
     bool valid = true;
-    for (size_t at = 0, bad; valid && at < d->n_run;) {
-        int k = utf8_length(d->run + at, d->n_run - at, &bad);
+    for (size_t at = 0, bad; valid && at < d->run.n;) {
+        int k = utf8_length(d->run.at + at, d->run.n - at, &bad);
         valid = k > 0;
         at += valid ? (size_t)k : 0;
     }
     if (valid)
-        emit(d, d->run, d->n_run);
-    for (size_t i = 0; !valid && i < d->n_run; i++)
+        emit(d, d->run.at, d->run.n);
+    for (size_t i = 0; !valid && i < d->run.n; i++)
         emit(d, "\xEF\xBF\xBD", 3);
-    d->n_run = 0;
+    d->run.n = 0;
 }
 
 /* The bytes that a token spelt in the byte alphabet stands for; false: it is not. */
@@ -196,9 +175,9 @@ static void take_byte_level(struct detok *d, const struct token *token)
     size_t n;
     must(bytes);
     if (!token->added && from_letters(token->text, bytes, &n))
-        hold(d, bytes, n);
+        buffer_add(&d->run, bytes, n);
     else
-        hold(d, token->text.s, token->text.n);
+        buffer_add(&d->run, token->text.s, token->text.n);
     settle_bytes(d, false);
     if (bytes != small)
         free(bytes);
@@ -230,15 +209,15 @@ const char *detok_next(struct detok *d, int id, size_t *n)
 {
     const struct tok *t = d->tok;
     const struct token *token = id >= 0 && id < t->n_vocab ? &t->token[id] : NULL;
-    d->n_out = 0;
-    grow(&d->out, &d->out_room, 1);
+    d->out.n = 0;
+    buffer_add(&d->out, "", 0);
     if (token && token->text.s && !(token->special && d->skip_special)) {
         bool may_be_byte = !token->added && decoder(t, STEP_BYTE_FALLBACK);
         int byte = may_be_byte ? byte_token(token->text) : -1;
         if (t->byte_level) {
             take_byte_level(d, token);
         } else if (byte >= 0) {
-            hold(d, &(char){(char)byte}, 1);
+            buffer_add(&d->run, &(char){(char)byte}, 1);
         } else {
             settle_run(d);
             if (!t->decode.n && d->began)
@@ -247,36 +226,32 @@ const char *detok_next(struct detok *d, int id, size_t *n)
         }
         d->began = true;
     }
-    d->out[d->n_out] = 0;
-    *n = d->n_out;
-    return d->out;
+    *n = d->out.n;
+    return d->out.at;
 }
 
 const char *detok_flush(struct detok *d, size_t *n)
 {
-    d->n_out = 0;
-    grow(&d->out, &d->out_room, 1);
+    d->out.n = 0;
+    buffer_add(&d->out, "", 0);
     if (d->tok->byte_level)
         settle_bytes(d, true);
     else
         settle_run(d);
     begin(d);
-    d->out[d->n_out] = 0;
-    *n = d->n_out;
-    return d->out;
+    *n = d->out.n;
+    return d->out.at;
 }
 
 char *tok_decode(const struct tok *t, const int *ids, size_t n, bool skip_special)
 {
     struct detok *d = detok_new(t, skip_special);
-    char *all = NULL;
-    size_t room = 0, at = 0, k;
+    struct buffer all = {0};
+    size_t k;
     for (size_t i = 0; i <= n; i++) {
         const char *s = i < n ? detok_next(d, ids[i], &k) : detok_flush(d, &k);
-        grow(&all, &room, at + k + 1);
-        memcpy(all + at, s, k + 1);
-        at += k;
+        buffer_add(&all, s, k);
     }
     detok_free(d);
-    return all;
+    return all.at;
 }

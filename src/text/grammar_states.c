@@ -1,19 +1,10 @@
 /* grammar_states.c - states of the pushdown automaton. See grammar_states.h. */
 #include "text/grammar_states.h"
+#include "base/buffer.h"
 
 #include <xxhash.h>
 
 enum { LOCAL_DEPTH = GRAMMAR_DEPTH_MAX / 4 }; /* deeper stacks are not cut off */
-
-static void *grown(void *old, int need, int *room, size_t size)
-{
-    if (need <= *room)
-        return old;
-    *room = 2 * need + 256;
-    old = realloc(old, (size_t)*room * size);
-    must(old);
-    return old;
-}
 
 /* ------------------------------------------------------------------------------- indices */
 
@@ -61,7 +52,7 @@ static int push(struct states *a, int below, int edge, int count)
         if (!memcmp(&a->frame[have], &f, sizeof(f)))
             return have;
     }
-    a->frame = grown(a->frame, a->n_frames + 1, &a->frame_room, sizeof(f));
+    a->frame = grow(a->frame, &a->frame_room, (size_t)(a->n_frames + 1), sizeof(f));
     a->frame[a->n_frames] = f;
     index_put(&a->by_frame, hash, a->n_frames);
     return a->n_frames++;
@@ -187,9 +178,9 @@ static int intern(struct states *a, struct state s)
             return i;
     }
     int nc = a->r->n_class;
-    a->state = grown(a->state, a->n_states + 1, &a->state_room, sizeof(*a->state));
-    a->config = grown(a->config, a->n_configs + s.n, &a->config_room, sizeof(*a->config));
-    a->next = grown(a->next, (a->n_states + 1) * nc, &a->next_room, sizeof(*a->next));
+    a->state = grow(a->state, &a->state_room, (size_t)(a->n_states + 1), sizeof(*a->state));
+    a->config = grow(a->config, &a->config_room, (size_t)(a->n_configs + s.n), sizeof(*a->config));
+    a->next = grow(a->next, &a->next_room, (size_t)((a->n_states + 1) * nc), sizeof(*a->next));
     memset(a->next + (size_t)a->n_states * (size_t)nc, 0, (size_t)nc * sizeof(*a->next));
     a->effort += nc;
     s.first = a->n_configs;
@@ -226,13 +217,13 @@ static int closure(struct states *a)
 void states_init(struct states *a, const struct rules *r)
 {
     *a = (struct states){.r = r};
-    a->frame = grown(NULL, 2, &a->frame_room, sizeof(*a->frame));
+    a->frame = grow(NULL, &a->frame_room, 2, sizeof(*a->frame));
     a->frame[STACK_EMPTY] = (struct frame){-1, -1, 0, 0};
     a->frame[STACK_UNKNOWN] = (struct frame){-1, -1, 0, LOCAL_DEPTH};
     a->n_frames = 2;
-    a->state = grown(NULL, 2, &a->state_room, sizeof(*a->state));
-    a->config = grown(NULL, 1, &a->config_room, sizeof(*a->config));
-    a->next = grown(NULL, 2 * r->n_class, &a->next_room, sizeof(*a->next));
+    a->state = grow(NULL, &a->state_room, 2, sizeof(*a->state));
+    a->config = grow(NULL, &a->config_room, 1, sizeof(*a->config));
+    a->next = grow(NULL, &a->next_room, (size_t)(2 * r->n_class), sizeof(*a->next));
     memset(a->state, 0, 2 * sizeof(*a->state));
     for (int i = 0; i < 2 * r->n_class; i++)
         a->next[i] = STATE_DEAD;
@@ -261,8 +252,8 @@ void states_free(struct states *a)
 
 size_t states_bytes(const struct states *a)
 {
-    return (size_t)a->state_room * sizeof(*a->state) + (size_t)a->config_room * sizeof(*a->config) +
-           (size_t)a->frame_room * sizeof(*a->frame) + (size_t)a->next_room * sizeof(*a->next) +
+    return a->state_room * sizeof(*a->state) + a->config_room * sizeof(*a->config) +
+           a->frame_room * sizeof(*a->frame) + a->next_room * sizeof(*a->next) +
            (a->by_set.size + a->by_frame.size) * sizeof(int);
 }
 

@@ -42,7 +42,8 @@ struct states {
     struct config *config;
     struct frame *frame;
     int *next; /* [n_states * n_class]: STATE_NEW where nobody has been */
-    int n_states, n_configs, n_frames, state_room, config_room, frame_room, next_room;
+    int n_states, n_configs, n_frames;
+    size_t state_room, config_room, frame_room, next_room;
     struct index by_set, by_frame, seen;
     struct config *work, *set; /* of a closure: to do, and found */
     int n_work, n_set, n_seen, work_room;

@@ -1,5 +1,6 @@
 /* mask.c - which tokens a state allows. See mask.h. */
 #include "text/mask.h"
+#include "base/buffer.h"
 
 void mask_cache_init(struct mask_cache *c, const struct grammar_vocab *v)
 {
@@ -64,11 +65,7 @@ static struct mask *take(struct mask_cache *c, int state, const struct mask *kee
 
 static void note_leaving(struct mask *m, int node)
 {
-    if (m->n_leave == m->leave_room) {
-        m->leave_room = 2 * m->leave_room + 64;
-        m->leave = realloc(m->leave, (size_t)m->leave_room * sizeof(int));
-        must(m->leave);
-    }
+    m->leave = grow(m->leave, &m->leave_room, (size_t)m->n_leave + 1, sizeof(*m->leave));
     m->leave[m->n_leave++] = node;
 }
 

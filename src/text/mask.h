@@ -46,7 +46,8 @@ struct mask {
     int state; /* STATE_NEW: unused */
     bool used;
     uint64_t *bits;
-    int *leave, n_leave, leave_room;
+    int *leave, n_leave;
+    size_t leave_room;
 };
 
 struct mask_cache {

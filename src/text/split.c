@@ -1,26 +1,10 @@
 /* split.c - before the merges: normalise text, cut it into pieces. See vocab.h. */
+#include "base/buffer.h"
 #include "text/vocab.h"
 
 #include <utf8proc.h>
 
 /* ------------------------------------------------------------------------------- regex */
-
-struct buffer {
-    char *s;
-    size_t n, room;
-};
-
-static void put(struct buffer *b, const char *s, size_t n)
-{
-    if (b->n + n + 1 > b->room) {
-        b->room = 2 * (b->n + n + 1);
-        b->s = realloc(b->s, b->room);
-        must(b->s);
-    }
-    memcpy(b->s + b->n, s, n);
-    b->n += n;
-    b->s[b->n] = 0;
-}
 
 /* \s and \w (and so \S and \W) mean other sets to PCRE2 than to the tokenizers' engine: U+180E is
  * a blank to one, U+2460 of a word, a vowel sign is not. They are spelt out. */
@@ -39,16 +23,16 @@ static void translate(struct buffer *to, const char *p, size_t n)
             const char *set = class_of(p[++i]);
             bool negated = p[i] == 'S' || p[i] == 'W';
             if (!set || (negated && in_class)) {
-                put(to, p + i - 1, 2);
+                buffer_add(to, p + i - 1, 2);
                 continue;
             }
-            put(to, negated ? "[^" : "[", in_class ? 0 : negated ? 2 : 1);
-            put(to, set, strlen(set));
-            put(to, "]", !in_class);
+            buffer_add(to, negated ? "[^" : "[", in_class ? 0 : negated ? 2 : 1);
+            buffer_add(to, set, strlen(set));
+            buffer_add(to, "]", !in_class);
             continue;
         }
         in_class = p[i] == '[' ? true : p[i] == ']' ? false : in_class;
-        put(to, p + i, 1);
+        buffer_add(to, p + i, 1);
     }
 }
 
@@ -61,18 +45,18 @@ pcre2_code *regex_new(const char *pattern, size_t n, struct err *e)
         err_set(e, -EINVAL, "a pattern of %zu bytes", n);
         return NULL;
     }
-    put(&b, "", 0);
+    buffer_add(&b, "", 0);
     translate(&b, pattern, n);
     pcre2_code *re = pcre2_compile(
-        (PCRE2_SPTR)b.s, b.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+        (PCRE2_SPTR)b.at, b.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     if (!re) {
         PCRE2_UCHAR why[160];
         pcre2_get_error_message(code, why, sizeof(why));
-        err_set(e, -EINVAL, "pattern \"%.80s\": %s at %zu", b.s, (char *)why, (size_t)at);
+        err_set(e, -EINVAL, "pattern \"%.80s\": %s at %zu", b.at, (char *)why, (size_t)at);
     } else {
         pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* a wish: the interpreter does too */
     }
-    free(b.s);
+    free(b.at);
     return re;
 }
 
@@ -138,20 +122,20 @@ static void replace(const struct step *step, const char *s, size_t n, struct buf
     if (step->regex) {
         struct matcher m = matcher_new(step->regex);
         while (match(&m, step->regex, s, n, at, &lo, &hi)) {
-            put(to, s + at, lo - at);
-            put(to, step->to.s, step->to.n);
+            buffer_add(to, s + at, lo - at);
+            buffer_add(to, step->to.s, step->to.n);
             at = hi;
         }
         matcher_free(&m);
     } else {
         const char *found;
         while (step->from.n && (found = memmem(s + at, n - at, step->from.s, step->from.n))) {
-            put(to, s + at, (size_t)(found - s) - at);
-            put(to, step->to.s, step->to.n);
+            buffer_add(to, s + at, (size_t)(found - s) - at);
+            buffer_add(to, step->to.s, step->to.n);
             at = (size_t)(found - s) + step->from.n;
         }
     }
-    put(to, s + at, n - at);
+    buffer_add(to, s + at, n - at);
 }
 
 static void unicode_form(int options, const char *s, size_t n, struct buffer *to)
@@ -159,7 +143,7 @@ static void unicode_form(int options, const char *s, size_t n, struct buffer *to
     utf8proc_uint8_t *out = NULL;
     utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &out,
                                       (utf8proc_option_t)options);
-    put(to, k >= 0 ? (char *)out : s, k >= 0 ? (size_t)k : n);
+    buffer_add(to, k >= 0 ? (char *)out : s, k >= 0 ? (size_t)k : n);
     free(out);
 }
 
@@ -196,9 +180,9 @@ static void lower(const char *s, size_t n, struct buffer *to)
         utf8proc_uint8_t out[4];
         utf8proc_int32_t c = character(s + i, n - i, &k);
         if (c == 0x130) /* the one character whose lower case is two */
-            put(to, "i\xCC\x87", 3);
+            buffer_add(to, "i\xCC\x87", 3);
         else
-            put(to, (char *)out, (size_t)utf8proc_encode_char(utf8proc_tolower(c), out));
+            buffer_add(to, (char *)out, (size_t)utf8proc_encode_char(utf8proc_tolower(c), out));
     }
 }
 
@@ -207,7 +191,7 @@ static void strip_accents(const char *s, size_t n, struct buffer *to)
     for (size_t i = 0, k; i < n; i += k) {
         utf8proc_category_t is = utf8proc_category(character(s + i, n - i, &k));
         if (is < UTF8PROC_CATEGORY_MN || is > UTF8PROC_CATEGORY_ME)
-            put(to, s + i, k);
+            buffer_add(to, s + i, k);
     }
 }
 
@@ -219,7 +203,7 @@ static void strip(const struct step *step, const char *s, size_t n, struct buffe
     for (size_t i = hi = lo; i < n; i += k)
         if (!blank_at(s + i, n - i, &k) || !step->stop)
             hi = i + k;
-    put(to, s + lo, hi - lo);
+    buffer_add(to, s + lo, hi - lo);
 }
 
 static void normalise_step(const struct step *step, const char *s, size_t n, struct buffer *to)
@@ -236,8 +220,8 @@ static void normalise_step(const struct step *step, const char *s, size_t n, str
     case STEP_REPLACE: replace(step, s, n, to); break;
     case STEP_PREPEND:
         if (n)
-            put(to, step->to.s, step->to.n);
-        put(to, s, n);
+            buffer_add(to, step->to.s, step->to.n);
+        buffer_add(to, s, n);
         break;
     default: must(!"not a normaliser");
     }
@@ -246,16 +230,16 @@ static void normalise_step(const struct step *step, const char *s, size_t n, str
 char *normalise(const struct tok *t, const char *s, size_t n, size_t *n_out)
 {
     struct buffer now = {0};
-    put(&now, s, n);
+    buffer_add(&now, s, n);
     for (int i = 0; i < t->normal.n; i++) {
         struct buffer next = {0};
-        put(&next, "", 0);
-        normalise_step(&t->normal.at[i], now.s, now.n, &next);
-        free(now.s);
+        buffer_add(&next, "", 0);
+        normalise_step(&t->normal.at[i], now.at, now.n, &next);
+        free(now.at);
         now = next;
     }
     *n_out = now.n;
-    return now.s;
+    return now.at;
 }
 
 /* ------------------------------------------------------------------------------- splitting */
@@ -323,19 +307,19 @@ static void split_metaspace(const struct splitting *w, int k, bool first, const 
     struct buffer b = {0};
     size_t mark = step->from.n;
     bool marked = n && (s[0] == ' ' || (n >= mark && !memcmp(s, step->from.s, mark)));
-    put(&b, "", 0);
+    buffer_add(&b, "", 0);
     if (n && !marked && (step->always || (step->first_only && first)))
-        put(&b, step->from.s, mark);
+        buffer_add(&b, step->from.s, mark);
     replace(&blanks, s, n, &b);
     size_t open = 0;
     for (size_t i = 1; step->split_each && i + mark <= b.n; i++)
-        if (!memcmp(b.s + i, step->from.s, mark)) {
-            split_from(w, k + 1, first && !open, b.s + open, i - open);
+        if (!memcmp(b.at + i, step->from.s, mark)) {
+            split_from(w, k + 1, first && !open, b.at + open, i - open);
             open = i;
         }
     if (b.n > open)
-        split_from(w, k + 1, first && !open, b.s + open, b.n - open);
-    free(b.s);
+        split_from(w, k + 1, first && !open, b.at + open, b.n - open);
+    free(b.at);
 }
 
 static void split_from(const struct splitting *w, int k, bool first, const char *s, size_t n)

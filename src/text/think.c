@@ -39,7 +39,7 @@ void think_begin(struct think *t, struct think_words w, bool opened)
 
 void think_free(struct think *t)
 {
-    free(t->held);
+    buffer_free(&t->held);
     *t = (struct think){0};
 }
 
@@ -64,9 +64,9 @@ static size_t blanks(const char *s, size_t n)
 static size_t at_start(struct think *t, bool end, struct think_sink sink)
 {
     (void)sink;
-    size_t skip = blanks(t->held, t->n), k = strlen(t->words.open), left = t->n - skip;
+    size_t skip = blanks(t->held.at, t->held.n), k = strlen(t->words.open), left = t->held.n - skip;
     size_t same = left < k ? left : k;
-    bool may_be = !memcmp(t->held + skip, t->words.open, same);
+    bool may_be = !memcmp(t->held.at + skip, t->words.open, same);
     if (may_be && left >= k) {
         t->state = THINK_INSIDE;
         return skip + k;
@@ -79,33 +79,34 @@ static size_t at_start(struct think *t, bool end, struct think_sink sink)
 /* Up to the closing mark; blanks before it and a mark's beginning are held. */
 static size_t inside(struct think *t, bool end, struct think_sink sink)
 {
-    size_t k = strlen(t->words.close), sure = 0, skip = t->begun ? 0 : blanks(t->held, t->n);
-    const char *close = memmem(t->held, t->n, t->words.close, k);
-    size_t upto = close ? (size_t)(close - t->held) : t->n, last = upto;
+    size_t k = strlen(t->words.close), sure = 0,
+           skip = t->begun ? 0 : blanks(t->held.at, t->held.n);
+    const char *close = memmem(t->held.at, t->held.n, t->words.close, k);
+    size_t upto = close ? (size_t)(close - t->held.at) : t->held.n, last = upto;
     for (size_t tail = k - 1; !close && !end && tail; tail--)
-        if (tail <= t->n && !memcmp(t->held + t->n - tail, t->words.close, tail)) {
-            last = t->n - tail;
+        if (tail <= t->held.n && !memcmp(t->held.at + t->held.n - tail, t->words.close, tail)) {
+            last = t->held.n - tail;
             break;
         }
-    while (last > skip && is_blank(t->held[last - 1]))
+    while (last > skip && is_blank(t->held.at[last - 1]))
         last--;
     sure = last;
     if (sure > skip) {
-        put(sink, true, t->held + skip, sure - skip);
+        put(sink, true, t->held.at + skip, sure - skip);
         t->begun = true;
     }
     if (close) {
         t->state = THINK_BLANKS;
         return upto + k;
     }
-    return end ? t->n : sure;
+    return end ? t->held.n : sure;
 }
 
 static size_t after_blanks(struct think *t, bool end, struct think_sink sink)
 {
     (void)end, (void)sink;
-    size_t skip = blanks(t->held, t->n);
-    if (skip < t->n)
+    size_t skip = blanks(t->held.at, t->held.n);
+    if (skip < t->held.n)
         t->state = THINK_ANSWER;
     return skip;
 }
@@ -114,31 +115,24 @@ static void work(struct think *t, bool end, struct think_sink sink)
 {
     static size_t (*const look[])(struct think *, bool, struct think_sink) = {
         [THINK_START] = at_start, [THINK_INSIDE] = inside, [THINK_BLANKS] = after_blanks};
-    while (t->n && t->state != THINK_ANSWER) {
+    while (t->held.n && t->state != THINK_ANSWER) {
         int state = (int)t->state;
         size_t used = look[state](t, end, sink);
-        memmove(t->held, t->held + used, t->n - used);
-        t->n -= used;
+        buffer_drop(&t->held, used);
         if (!used && state == (int)t->state)
             return;
     }
-    put(sink, false, t->held, t->n);
-    t->n = 0;
+    put(sink, false, t->held.at, t->held.n);
+    t->held.n = 0;
 }
 
 void think_feed(struct think *t, const char *s, size_t n, struct think_sink sink)
 {
-    if ((t->state == THINK_ANSWER && !t->n) || !n) {
+    if ((t->state == THINK_ANSWER && !t->held.n) || !n) {
         put(sink, false, s, n);
         return;
     }
-    if (t->n + n > t->room) {
-        t->room = 2 * (t->n + n);
-        t->held = realloc(t->held, t->room);
-        must(t->held);
-    }
-    memcpy(t->held + t->n, s, n);
-    t->n += n;
+    buffer_add(&t->held, s, n);
     work(t, false, sink);
 }
 

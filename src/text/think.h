@@ -2,7 +2,7 @@
 #ifndef TANDEM_THINK_H
 #define TANDEM_THINK_H
 
-#include "base/base.h"
+#include "base/buffer.h"
 
 /* What stands around reasoning; NULL: the model marks none. */
 struct think_words {
@@ -23,9 +23,8 @@ bool think_closed(struct think_words w, const char *prompt);
 struct think {
     struct think_words words;
     enum { THINK_START, THINK_INSIDE, THINK_BLANKS, THINK_ANSWER } state;
-    bool begun; /* something of the reasoning was given out */
-    char *held; /* undecided bytes: part of a mark, or blanks */
-    size_t n, room;
+    bool begun;         /* something of the reasoning was given out */
+    struct buffer held; /* undecided bytes: part of a mark, or blanks */
 };
 
 /* Given out as it becomes certain: a piece of the reasoning, or of the answer. */

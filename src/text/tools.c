@@ -4,6 +4,7 @@
  * on they go out as they come. A call that turns out to be none gives its first word back as text,
  * and what follows is looked at again. */
 #include "text/tools.h"
+#include "base/buffer.h"
 #include "text/tools_json.h"
 
 #include <jansson.h>
@@ -22,8 +23,7 @@ enum state {
 struct tools {
     enum tools_style style;
     enum state state;
-    char *held;
-    size_t n, room;
+    struct buffer held;
     size_t mark_end; /* what becomes text when this is no call */
     size_t at;       /* where the call's JSON or name begins in held */
     bool list;       /* inside [ ] */
@@ -76,7 +76,7 @@ struct tools *tools_new(enum tools_style style)
 void tools_free(struct tools *t)
 {
     if (t)
-        free(t->held);
+        buffer_free(&t->held);
     free(t);
 }
 
@@ -88,17 +88,11 @@ static void put(struct tools_sink sink, enum tools_part part, const char *s, siz
         sink.put(sink.arg, part, s, n);
 }
 
-static void drop(struct tools *t, size_t n)
-{
-    memmove(t->held, t->held + n, t->n - n);
-    t->n -= n;
-}
-
 /* It is no call: the mark is text, the rest is looked at again. */
 static bool give_back(struct tools *t, struct tools_sink sink)
 {
-    put(sink, TOOLS_TEXT, t->held, t->mark_end);
-    drop(t, t->mark_end);
+    put(sink, TOOLS_TEXT, t->held.at, t->mark_end);
+    buffer_drop(&t->held, t->mark_end);
     t->state = IN_TEXT;
     t->list = false;
     return true;
@@ -117,53 +111,53 @@ static bool begin_call(struct tools *t, size_t at, size_t mark_end)
 
 static bool at_start(struct tools *t)
 {
-    size_t at = scan_blanks(t->held, t->n, 0);
-    if (at == t->n)
+    size_t at = scan_blanks(t->held.at, t->held.n, 0);
+    if (at == t->held.n)
         return false;
     t->state = IN_TEXT;
-    return t->held[at] == '{' ? begin_call(t, at, at + 1) : true;
+    return t->held.at[at] == '{' ? begin_call(t, at, at + 1) : true;
 }
 
 /* How much of the end of held may be blanks and the beginning of the mark. */
 static size_t doubtful(const struct tools *t, const char *mark)
 {
-    size_t k = strlen(mark) - 1, from = t->n;
-    for (k = k < t->n ? k : t->n; k; k--)
-        if (!memcmp(t->held + t->n - k, mark, k))
+    size_t k = strlen(mark) - 1, from = t->held.n;
+    for (k = k < t->held.n ? k : t->held.n; k; k--)
+        if (!memcmp(t->held.at + t->held.n - k, mark, k))
             break;
     from -= k;
-    while (from && scan_blanks(t->held, t->n, from - 1) >= from)
+    while (from && scan_blanks(t->held.at, t->held.n, from - 1) >= from)
         from--;
-    return t->n - from;
+    return t->held.n - from;
 }
 
 static bool in_text(struct tools *t, struct tools_sink sink)
 {
     const char *mark = styles[t->style].markers[0];
-    const char *found = memmem(t->held, t->n, mark, strlen(mark));
-    size_t sure = t->n - doubtful(t, mark);
+    const char *found = memmem(t->held.at, t->held.n, mark, strlen(mark));
+    size_t sure = t->held.n - doubtful(t, mark);
     if (found) {
-        sure = (size_t)(found - t->held);
-        while (sure && scan_blanks(t->held, t->n, sure - 1) >= sure)
+        sure = (size_t)(found - t->held.at);
+        while (sure && scan_blanks(t->held.at, t->held.n, sure - 1) >= sure)
             sure--;
     }
-    put(sink, TOOLS_TEXT, t->held, sure);
-    size_t end = found ? (size_t)(found - t->held) - sure + strlen(mark) : 0;
-    drop(t, sure);
+    put(sink, TOOLS_TEXT, t->held.at, sure);
+    size_t end = found ? (size_t)(found - t->held.at) - sure + strlen(mark) : 0;
+    buffer_drop(&t->held, sure);
     return found ? begin_call(t, end, end) : false;
 }
 
 static bool after_mark(struct tools *t, struct tools_sink sink)
 {
     bool mistral = t->style == TOOLS_MISTRAL || t->style == TOOLS_ARGS;
-    size_t at = scan_blanks(t->held, t->n, t->at);
-    if (at == t->n)
+    size_t at = scan_blanks(t->held.at, t->held.n, t->at);
+    if (at == t->held.n)
         return false;
     t->at = at;
-    if (t->held[at] == '{') {
+    if (t->held.at[at] == '{') {
         t->state = IN_HEAD;
         t->named = false;
-    } else if (mistral && t->held[at] == '[' && !t->list) {
+    } else if (mistral && t->held.at[at] == '[' && !t->list) {
         t->list = true;
         t->at++;
     } else if (mistral && !t->list) {
@@ -188,7 +182,7 @@ static void put_decoded(struct tools_sink sink, enum tools_part part, const char
 
 static void put_whole(struct tools *t, const struct scan_call *c, struct tools_sink sink)
 {
-    const char *s = t->held + c->arguments.lo;
+    const char *s = t->held.at + c->arguments.lo;
     int n = len(c->arguments);
     bool none = !n || (n == 4 && !memcmp(s, "null", 4));
     put_decoded(sink, TOOLS_ARGUMENTS, none ? "{}" : s, none ? 2 : (size_t)n);
@@ -196,37 +190,37 @@ static void put_whole(struct tools *t, const struct scan_call *c, struct tools_s
 
 static bool in_head(struct tools *t, struct tools_sink sink)
 {
-    struct scan_call c = scan_call(t->held, t->n, t->at);
+    struct scan_call c = scan_call(t->held.at, t->held.n, t->at);
     if (c.what == CALL_MORE)
         return false;
     if (c.what == CALL_BAD || len(c.name) <= 2)
         return give_back(t, sink);
     t->calls++;
-    put_decoded(sink, TOOLS_BEGIN, t->held + c.name.lo, (size_t)len(c.name));
+    put_decoded(sink, TOOLS_BEGIN, t->held.at + c.name.lo, (size_t)len(c.name));
     t->state = c.what == CALL_WHOLE ? AT_CLOSE : IN_ARGUMENTS;
     if (c.what == CALL_WHOLE)
         put_whole(t, &c, sink);
-    drop(t, c.what == CALL_WHOLE ? c.end : (size_t)c.arguments.lo);
+    buffer_drop(&t->held, c.what == CALL_WHOLE ? c.end : (size_t)c.arguments.lo);
     return true;
 }
 
 /* name, perhaps [CALL_ID] and an id, perhaps [ARGS], and the arguments' bracket. */
 static bool in_name(struct tools *t, struct tools_sink sink)
 {
-    const char *bracket = memchr(t->held + t->at, '{', t->n - t->at);
-    size_t to = bracket ? (size_t)(bracket - t->held) : t->n;
+    const char *bracket = memchr(t->held.at + t->at, '{', t->held.n - t->at);
+    size_t to = bracket ? (size_t)(bracket - t->held.at) : t->held.n;
     size_t end = t->at;
-    while (end < to && t->held[end] != '[' && (unsigned char)t->held[end] > ' ')
+    while (end < to && t->held.at[end] != '[' && (unsigned char)t->held.at[end] > ' ')
         end++;
     bool bad = end == t->at || to - t->at > 256;
-    bad = bad || (end < to && t->held[end] != '[' && scan_blanks(t->held, to, end) < to);
+    bad = bad || (end < to && t->held.at[end] != '[' && scan_blanks(t->held.at, to, end) < to);
     if (bad)
         return give_back(t, sink);
     if (!bracket)
         return false;
     t->calls++;
-    put(sink, TOOLS_BEGIN, t->held + t->at, end - t->at);
-    drop(t, to);
+    put(sink, TOOLS_BEGIN, t->held.at + t->at, end - t->at);
+    buffer_drop(&t->held, to);
     t->state = IN_ARGUMENTS;
     return true;
 }
@@ -235,8 +229,8 @@ static bool in_arguments(struct tools *t, struct tools_sink sink)
 {
     size_t i = 0;
     bool done = false;
-    for (; i < t->n && !done; i++) {
-        char c = t->held[i];
+    for (; i < t->held.n && !done; i++) {
+        char c = t->held.at[i];
         if (t->quoted) {
             t->quoted = t->escaped || c != '"';
             t->escaped = !t->escaped && c == '\\';
@@ -247,8 +241,8 @@ static bool in_arguments(struct tools *t, struct tools_sink sink)
         t->depth -= c == '}' || c == ']';
         done = !t->depth;
     }
-    put(sink, TOOLS_ARGUMENTS, t->held, i);
-    drop(t, i);
+    put(sink, TOOLS_ARGUMENTS, t->held.at, i);
+    buffer_drop(&t->held, i);
     if (done)
         t->state = t->named ? IN_TEXT : IN_TAIL;
     return done;
@@ -256,11 +250,11 @@ static bool in_arguments(struct tools *t, struct tools_sink sink)
 
 static bool in_tail(struct tools *t)
 {
-    long end = scan_rest(t->held, t->n, 0);
+    long end = scan_rest(t->held.at, t->held.n, 0);
     if (end == SCAN_MORE)
         return false;
     t->state = end > 0 ? AT_CLOSE : IN_TEXT;
-    drop(t, end > 0 ? (size_t)end : 0);
+    buffer_drop(&t->held, end > 0 ? (size_t)end : 0);
     return true;
 }
 
@@ -268,26 +262,26 @@ static bool in_tail(struct tools *t)
 static bool at_close(struct tools *t)
 {
     const char *close = styles[t->style].close;
-    size_t at = scan_blanks(t->held, t->n, 0), left = t->n - at;
+    size_t at = scan_blanks(t->held.at, t->held.n, 0), left = t->held.n - at;
     if (!left)
         return false;
     if (close) {
         size_t k = strlen(close), same = left < k ? left : k;
-        bool is = !memcmp(t->held + at, close, same);
+        bool is = !memcmp(t->held.at + at, close, same);
         if (is && left < k)
             return false;
         t->state = IN_TEXT;
-        drop(t, is ? at + k : 0);
+        buffer_drop(&t->held, is ? at + k : 0);
         return true;
     }
-    char c = t->held[at];
+    char c = t->held.at[at];
     bool more = c == ',' || (c == ';' && !t->list);
     if (more && (t->list || t->style == TOOLS_LLAMA))
         return begin_call(t, at + 1, at + 1);
     if (c == '{' && t->style == TOOLS_LLAMA)
         return begin_call(t, at, at + 1);
     if (c == ']' && t->list)
-        drop(t, at + 1);
+        buffer_drop(&t->held, at + 1);
     t->list = false;
     t->state = IN_TEXT;
     return true;
@@ -314,14 +308,8 @@ void tools_feed(struct tools *t, const char *s, size_t n, struct tools_sink sink
         put(sink, TOOLS_TEXT, s, n);
         return;
     }
-    if (t->n + n > t->room) {
-        t->room = 2 * (t->n + n);
-        t->held = realloc(t->held, t->room);
-        must(t->held);
-    }
-    memcpy(t->held + t->n, s, n);
-    t->n += n;
-    while (t->n && step(t, sink))
+    buffer_add(&t->held, s, n);
+    while (t->held.n && step(t, sink))
         ;
 }
 
@@ -331,12 +319,12 @@ void tools_end(struct tools *t, struct tools_sink sink)
 {
     while (t->state == AFTER_MARK || t->state == IN_HEAD || t->state == IN_NAME) {
         give_back(t, sink);
-        while (t->n && step(t, sink))
+        while (t->held.n && step(t, sink))
             ;
     }
     bool closing = t->state == IN_TAIL || t->state == AT_CLOSE || t->state == IN_ARGUMENTS;
-    bool blank = scan_blanks(t->held, t->n, 0) == t->n;
+    bool blank = scan_blanks(t->held.at, t->held.n, 0) == t->held.n;
     if (!closing && !(t->calls && blank))
-        put(sink, TOOLS_TEXT, t->held, t->n);
-    t->n = 0;
+        put(sink, TOOLS_TEXT, t->held.at, t->held.n);
+    t->held.n = 0;
 }

@@ -1,0 +1,25 @@
+/* model_help.h - plans of known shapes, for tests that read no weight. Include after cmocka.h. */
+#ifndef TANDEM_TEST_MODEL_HELP_H
+#define TANDEM_TEST_MODEL_HELP_H
+
+#include "model/folder.h"
+#include "plan/plan.h"
+
+/* Weights in bf16, and the cache too unless ask says. */
+static inline struct plan plan_of(const char *model, struct plan_ask ask)
+{
+    struct generation g;
+    struct notes notes;
+    struct model m = {0};
+    struct plan p = {0};
+    struct err e;
+    const char *config = model_config(model);
+    assert_non_null(config);
+    ask.weight = NUM_BF16, ask.kv = ask.kv ? ask.kv : NUM_BF16, ask.numerics = "bf16-dot";
+    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e) ||
+        plan_make(&p, &m, &ask, &e))
+        fail_msg("%s: %s", model, e.text);
+    return p;
+}
+
+#endif
