@@ -2,6 +2,8 @@
 #include "base/json.h"
 #include "topo/hardware.h"
 
+#include <dirent.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -50,12 +52,15 @@ static struct hardware whole(void)
                          .n_level = 2};
     h.math_rate[NUM_BF16] = figure(4e11);
     h.level[0] = (struct level){.name = "shared memory", .size = 2, .same_host = true};
-    h.level[0].n_collective = 2;
+    h.level[0].n_collective = 3;
     h.level[0].collective[0] = (struct collective){
         COLLECTIVE_SUM, WAY_ONE_SHOT, 2, figure(1e-6), figure(1e-10), figure(2e-10), 65536};
     h.level[0].collective[1] = h.level[0].collective[0];
     h.level[0].collective[1].way = WAY_TWO_SHOT;
-    h.level[1] = (struct level){.name = "Ethernet", .size = 3};
+    h.level[0].collective[2] = h.level[0].collective[0];
+    h.level[0].collective[2].op = COLLECTIVE_SEND;
+    h.level[1] = (struct level){.name = "Ethernet", .size = 3, .n_collective = 1};
+    h.level[1].collective[0] = h.level[0].collective[2];
     return h;
 }
 
@@ -216,6 +221,7 @@ static void profiles_without_sense_are_refused(void **state)
     refused("levels/1", "size", "1048576", "devices");
     refused("levels/0/collectives/1", "way", "\"one-shot\"", "given twice");
     refused("levels/0/collectives/1", "way", "\"tree\"", "one-shot, two-shot, ring");
+    refused("levels/1", "collectives", "[]", "entry 1: collectives: a send of way one-shot");
     refused("levels/0/collectives/1", "ranks", "1", "1 is not 2 or more");
     refused("levels/0/collectives/1", "knee_bytes", "-1", "-1 is not");
 }
@@ -236,6 +242,136 @@ static void levels_of_a_host_stand_inside_those_between_hosts(void **state)
     assert_non_null(strstr(e.text, "levels: entry 1 is inside a host"));
 }
 
+/* ------------------------------------------------------------------------------- made of a few */
+
+static struct hardware_ask dgx(void)
+{
+    return (struct hardware_ask){.devices = 8,
+                                 .memory_bytes = 80 * 0x1p30,
+                                 .memory_rate = 2039e9,
+                                 .math_rate = 312e12,
+                                 .link_rate = 300e9};
+}
+
+static void few_numbers_make_a_profile_that_keeps_them(void **state)
+{
+    struct hardware_ask ask = dgx();
+    struct hardware h;
+    struct err e = {""};
+    (void)state;
+    if (hardware_simple(&ask, &h, &e))
+        fail_msg("%s", e.text);
+    const struct curve *c = &h.rates[0].product[NUM_BF16];
+    /* One row: two bytes per weight at 87 % of the memory's rate; 4096: arithmetic at 80 %. */
+    assert_true(fabs(c->y[0] * 2039e9 * 0.87 / 2 - 1) < 1e-6);
+    assert_true(fabs(c->y[12] * 312e12 * 0.80 / (2 * 4096) - 1) < 1e-4);
+    assert_true(fabs(h.rates[0].product[NUM_INT4].y[0] * 2039e9 * 0.87 / (4.25 / 8) - 1) < 1e-6);
+    assert_int_equal(h.level[0].size, 8);
+    assert_int_equal(h.level[0].collective[COLLECTIVE_SEND].op, COLLECTIVE_SEND);
+    assert_true(h.level[0].collective[COLLECTIVE_SEND].byte_s.value == 1 / 300e9);
+}
+
+static void missing_numbers_are_asked_for(void **state)
+{
+    struct hardware h;
+    struct err e = {""};
+    (void)state;
+    struct hardware_ask ask = dgx();
+    ask.memory_rate = 0;
+    assert_int_equal(hardware_simple(&ask, &h, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "three numbers are needed"));
+    ask = dgx(), ask.link_rate = 0;
+    assert_int_equal(hardware_simple(&ask, &h, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "8 devices need the rate of the link"));
+    ask.devices = 1;
+    assert_int_equal(hardware_simple(&ask, &h, &e), 0);
+    assert_int_equal(h.n_level, 0);
+}
+
+/* ------------------------------------------------------------------------------- shipped */
+
+static void use_shipped(void) { setenv("TANDEM_PROFILES", SOURCE_DIR "/profiles", 1); }
+
+static void every_shipped_profile_loads_by_its_name(void **state)
+{
+    struct hardware h;
+    struct err e = {""};
+    int n = 0;
+    DIR *d = opendir(SOURCE_DIR "/profiles");
+    (void)state;
+    assert_non_null(d);
+    use_shipped();
+    for (struct dirent *f; (f = readdir(d));) {
+        char name[64];
+        if (f->d_name[0] == '.')
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)strcspn(f->d_name, "."), f->d_name);
+        if (hardware_load(name, &h, &e))
+            fail_msg("%s", e.text);
+        assert_string_equal(h.name, name);
+        assert_true(*h.about);
+        n++;
+    }
+    closedir(d);
+    assert_int_equal(n, 14);
+}
+
+static void memory_of_shipped_gpus_is_what_drivers_show(void **state)
+{
+    static const struct {
+        const char *name;
+        double mib;
+        int devices;
+    } known[] = {{"dgx-a100-80", 81920, 8},
+                 {"dgx-h100", 81559, 8},
+                 {"dgx-h100-x2-ib", 81559, 16},
+                 {"8x-l40s-pcie", 46068, 8}};
+    struct hardware h;
+    struct err e = {""};
+    (void)state;
+    use_shipped();
+    for (size_t i = 0; i < COUNT(known); i++) {
+        if (hardware_load(known[i].name, &h, &e))
+            fail_msg("%s", e.text);
+        int devices = 1;
+        for (int l = 0; l < h.n_level; l++)
+            devices *= h.level[l].size;
+        assert_true(h.memory_bytes.value == known[i].mib * 0x1p20);
+        assert_int_equal(devices, known[i].devices);
+    }
+}
+
+static void an_unknown_name_lists_the_known_ones_and_asks_for_three_numbers(void **state)
+{
+    struct hardware h;
+    struct err e = {""};
+    (void)state;
+    use_shipped();
+    assert_int_equal(hardware_load("dgx-b300", &h, &e), -ENOENT);
+    assert_non_null(strstr(e.text, "\"dgx-b300\""));
+    assert_non_null(strstr(e.text, "dgx-a100-40"));
+    assert_non_null(strstr(e.text, "xeon-6980p"));
+    assert_non_null(strstr(e.text, "memory, bytes a second and operations a second"));
+    assert_non_null(strstr(e.text, "`tandem topo`"));
+    assert_int_equal(hardware_load("", &h, &e), -ENOENT);
+    assert_int_equal(hardware_load("../profiles/dgx-h100", &h, &e), -ENOENT); /* a path, and none */
+}
+
+static void a_file_with_an_error_is_named_with_its_field(void **state)
+{
+    struct hardware h;
+    struct err e = {""};
+    char path[] = "/tmp/tandem-test-XXXXXX";
+    int fd = mkstemp(path);
+    (void)state;
+    assert_int_equal(write(fd, "{\"schema\": 1, \"speed\": 3}", 25), 25);
+    close(fd);
+    assert_int_equal(hardware_load(path, &h, &e), -EINVAL);
+    assert_non_null(strstr(e.text, path));
+    assert_non_null(strstr(e.text, "unknown field \"speed\""));
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +382,12 @@ int main(void)
         cmocka_unit_test(profiles_without_sense_are_refused),
         cmocka_unit_test(a_gpu_has_one_entry_of_rates),
         cmocka_unit_test(levels_of_a_host_stand_inside_those_between_hosts),
+        cmocka_unit_test(few_numbers_make_a_profile_that_keeps_them),
+        cmocka_unit_test(missing_numbers_are_asked_for),
+        cmocka_unit_test(every_shipped_profile_loads_by_its_name),
+        cmocka_unit_test(memory_of_shipped_gpus_is_what_drivers_show),
+        cmocka_unit_test(an_unknown_name_lists_the_known_ones_and_asks_for_three_numbers),
+        cmocka_unit_test(a_file_with_an_error_is_named_with_its_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,6 +155,17 @@ int hardware_check(const struct hardware *h, struct err *e);
 json_t *hardware_to_json(const struct hardware *h);
 int hardware_from_json(const json_t *o, struct hardware *h, struct err *e);
 
+/* A profile of GPUs of which only these numbers are known; every other figure is a usual one. */
+struct hardware_ask {
+    const char *name;                 /* NULL: "given" */
+    int devices;                      /* side by side, each joined to each */
+    double memory_bytes, memory_rate; /* of a device; bytes, and a second */
+    double math_rate;                 /* operations a second with 16-bit weights */
+    double link_rate, link_latency_s; /* one way, of a device; latency 0: the usual 5 us */
+};
+/* Refuses what is 0 and needed: the link's rate only with several devices. */
+int hardware_simple(const struct hardware_ask *ask, struct hardware *h, struct err *e);
+
 /* A profile by name of a shipped one ("dgx-h100") or by path of a file. -ENOENT with the names of
  * those that are shipped. */
 int hardware_load(const char *name, struct hardware *h, struct err *e);

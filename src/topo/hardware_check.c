@@ -123,6 +123,15 @@ static int check_collective(const struct level *l, int i, struct err *e)
     return rc;
 }
 
+/* What is not listed is priced by sends. */
+static bool has_send(const struct level *l)
+{
+    for (int i = 0; i < l->n_collective; i++)
+        if (l->collective[i].op == COLLECTIVE_SEND && l->collective[i].way == WAY_ONE_SHOT)
+            return true;
+    return false;
+}
+
 static int check_level(const struct level *l, struct err *e)
 {
     int rc = 0;
@@ -136,6 +145,8 @@ static int check_level(const struct level *l, struct err *e)
     for (int i = 0; !rc && i < l->n_collective; i++)
         if ((rc = check_collective(l, i, e)))
             rc = err_add(e, rc, "collectives: entry %d", i);
+    if (!rc && !has_send(l))
+        rc = err_set(e, -EINVAL, "collectives: a send of way one-shot is missing");
     return rc;
 }
 
