@@ -204,10 +204,40 @@ def ten_thousand_requests_are_answered_or_refused_and_memory_stays():
     s.end()
 
 
+HOME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+
+
+def slow_hardware(folder):
+    """A profile that says every step takes a second more than it would."""
+    with open(os.path.join(HOME, "profiles", "epyc-9755.json")) as f:
+        profile = json.load(f)
+    profile["step_s"]["value"] = 1
+    path = os.path.join(folder, "slow.json")
+    with open(path, "w") as f:
+        json.dump(profile, f)
+    return path
+
+
+def steps_are_compared_with_the_hardware_profile():
+    with tempfile.TemporaryDirectory() as folder:
+        s = Server("--hardware", slow_hardware(folder))
+        body = json.dumps({"prompt": "One two three", "max_tokens": 160, "ignore_eos": True})
+        assert s.ask("POST", "/v1/completions", body)[0] == 200
+        value = dict(line.rsplit(" ", 1) for line in s.ask("GET", "/metrics")[1].splitlines() if line[0] != "#")
+        label = '{model_name="demo",rows="1"}'
+        predicted = float(value[f"tandem:step_predicted_seconds_by_rows_total{label}"])
+        measured = float(value[f"tandem:step_seconds_by_rows_total{label}"])
+        assert predicted > 159 and 0 < measured < predicted, (predicted, measured)
+        assert 0 < float(value['tandem:step_price_ratio{model_name="demo"}']) < 1
+        assert "times what the hardware profile says" in s.words(), s.words()
+        s.end()
+
+
 def every_figure_is_in_the_manual():
-    s = Server("--tp", "2")
+    with tempfile.TemporaryDirectory() as folder:
+        s = Server("--tp", "2", "--hardware", slow_hardware(folder))
     s.well()
-    text = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs", "SERVING.md")).read()
+    text = open(os.path.join(HOME, "docs", "SERVING.md")).read()
     names = {line.split()[2].split(":")[-1] for line in s.ask("GET", "/metrics")[1].splitlines() if line.startswith("# TYPE")}
     assert len(names) > 40, names
     missing = [name for name in names if f"`{name}`" not in text]
@@ -445,7 +475,7 @@ def random_abuse_leaves_it_well():
 
 
 CLAIMS = [clients_may_leave_at_every_byte, hostile_bodies_are_refused_by_name, too_many_are_told_when_to_come_back,
-          who_would_wait_too_long_is_told_so,
+          who_would_wait_too_long_is_told_so, steps_are_compared_with_the_hardware_profile,
           ten_thousand_requests_are_answered_or_refused_and_memory_stays, every_figure_is_in_the_manual,
           beginnings_are_shared_by_one_key_and_salt_only, a_timeout_ends_an_answer,
           the_operator_sees_and_ends_requests, draining_loses_nothing,

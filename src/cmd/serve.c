@@ -2,6 +2,7 @@
 #include "base/notify.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
+#include "cmd/priced.h"
 #include "cmd/progress.h"
 #include "cmd/words.h"
 #include "serve/server.h"
@@ -19,6 +20,7 @@ struct serving {
     struct event_base *base;
     struct event *signal[3], *watchdog;
     struct tls *tls;
+    struct priced *priced; /* NULL: no profile */
     struct server *server;
 };
 
@@ -193,7 +195,8 @@ static int start(struct serving *s, struct err *e)
                             : s->draft.plan       ? 4
                                                   : 0,
                    .draft_model = s->draft.plan ? &s->draft : NULL,
-                   .tpot_s = o->tpot},
+                   .tpot_s = o->tpot,
+                   .price = priced_for(s->priced)},
         .version = TANDEM_VERSION,
         .drain_s = o->drain,
         .key_file = o->api_key_file,
@@ -222,6 +225,7 @@ static void close_serving(struct serving *s)
     if (s->watchdog)
         event_free(s->watchdog);
     tls_close(s->tls);
+    priced_close(s->priced);
     words_close(&s->words);
     open_close(&s->draft_at);
     open_close(&s->at);
@@ -274,6 +278,8 @@ int cmd_serve(const struct options *o, struct err *e)
     }
     if (!rc)
         rc = open_tls(&s, e);
+    if (!rc && o->hardware)
+        rc = priced_open(&s.priced, &s.at.plan, o->hardware, e);
     if (!rc)
         rc = start(&s, e);
     if (!rc)

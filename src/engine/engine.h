@@ -18,6 +18,13 @@
 
 struct engine;
 
+/* What a step should take, in seconds from its sending to its end, with `flight` steps on their
+ * way, itself included; called by the engine's thread. fn NULL: what steps took so far tells. */
+struct engine_price {
+    double (*fn)(void *arg, const struct sched_step *step, int flight);
+    void *arg;
+};
+
 struct engine_opts {
     struct team_opts team;                 /* keep_logits is ignored */
     struct sched_limits sched;             /* 0 fields: chosen from the plan */
@@ -26,6 +33,7 @@ struct engine_opts {
     const struct draft_model *draft_model; /* who guesses; NULL: prompt look-up (sched/guess.h) */
     double tpot_s;            /* what a step may take while answers run; 0: see docs/SERVING.md */
     struct drive_watch watch; /* called by the engine's thread; for tests and traces */
+    struct engine_price price;
     /* Called by the engine's thread when events wait and the last call's have been taken. */
     void (*wake)(void *arg);
     void *arg;
@@ -145,7 +153,7 @@ double engine_ttft(struct engine *x, int n_prompt);
 /* The last steps, oldest first, each given once; at most max. For histograms and traces. */
 struct engine_step {
     double start_s, seconds; /* CLOCK_MONOTONIC */
-    double predicted_s;
+    double predicted_s;      /* by engine_opts.price, or as learnt; 0: not known yet */
     int rows, decode_rows, sequences;
 };
 int engine_steps(struct engine *x, struct engine_step *to, int max);

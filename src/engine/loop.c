@@ -176,6 +176,13 @@ static void begin(struct engine *x, const struct sched_step *step)
     }
 }
 
+static double predict(struct engine *x, const struct sched_step *step)
+{
+    const struct engine_price *price = &x->opts.price;
+    return price->fn ? price->fn(price->arg, step, x->drive.n_flying)
+                     : pace_step(&x->drive.pace, step->batch.n_tok);
+}
+
 static int send_step(struct engine *x, struct sched_step *step, struct err *e)
 {
     const struct plan *p = &x->plan;
@@ -188,13 +195,12 @@ static int send_step(struct engine *x, struct sched_step *step, struct err *e)
                                     x->allow + (size_t)row * allow_words(p));
         }
     }
+    double begun = now_s();
     int64_t number = team_submit(x->team, &step->batch, x->draw, e);
     if (number < 0)
         return (int)number;
     x->flying[x->drive.n_flying - 1] =
-        (struct flying){.number = number,
-                        .begun = now_s(),
-                        .predicted = pace_step(&x->drive.pace, step->batch.n_tok)};
+        (struct flying){.number = number, .begun = begun, .predicted = predict(x, step)};
     return 0;
 }
 

@@ -128,6 +128,11 @@ void take_events(struct server *s)
     s->now = seconds();
     fleet_events(s->fleet, on_event, s);
     metrics_steps(&s->metrics, s->fleet);
+    if (s->metrics.priced && drift_alarm(&s->metrics.drift, s->now))
+        fprintf(stderr,
+                "tandem: steps take %.2f times what the hardware profile says: measure it again "
+                "(tandem topo), or see who else is busy\n",
+                drift_median(&s->metrics.drift));
     while (s->touched) {
         struct live *l = s->touched;
         s->touched = l->next_touched;

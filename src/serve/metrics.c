@@ -57,6 +57,8 @@ static void take_steps(struct metrics *m, struct engine *x)
             histogram_add(&m->step, step[i].seconds);
             histogram_add(&m->step_rows, step[i].rows);
             m->predicted_s += step[i].predicted_s;
+            if (m->priced && step[i].predicted_s > 0)
+                drift_add(&m->drift, step[i].rows, step[i].seconds, step[i].predicted_s);
         }
 }
 
@@ -163,6 +165,34 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
         s->last_commit_s);
     one(w, "tandem", "restarts_total", "counter", "Times the ranks were started again.",
         (double)s->restarts);
+}
+
+/* Steps of so many rows and more, up to the next class. */
+static void put_classes(const struct writing *w, const char *name, const char *help, size_t at)
+{
+    char full[96], labels[224];
+    family(w, "tandem", name, "counter", help, full);
+    for (int c = 0; c < DRIFT_CLASSES; c++) {
+        const struct drift_class *of = &w->m->drift.of[c];
+        if (!of->steps)
+            continue;
+        double value;
+        memcpy(&value, (const char *)of + at, sizeof(value));
+        snprintf(labels, sizeof(labels), "%s,rows=\"%d\"", w->m->labels, 1 << c);
+        metric_value(w->to, full, labels, value);
+    }
+}
+
+static void put_drift(const struct writing *w)
+{
+    one(w, "tandem", "step_price_ratio", "gauge",
+        "Median of measured to predicted time of the last 512 steps; 0: too few yet.",
+        drift_median(&w->m->drift));
+    put_classes(w, "step_seconds_by_rows_total", "Time of steps, by their rows at least.",
+                offsetof(struct drift_class, measured_s));
+    put_classes(w, "step_predicted_seconds_by_rows_total",
+                "What the hardware profile says they take, by their rows at least.",
+                offsetof(struct drift_class, predicted_s));
 }
 
 static void put_histograms(const struct writing *w)
@@ -288,6 +318,8 @@ void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const str
     fleet_stats(f, &s);
     put_stats(&w, &s);
     put_histograms(&w);
+    if (m->priced)
+        put_drift(&w);
     put_rank_times(&w, f, plan_ranks(p));
     put_late_ranks(&w, f, plan_ranks(p));
     put_rank_memory(&w, f, plan_ranks(p));

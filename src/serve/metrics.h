@@ -5,12 +5,15 @@
 
 #include "base/metric.h"
 #include "engine/fleet.h"
+#include "serve/drift.h"
 
 struct metrics {
     char labels[160]; /* model_name="..." */
     struct histogram ttft, itl, tpot, e2e, queue, prefill, decode, step, step_rows;
     struct histogram inference, prompt_tok, new_tok, max_tok, choices;
-    double predicted_s;  /* of all steps, before they ran */
+    double predicted_s; /* of all steps, before they ran */
+    bool priced;        /* by a hardware profile: drift tells something */
+    struct drift drift;
     uint64_t refused[3]; /* bad requests, too many, shutting down */
     int connections;
 };

@@ -78,6 +78,7 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     s->n_call = any_seed(); /* ids of replies differ from those before a restart */
     s->started = (long long)time(NULL);
     metrics_init(&s->metrics, o->model->name[0]);
+    s->metrics.priced = o->engine.price.fn != NULL;
     snprintf(s->fingerprint, sizeof(s->fingerprint), "fp_%016llx",
              (unsigned long long)plan_hash(o->plan));
     s->opts.http.handle = take_call, s->opts.http.arg = s;
