@@ -224,7 +224,7 @@ def steps_are_compared_with_the_hardware_profile():
         body = json.dumps({"prompt": "One two three", "max_tokens": 160, "ignore_eos": True})
         assert s.ask("POST", "/v1/completions", body)[0] == 200
         value = dict(line.rsplit(" ", 1) for line in s.ask("GET", "/metrics")[1].splitlines() if line[0] != "#")
-        label = '{model_name="demo",rows="1"}'
+        label = '{model_name="demo",dtype="bf16",rows="1"}'
         predicted = float(value[f"tandem:step_predicted_seconds_by_rows_total{label}"])
         measured = float(value[f"tandem:step_seconds_by_rows_total{label}"])
         assert predicted > 159 and 0 < measured < predicted, (predicted, measured)

@@ -168,7 +168,8 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
 }
 
 /* Steps of so many rows and more, up to the next class. */
-static void put_classes(const struct writing *w, const char *name, const char *help, size_t at)
+static void put_classes(const struct writing *w, enum num weight, const char *name,
+                        const char *help, size_t at)
 {
     char full[96], labels[224];
     family(w, "tandem", name, "counter", help, full);
@@ -178,19 +179,20 @@ static void put_classes(const struct writing *w, const char *name, const char *h
             continue;
         double value;
         memcpy(&value, (const char *)of + at, sizeof(value));
-        snprintf(labels, sizeof(labels), "%s,rows=\"%d\"", w->m->labels, 1 << c);
+        snprintf(labels, sizeof(labels), "%s,dtype=\"%s\",rows=\"%d\"", w->m->labels,
+                 num_name(weight), 1 << c);
         metric_value(w->to, full, labels, value);
     }
 }
 
-static void put_drift(const struct writing *w)
+static void put_drift(const struct writing *w, enum num weight)
 {
     one(w, "tandem", "step_price_ratio", "gauge",
         "Median of measured to predicted time of the last 512 steps; 0: too few yet.",
         drift_median(&w->m->drift));
-    put_classes(w, "step_seconds_by_rows_total", "Time of steps, by their rows at least.",
+    put_classes(w, weight, "step_seconds_by_rows_total", "Time of steps, by their rows at least.",
                 offsetof(struct drift_class, measured_s));
-    put_classes(w, "step_predicted_seconds_by_rows_total",
+    put_classes(w, weight, "step_predicted_seconds_by_rows_total",
                 "What the hardware profile says they take, by their rows at least.",
                 offsetof(struct drift_class, predicted_s));
 }
@@ -319,7 +321,7 @@ void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const str
     put_stats(&w, &s);
     put_histograms(&w);
     if (m->priced)
-        put_drift(&w);
+        put_drift(&w, p->weight);
     put_rank_times(&w, f, plan_ranks(p));
     put_late_ranks(&w, f, plan_ranks(p));
     put_rank_memory(&w, f, plan_ranks(p));
