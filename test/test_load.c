@@ -122,7 +122,8 @@ static void what_is_no_length_is_refused(void **state)
 
 static struct series gaps_of(enum arrivals_kind kind, double rate, double cv, int n)
 {
-    struct arrivals a = arrivals_begin(kind, rate, cv, 3);
+    struct arrivals a = arrivals_begin(
+        &(struct arrivals){.kind = kind, .rate = rate, .cv = cv, .on_s = 0.1, .off_s = 0.3}, 3);
     struct series s = {0};
     for (double last = 0, at; n--; last = at) {
         at = arrivals_next(&a);
@@ -139,7 +140,10 @@ static void arrivals_keep_their_rate_and_their_unevenness(void **state)
         double cv, want_cv;
     } all[] = {{ARRIVALS_POISSON, 3, 1},  {ARRIVALS_GAMMA, 1, 1},   {ARRIVALS_GAMMA, 3, 3},
                {ARRIVALS_GAMMA, 0.5, .5}, {ARRIVALS_UNIFORM, 3, 0}, {ARRIVALS_BURST, 3, 3},
-               {ARRIVALS_BURST, 5, 5}};
+               {ARRIVALS_BURST, 5, 5},
+               /* an interrupted Poisson process: cv^2 = 1 + 2 l w / (w + v)^2, in its times on l a
+                * second, w and v one over their mean lengths (Kuczura 1973) */
+               {ARRIVALS_ON_OFF, 3, 3.1623}};
     (void)state;
     for (size_t k = 0; k < COUNT(all); k++) {
         struct series s = gaps_of(all[k].kind, 20, all[k].cv, 400000);

@@ -9,12 +9,15 @@ enum arrivals_kind {
     ARRIVALS_GAMMA,   /* gaps are gamma with coefficient of variation cv; 1 is poisson */
     ARRIVALS_UNIFORM, /* all gaps are the same */
     ARRIVALS_BURST,   /* several at once, the groups as poisson; so many that the gaps have cv */
+    ARRIVALS_ON_OFF,  /* as poisson for a while, then none for a while; both exponential */
 };
 
 struct arrivals {
     enum arrivals_kind kind;
-    double rate; /* a second */
+    double rate; /* a second, on the mean */
     double cv;   /* standard deviation of the gaps by their mean; for gamma and burst */
+    double on_s, off_s; /* mean lengths of the times with arrivals and without; for on-off */
+    double left_s;      /* of the time with arrivals that is now */
     struct draws draw;
     uint64_t count; /* arrivals so far */
     double at;      /* seconds, of the last one */
@@ -24,7 +27,8 @@ struct arrivals {
 const char *arrivals_name(enum arrivals_kind kind);
 enum arrivals_kind arrivals_named(const char *name);
 
-struct arrivals arrivals_begin(enum arrivals_kind kind, double rate, double cv, uint64_t seed);
+/* The same kind, rate and so on from the beginning. */
+struct arrivals arrivals_begin(const struct arrivals *like, uint64_t seed);
 
 /* When the next request comes, in seconds since the beginning. */
 double arrivals_next(struct arrivals *a);

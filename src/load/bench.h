@@ -3,12 +3,9 @@
 #ifndef TANDEM_LOAD_BENCH_H
 #define TANDEM_LOAD_BENCH_H
 
-#include "base/opt.h"
+#include "load/ask.h"
 #include "load/drive.h"
 #include "load/figures.h"
-
-/* A sentence about options that do not fit together; the exit status is 2. */
-enum { BENCH_USAGE = -10000 };
 
 struct bench {
     const struct options *o;

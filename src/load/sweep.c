@@ -25,7 +25,8 @@ static struct load load_at(const struct bench *b, double rate, int step)
 {
     struct load l = b->load;
     l.work.seed += (uint64_t)step;
-    l.arrivals = arrivals_begin(l.arrivals.kind, rate, l.arrivals.cv, l.work.seed);
+    l.arrivals.rate = rate;
+    l.arrivals = arrivals_begin(&l.arrivals, l.work.seed);
     l.most_bad = (uint64_t)floor((1 - b->o->slo_share) * (double)load_planned(&l) + 1e-9);
     return l;
 }

@@ -121,9 +121,9 @@ static double jitter(struct replica *r, double deviation)
     return exp(deviation * draw_normal(&r->jitter) - deviation * deviation / 2);
 }
 
-static struct work work_of_step(const struct model *m, const struct sched_step *step)
+static struct work work_of_step(const struct model *m, const struct sched_step *step, int flight)
 {
-    struct work w = {0};
+    struct work w = {.flight = flight};
     for (int i = 0; i < step->n_seq; i++)
         work_add(&w, m, step->part[i].pos, step->part[i].n, step->part[i].n_out);
     return w;
@@ -135,7 +135,7 @@ static double pass(struct replica *r, const struct replicas *all, const struct s
                    double now)
 {
     const struct plan *p = all->plan;
-    struct work w = work_of_step(&p->model, step);
+    struct work w = work_of_step(&p->model, step, r->drive.n_flying);
     struct step_price price;
     pricer_step(all->pricer, &w, &price);
     double factor = jitter(r, all->ask->jitter);

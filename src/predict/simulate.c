@@ -420,7 +420,7 @@ static int open_sim(struct sim *s, const struct simulation *ask, struct sim_resu
                                .finished = finished,
                                .arg = s};
     s->all.keep = pool_get(&s->pool, (size_t)s->plan.max_seq * sizeof(int));
-    if (!ask->step_s && !(s->all.pricer = pricer_new(&s->plan, ask->hardware, e)))
+    if (!ask->step_s && !(s->all.pricer = pricer_new(ask->plan, ask->hardware, e)))
         return -EINVAL;
     s->route = pool_get(&s->pool, sizeof(*s->route));
     s->route->n = s->n;
@@ -453,7 +453,7 @@ static void sum_up(struct sim *s)
         sched_figures(r->drive.sched, &f);
         to->steps += r->steps, rows += r->rows, to->deaths += r->deaths;
         to->preempted += f.preempted;
-        to->pages += f.pages;
+        to->pages_each = f.pages;
         to->pages_most = max_int(to->pages_most, r->pages_most);
         for (int k = 0; k < s->plan.pp && seconds > 0; k++)
             to->busy[k] += r->busy[k] / (seconds * s->n);
@@ -461,6 +461,7 @@ static void sum_up(struct sim *s)
     to->rows_mean = to->steps ? (double)rows / (double)to->steps : 0;
     to->summary = summary_of(&to->results, &s->load->slo);
     to->summary.gap = tally_digest(&s->gaps);
+    to->replicas = s->n;
     to->devices = s->n * plan_ranks(&s->plan) * s->plan.threads;
     if (s->ask->hardware)
         to->dollars_hour = s->ask->hardware->price_hour.value * to->devices;

@@ -61,8 +61,8 @@ struct sim_result {
     uint64_t steps, preempted, deaths;
     double busy[PLAN_STAGES]; /* share of the time in which the ranks of a stage computed */
     double rows_mean;         /* of a step */
-    int pages, pages_most;    /* of all replicas; most that were used at once, of one */
-    int devices;              /* of all replicas */
+    int pages_each, pages_most; /* of one replica; most that were used at once */
+    int replicas, devices;      /* devices of all replicas */
     double dollars_hour;      /* of all devices; 0: the profile has no price */
     double dollars_million;   /* per million tokens of answers; 0: unknown */
 };
