@@ -138,8 +138,12 @@ static void arrivals_keep_their_rate_and_their_unevenness(void **state)
     static const struct {
         enum arrivals_kind kind;
         double cv, want_cv;
-    } all[] = {{ARRIVALS_POISSON, 3, 1},  {ARRIVALS_GAMMA, 1, 1},   {ARRIVALS_GAMMA, 3, 3},
-               {ARRIVALS_GAMMA, 0.5, .5}, {ARRIVALS_UNIFORM, 3, 0}, {ARRIVALS_BURST, 3, 3},
+    } all[] = {{ARRIVALS_POISSON, 3, 1},
+               {ARRIVALS_GAMMA, 1, 1},
+               {ARRIVALS_GAMMA, 3, 3},
+               {ARRIVALS_GAMMA, 0.5, .5},
+               {ARRIVALS_UNIFORM, 3, 0},
+               {ARRIVALS_BURST, 3, 3},
                {ARRIVALS_BURST, 5, 5},
                /* an interrupted Poisson process: cv^2 = 1 + 2 l w / (w + v)^2, in its times on l a
                 * second, w and v one over their mean lengths (Kuczura 1973) */

@@ -245,7 +245,8 @@ static void what_is_planned_follows_times_and_bounds(void **state)
     l.duration_s = 1; /* the third is due at 2 / 2 s, which is not before */
     assert_int_equal(load_planned(&l), 2);
     l.timing = LOAD_ARRIVALS;
-    l.arrivals = arrivals_begin(&(struct arrivals){.kind = ARRIVALS_UNIFORM, .rate = 3, .cv = 1}, 0);
+    l.arrivals =
+        arrivals_begin(&(struct arrivals){.kind = ARRIVALS_UNIFORM, .rate = 3, .cv = 1}, 0);
     l.requests = UINT64_MAX;
     l.duration_s = 1.01;
     assert_int_equal(load_planned(&l), 3);

@@ -105,7 +105,8 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
 {
     enum num weight =
         choose_num(o->dtype, to->packed ? to->packed->weight : stored_type(to->store));
-    int many = o->max_seqs ? o->max_seqs : o->verb == VERB_SERVE ? 64 : 1;
+    bool serves = o->verb == VERB_SERVE || o->verb == VERB_SIMULATE;
+    int many = o->max_seqs ? o->max_seqs : serves ? 64 : 1;
     struct plan_ask ask = {
         .tp = o->tp,
         .pp = o->pp,
@@ -122,11 +123,11 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
-        .host = &to->host,
+        .host = o->hardware ? NULL : &to->host, /* elsewhere, cores and memory are others */
         .quota = host_quota(),
     };
     int rc = plan_make(&to->plan, m, &ask, e);
-    if (rc || ask.kv_bytes || to->plan.max_seq == 1)
+    if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->hardware)
         return rc;
     return fit_kv(&to->plan, m, &ask, e);
 }

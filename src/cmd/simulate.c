@@ -1,5 +1,5 @@
-/* simulate.c - `tandem simulate`: a load on a plan, on a virtual clock; the figures of `bench serve`
- * and what only a simulation knows. */
+/* simulate.c - `tandem simulate`: a load on a plan, on a virtual clock; the figures of `bench
+ * serve` and what only a simulation knows. */
 #include "predict/simulate.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
@@ -29,8 +29,8 @@ static int read_death(const char *text, struct sim_death *to, struct err *e)
     long replica = strtol(text, &at, 10);
     double seconds = *at == '@' ? strtod(at + 1, &end) : -1;
     if (at == text || replica < 0 || replica > 1 << 20 || !(seconds >= 0) || *end)
-        return err_set(e, CMD_USAGE, "simulate: --kill takes REPLICA@SECONDS as 3@60, not \"%.60s\"",
-                       text);
+        return err_set(e, CMD_USAGE,
+                       "simulate: --kill takes REPLICA@SECONDS as 3@60, not \"%.60s\"", text);
     *to = (struct sim_death){(int)replica, seconds};
     return 0;
 }
@@ -50,19 +50,36 @@ static int read_deaths(const struct options *o, struct sim_death *to, struct err
     return rc;
 }
 
+/* What nobody said follows the hardware: a GPU per rank; the cores of a host shared out among the
+ * ranks. */
+static struct options on_hardware(const struct options *o, const struct hardware *h)
+{
+    struct options to = *o;
+    if (o->plan)
+        return to;
+    to.tp = max_int(o->tp, 1);
+    if (!o->threads)
+        to.threads =
+            h->kind == DEVICE_GPU ? 1 : max_int(hardware_devices(h) / (to.tp * o->pp * o->dp), 1);
+    to.threads = min_int(to.threads, PLAN_THREADS);
+    return to;
+}
+
 /* As many pages as the hardware has room for, unless they were asked for. */
 static int fit(const struct options *o, struct simulating *s, struct err *e)
 {
     struct plan *p = &s->at.plan;
     const struct hardware *h = &s->hardware;
     int need = p->dp * plan_ranks(p) * p->threads, have = hardware_devices(h);
-    bool chosen = o->plan || o->kv_memory;
     if (need > have)
-        return err_set(e, -EINVAL,
-                       "simulate: the plan has %d ranks of %d threads in %d replicas, %s has %d "
-                       "devices; more hosts of the same kind: --replicas",
-                       plan_ranks(p), p->threads, p->dp, h->name, have);
-    bool fits = chosen || size_fill(p, h);
+        return err_set(
+            e, -EINVAL,
+            "simulate: %d replicas of %d ranks with %d threads need %d devices, %s has %d; "
+            "for more hosts of the same kind give --replicas",
+            p->dp, plan_ranks(p), p->threads, need, h->name, have);
+    bool fits = o->plan || o->kv_memory || size_fill(p, h);
+    if (!fits)
+        p->pages = (p->ctx + KV_PAGE - 1) / KV_PAGE; /* one sequence */
     struct fit f = size_fit(p, h);
     if (fits && f.spare >= 0)
         return 0;
@@ -70,25 +87,27 @@ static int fit(const struct options *o, struct simulating *s, struct err *e)
     if (f.rank >= 0)
         snprintf(where, sizeof(where), "rank %d", f.rank);
     return err_set(e, -ENOSPC,
-                   "simulate: %s needs %.2f GB for weights, %.2f for the cache and %.2f besides, %s "
-                   "has %.2f: more ranks, a smaller --dtype or --kv, --ctx or --max-seqs",
-                   where, (double)f.size.weights / 1e9, (double)f.size.kv / 1e9,
+                   "simulate: %s needs %.2f GB for weights, %.2f for %d tokens of cache and %.2f "
+                   "besides, %s has %.2f: take more ranks, or a smaller --dtype, --kv or --ctx",
+                   where, (double)f.size.weights / 1e9, (double)f.size.kv / 1e9, p->pages * KV_PAGE,
                    (double)f.size.scratch / 1e9, h->name, f.have / 1e9);
 }
 
 static int ask(const struct options *o, struct simulating *s, struct err *e)
 {
     if (!o->hardware)
-        return err_set(e, CMD_USAGE,
-                       "simulate: give --hardware, a shipped profile such as dgx-h100 or a file that "
-                       "`tandem topo` wrote");
+        return err_set(
+            e, CMD_USAGE,
+            "simulate: give --hardware, a shipped profile such as dgx-h100 or a file that "
+            "`tandem topo` wrote");
     int rc = read_deaths(o, s->death, e);
     if (!rc)
         rc = hardware_load(o->hardware, &s->hardware, e);
     if (!rc)
         rc = load_ask(&s->load, o, e);
+    struct options on = on_hardware(o, &s->hardware);
     if (!rc)
-        rc = open_shape(&s->at, o, o->n_word ? o->word[0] : NULL, e);
+        rc = open_shape(&s->at, &on, o->n_word ? o->word[0] : NULL, e);
     if (!rc && (rc = fit(o, s, e)))
         open_close(&s->at);
     if (rc)

@@ -14,8 +14,8 @@ enum arrivals_kind {
 
 struct arrivals {
     enum arrivals_kind kind;
-    double rate; /* a second, on the mean */
-    double cv;   /* standard deviation of the gaps by their mean; for gamma and burst */
+    double rate;        /* a second, on the mean */
+    double cv;          /* standard deviation of the gaps by their mean; for gamma and burst */
     double on_s, off_s; /* mean lengths of the times with arrivals and without; for on-off */
     double left_s;      /* of the time with arrivals that is now */
     struct draws draw;

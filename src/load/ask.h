@@ -1,5 +1,5 @@
-/* ask.h - from the options of a command line to a load: `bench serve`, and verbs that predict what it
- * would measure. */
+/* ask.h - from the options of a command line to a load: `bench serve`, and verbs that predict what
+ * it would measure. */
 #ifndef TANDEM_LOAD_ASK_H
 #define TANDEM_LOAD_ASK_H
 

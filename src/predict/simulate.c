@@ -1,4 +1,5 @@
 /* simulate.c - see simulate.h: the clients' side, and the clock. Replicas are replica.c's. */
+#include "base/buffer.h"
 #include "predict/price.h"
 #include "predict/replica.h"
 #include "predict/timeline.h"
@@ -212,13 +213,9 @@ static int choose_replica(struct sim *s, const struct seq *q)
 
 static void remember(struct sim *s, struct sim_request *q)
 {
-    if (q->number >= s->sent_room) {
-        size_t room = 2 * (size_t)q->number + 1024;
-        s->sent = realloc(s->sent, room * sizeof(*s->sent));
-        must(s->sent);
-        memset(s->sent + s->sent_room, 0, (room - s->sent_room) * sizeof(*s->sent));
-        s->sent_room = room;
-    }
+    size_t before = s->sent_room;
+    s->sent = grow(s->sent, &s->sent_room, (size_t)q->number + 1, sizeof(*s->sent));
+    memset(s->sent + before, 0, (s->sent_room - before) * sizeof(*s->sent));
     s->sent[q->number] = q;
 }
 

@@ -59,12 +59,12 @@ struct sim_result {
     struct summary summary; /* the same figures as of `tandem bench serve`; of ITL the percentiles
                                are right to 1 in 500 */
     uint64_t steps, preempted, deaths;
-    double busy[PLAN_STAGES]; /* share of the time in which the ranks of a stage computed */
-    double rows_mean;         /* of a step */
+    double busy[PLAN_STAGES];   /* share of the time in which the ranks of a stage computed */
+    double rows_mean;           /* of a step */
     int pages_each, pages_most; /* of one replica; most that were used at once */
     int replicas, devices;      /* devices of all replicas */
-    double dollars_hour;      /* of all devices; 0: the profile has no price */
-    double dollars_million;   /* per million tokens of answers; 0: unknown */
+    double dollars_hour;        /* of all devices; 0: the profile has no price */
+    double dollars_million;     /* per million tokens of answers; 0: unknown */
 };
 
 /* Run to the end of the load. What can go wrong is in e: a plan that the hardware has no figures
