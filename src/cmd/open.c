@@ -123,11 +123,11 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .weight = weight,
         .kv = choose_num(o->kv, weight == NUM_F32 || weight == NUM_F16 ? NUM_F32 : NUM_BF16),
         .numerics = isa_numerics(to->isa, weight),
-        .host = o->hardware ? NULL : &to->host, /* elsewhere, cores and memory are others */
+        .host = o->on_hardware ? NULL : &to->host, /* elsewhere, cores and memory are others */
         .quota = host_quota(),
     };
     int rc = plan_make(&to->plan, m, &ask, e);
-    if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->hardware)
+    if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->on_hardware)
         return rc;
     return fit_kv(&to->plan, m, &ask, e);
 }

@@ -95,14 +95,14 @@ static int fit(const struct options *o, struct simulating *s, struct err *e)
 
 static int ask(const struct options *o, struct simulating *s, struct err *e)
 {
-    if (!o->hardware)
+    if (!o->on_hardware)
         return err_set(
             e, CMD_USAGE,
             "simulate: give --hardware, a shipped profile such as dgx-h100 or a file that "
             "`tandem topo` wrote");
     int rc = read_deaths(o, s->death, e);
     if (!rc)
-        rc = hardware_load(o->hardware, &s->hardware, e);
+        rc = hardware_load(o->on_hardware, &s->hardware, e);
     if (!rc)
         rc = load_ask(&s->load, o, e);
     struct options on = on_hardware(o, &s->hardware);
