@@ -7,6 +7,7 @@
 #include "cmd/step_profile.h"
 #include "engine/team.h"
 #include "predict/count.h"
+#include "predict/price.h"
 
 #include <time.h>
 
@@ -36,12 +37,14 @@ struct layout {
 
 struct bench {
     const struct options *o;
+    struct link link; /* with --link */
     struct opened at;
     struct pool pool;
     int n_point;
     struct point point[POINTS_MAX];
     struct layout *layout[LAYOUTS];          /* NULL: not wanted */
     struct step_profile profile[POINTS_MAX]; /* of the layout as asked, with --profile */
+    double predicted[POINTS_MAX];            /* seconds; with --predict */
 };
 
 /* ------------------------------------------------------------------------------- what to time */
@@ -139,11 +142,36 @@ static void count_points(const struct bench *b, struct layout *l)
     }
 }
 
+/* What the layout as asked should take, by a hardware profile. */
+static int predict(struct bench *b, const struct plan *p, struct err *e)
+{
+    struct hardware *h = pool_get(&b->pool, sizeof(*h));
+    int rc = hardware_load(b->o->predict, h, e);
+    if (rc)
+        return rc;
+    hardware_slower(h, b->link);
+    struct pricer *pricer = pricer_new(p, h, e);
+    if (!pricer)
+        return -EINVAL;
+    for (int i = 0; i < b->n_point; i++) {
+        const struct point *pt = &b->point[i];
+        struct work *w = pool_get(&b->pool, (size_t)pt->n_step * sizeof(*w));
+        for (int k = 0; k < pt->n_step; k++) {
+            const struct batch *s = &pt->step[k];
+            w[k] = work_of(&p->model, s->n_seq, s->n_tok / s->n_seq, s->pos[s->n_tok - 1]);
+        }
+        b->predicted[i] = pricer_chain(pricer, w, pt->n_step);
+    }
+    pricer_free(pricer);
+    return 0;
+}
+
 static int start_layout(struct bench *b, int which, struct err *e)
 {
     struct team_opts opts = {.isa = b->at.isa,
                              .packed = b->at.packed,
                              .host = &b->at.host,
+                             .link = b->o->link ? &b->link : NULL,
                              .profile = b->o->profile && which == ASKED};
     struct layout *l = b->layout[which] = pool_get(&b->pool, sizeof(*l));
     size_t rounds = (size_t)b->n_point * sizeof(l->seconds[0]);
@@ -160,6 +188,10 @@ static int start_layout(struct bench *b, int which, struct err *e)
     l->seconds = pool_get(&b->pool, rounds);
     l->limit = pool_get(&b->pool, rounds);
     count_points(b, l);
+    if (which == ASKED && b->o->predict)
+        rc = predict(b, &l->plan, e);
+    if (rc)
+        return rc;
     l->limits = plan_limits(&l->plan, &b->at.host, e);
     return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
 }
@@ -259,8 +291,9 @@ static int measure(struct bench *b, struct err *e)
 
 struct line {
     char name[40];
-    struct figures ms, share;                /* time; limit over time */
-    double tok_s, gb_s, gflop_s;             /* by the median */
+    struct figures ms, share;    /* time; limit over time */
+    double predicted_ms, off;    /* predicted over measured, less 1; ms 0: not asked for */
+    double tok_s, gb_s, gflop_s; /* by the median */
     double one_ms, faster, allowed, reached; /* beside one rank; 0: not measured */
     struct figures uncut, cost; /* ms with uncut sums, time over that; 0: not measured */
 };
@@ -287,6 +320,8 @@ static struct line line_of(const struct bench *b, int i)
         to.reached = figures_quotient(l->limit[i], l->seconds[i], n).median /
                      figures_quotient(one->limit[i], one->seconds[i], n).median;
     }
+    if (b->o->predict)
+        to.predicted_ms = 1e3 * b->predicted[i], to.off = to.predicted_ms / to.ms.median - 1;
     if (uncut)
         to.uncut = figures_of(uncut->seconds[i], n),
         to.cost = figures_quotient(l->seconds[i], uncut->seconds[i], n);
@@ -310,8 +345,9 @@ static void print_head(const struct bench *b)
                cores == 1 ? "" : "s", 1e-9 * read.median, 1e-9 * read.least, 1e-9 * read.most,
                math_name(math), 1e-9 * figures_of(l->math, b->o->rounds).median);
     }
-    printf("\n%-20s %9s %19s %9s %7s %8s %9s%s%s\n", "step", "median ms", "least to most",
+    printf("\n%-20s %9s %19s %9s %7s %8s %9s%s%s%s\n", "step", "median ms", "least to most",
            "tokens/s", "GB/s", "GFLOP/s", "of limit",
+           b->o->predict ? "  predicted ms   off by" : "",
            b->layout[ONE] ? "   one core ms  faster  cores allow  reached" : "",
            b->layout[UNCUT] ? "  uncut sums ms  same bits cost    least to most  by the best" : "");
 }
@@ -323,6 +359,8 @@ static void print_text(const struct bench *b)
         struct line l = line_of(b, i);
         printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f %7.0f %%", l.name, l.ms.median,
                l.ms.least, l.ms.most, l.tok_s, l.gb_s, l.gflop_s, 100 * l.share.median);
+        if (b->o->predict)
+            printf(" %13.2f %+6.1f %%", l.predicted_ms, 100 * l.off);
         if (b->layout[ONE])
             printf(" %13.2f %7.2f %12.2f %6.0f %%", l.one_ms, l.faster, l.allowed, 100 * l.reached);
         if (b->layout[UNCUT])
@@ -341,6 +379,9 @@ static json_t *line_json(const struct line *l)
         json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "step", l->name, "ms", l->ms.median,
                   "least_ms", l->ms.least, "most_ms", l->ms.most, "tokens_per_s", l->tok_s, "gb_s",
                   l->gb_s, "gflop_s", l->gflop_s, "of_limit", l->share.median);
+    if (l->predicted_ms > 0)
+        json_object_update_new(
+            o, json_pack("{s:f, s:f}", "predicted_ms", l->predicted_ms, "off_by", l->off));
     if (l->one_ms > 0)
         json_object_update_new(o, json_pack("{s:f, s:f, s:f, s:f}", "one_rank_ms", l->one_ms,
                                             "faster", l->faster, "cores_allow", l->allowed,
@@ -383,6 +424,8 @@ int cmd_bench_latency(const struct options *o, struct err *e)
 {
     struct bench b = {.o = o};
     int rc = choose_points(&b, e);
+    if (!rc && o->link)
+        rc = read_link(o->link, &b.link, e);
     if (rc)
         return rc;
     rc = open_model(&b.at, o, o->n_word ? o->word[0] : NULL, e);

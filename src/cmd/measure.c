@@ -23,6 +23,41 @@ int read_numbers(const char *name, const char *text, int list[LIST_MAX], int *n,
     return 0;
 }
 
+struct unit {
+    const char *name;
+    double times;
+};
+
+/* A number above 0 and one of the units, up to the character `end`; what follows, or NULL. */
+static const char *read_amount(const char *text, const struct unit *unit, int n, char end,
+                               double *to)
+{
+    char *at;
+    double x = strtod(text, &at);
+    for (int i = 0; x > 0 && x < 1e15 && i < n; i++) {
+        size_t length = strlen(unit[i].name);
+        if (!strncmp(at, unit[i].name, length) && at[length] == end) {
+            *to = x * unit[i].times;
+            return at + length;
+        }
+    }
+    return NULL;
+}
+
+int read_link(const char *text, struct link *to, struct err *e)
+{
+    static const struct unit time[] = {{"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}};
+    static const struct unit rate[] = {
+        {"kB/s", 1e3}, {"MB/s", 1e6}, {"GB/s", 1e9}, {"Mbit/s", 1e6 / 8}, {"Gbit/s", 1e9 / 8}};
+    double rate_s = 0;
+    const char *at = read_amount(text, time, COUNT(time), ':', &to->latency_s);
+    if (!at || !read_amount(at + 1, rate, COUNT(rate), 0, &rate_s))
+        return err_set(e, CMD_USAGE,
+                       "--link: \"%.80s\" is not a latency and a rate such as 200us:1GB/s", text);
+    to->byte_s = 1 / rate_s;
+    return 0;
+}
+
 double seconds(void) { return 1e-6 * clock_us(); }
 
 struct figures figures_of(const double *x, int n)

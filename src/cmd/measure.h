@@ -4,6 +4,7 @@
 #define TANDEM_MEASURE_H
 
 #include "plan/plan.h"
+#include "topo/hardware.h"
 #include "topo/limits.h"
 
 enum { LIST_MAX = 8, ROUNDS_MAX = 1000 };
@@ -11,6 +12,10 @@ enum { LIST_MAX = 8, ROUNDS_MAX = 1000 };
 /* --name "1,2,3": up to LIST_MAX whole numbers from 1 to 2^20; zeros are left out, so that "0" is
  * an empty list. CMD_USAGE with a sentence otherwise. */
 int read_numbers(const char *name, const char *text, int list[LIST_MAX], int *n, struct err *e);
+
+/* --link "200us:1GB/s": a latency in s, ms, us or ns, and a rate in kB/s, MB/s, GB/s, Mbit/s or
+ * Gbit/s. CMD_USAGE with a sentence otherwise. */
+int read_link(const char *text, struct link *to, struct err *e);
 
 /* Of CLOCK_MONOTONIC. */
 double seconds(void);

@@ -32,13 +32,11 @@ static void pass(struct dev *d, double bytes)
         d->count.other_s += bytes * c->rates->byte_s.value / threads_of(c) + fixed_s(c);
 }
 
-/* n products of one x: one operation. */
-static void multiply(struct dev *d, int rows, enum num type, double weights)
+/* Products of one x: one operation. */
+static void multiply(struct dev *d, const struct curve *of, int rows, double weights)
 {
     const struct costs *c = &d->count.costs;
-    if (c->rates)
-        d->count.product_s +=
-            weights * curve_at(&c->rates->product[type], rows) / threads_of(c) + fixed_s(c);
+    d->count.product_s += weights * curve_at(of, rows) / threads_of(c) + fixed_s(c);
 }
 
 static double size(const struct mat *m) { return (double)mat_bytes(m); }
@@ -77,8 +75,9 @@ static void count_matmul(struct dev *d, const struct mat *x, const struct term *
               weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
         all += weights(t->w);
     }
-    if (all > 0)
-        multiply(d, x->n, term->w->type, all);
+    const struct rates *r = d->count.costs.rates;
+    if (r && all > 0)
+        multiply(d, &r->product[term->w->type], x->n, all);
 }
 
 static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
@@ -88,7 +87,10 @@ static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
     for (int i = 0; i < y->n; i++)
         bytes += size(&y->at[i]);
     count(d, 2 * x->n * weights(w), bytes);
-    multiply(d, x->n, w->type, weights(w));
+    const struct rates *r = d->count.costs.rates;
+    if (r)
+        multiply(d, r->partial[w->type].n ? &r->partial[w->type] : &r->product[w->type], x->n,
+                 weights(w));
 }
 
 static void count_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
@@ -134,7 +136,8 @@ static double seen_seconds(const struct costs *c, const struct seen *s, const st
     double madds = 2 * s->pairs * dim;
     double read = bytes * r->attend_byte_s[kv->type].value;
     double math = madds * curve_at(&r->attend_madd_s[kv->type], (double)s->rows / s->seqs);
-    return (read > math ? read : math) / threads_of(c);
+    double fixed = (double)s->rows * dim / kv->head_dim * r->attend_row_s.value;
+    return ((read > math ? read : math) + fixed) / threads_of(c);
 }
 
 double attend_seconds(const struct costs *c, const struct attended *a, const struct kv *kv, int dim)

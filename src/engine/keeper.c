@@ -1,5 +1,6 @@
 /* keeper.c - see keeper.h. Single-threaded whenever it forks. */
 #include "engine/keeper.h"
+#include "comm/delay.h"
 #include "comm/shm.h"
 #include "engine/near.h"
 #include "run/load.h"
@@ -25,6 +26,7 @@ struct keeper {
     const struct host *host;
     enum isa isa;
     bool profile;
+    const struct link *link; /* NULL: none */
     int fd, n_rank;
     struct pool pool;
     struct weights whole;
@@ -77,6 +79,16 @@ static size_t rank_tables(const struct plan *p)
     return n * (sizeof(struct kv) + sizeof(struct layer)) + (size_t)4 * ARENA_ALIGN;
 }
 
+/* The same group over a slower link, when one was asked for. */
+static void slow_down(struct keeper *k, struct comm *c)
+{
+    if (!k->link || c->size == 1)
+        return;
+    struct comm *inner = pool_get(&k->pool, sizeof(*inner));
+    *inner = *c;
+    comm_delay_open(c, pool_get(&k->pool, sizeof(struct comm_delay)), inner, *k->link);
+}
+
 static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *pp, struct wait w)
 {
     const struct plan *p = k->p;
@@ -95,6 +107,8 @@ static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *
     if (p->pp > 1)
         comm_shm_open(pp, &ctx[1], room->pp_state[slice], stage, p->pp, NULL, NULL, 0,
                       room->outbox_bytes, w);
+    slow_down(k, tp);
+    slow_down(k, pp);
 }
 
 static _Noreturn void rank_main(struct keeper *k, int id)
@@ -308,6 +322,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
                        .host = opts->host,
                        .isa = opts->isa,
                        .profile = opts->profile,
+                       .link = opts->link,
                        .fd = fd,
                        .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};

@@ -23,6 +23,7 @@ struct team_opts {
     const struct packed *packed; /* weights to map; NULL: load them from the store */
     bool keep_logits;            /* results carry logits (they cost a copy per row) */
     bool profile;                /* time every operation, for team_profile() */
+    const struct link *link;     /* slow the groups of ranks down by so much; NULL: as they are */
     const struct host *host;     /* where threads and memory go, as long as the team lives; NULL:
                                     on cores that follow each other, and anywhere */
 };

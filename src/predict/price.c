@@ -212,7 +212,7 @@ static int check_format(const struct hardware *h, const char *what, enum num t,
 static int check(const struct plan *p, const struct hardware *h, struct err *e)
 {
     int rc = 0;
-    if (h->n_rates < 1 || h->n_level < 1)
+    if (h->n_rates < 1 || (plan_ranks(p) > 1 && h->n_level < 1))
         return err_set(e, -EINVAL, "the hardware %s has no speeds: measure it with tandem topo",
                        h->name);
     rc = check_format(h, "products with weights", p->weight, has_product, e);
@@ -238,14 +238,15 @@ static void make_small(struct pricer *x)
     s->stage[1] = (struct span){x->n_kind, x->n_kind};
 }
 
-static bool alike(const struct plan *p, const struct probe *a, const struct probe *b)
+/* Do two slices hold equally much, and read equally much from the others? */
+static bool alike(const struct plan *p, int a, int b)
 {
-    if (a->tp_price.gang.others != b->tp_price.gang.others ||
-        a->rank.act.attn.n != b->rank.act.attn.n)
+    struct span tree[PLANES];
+    if (tree_split((struct span){p->cut[a], p->cut[a + 1]}, tree) !=
+        tree_split((struct span){p->cut[b], p->cut[b + 1]}, tree))
         return false;
     for (int what = HEADS; what <= WORDS; what++)
-        if (len(plan_share(p, a->rank.id, (enum what)what)) !=
-            len(plan_share(p, b->rank.id, (enum what)what)))
+        if (len(plan_share(p, a, (enum what)what)) != len(plan_share(p, b, (enum what)what)))
             return false;
     return true;
 }
@@ -279,21 +280,21 @@ static void place(struct pricer *x, struct probe *r, int tp_first)
 static void open_probes(struct pricer *x)
 {
     const struct plan *p = &x->plan;
-    int tp_first = worst_place(x);
-    x->first = pool_get(&x->pool, (size_t)p->tp * sizeof(*x->first));
-    x->last = pool_get(&x->pool, (size_t)p->tp * sizeof(*x->last));
+    int tp_first = worst_place(x), slice[SHARES_MAX];
     for (int t = 0; t < p->tp; t++) {
-        struct probe *first = &x->first[x->n_slice], *last = &x->last[x->n_slice];
-        probe_open(first, &x->small, t, &x->pool);
         bool known = false;
         for (int i = 0; i < x->n_slice; i++)
-            known |= alike(&x->small, first, &x->first[i]);
-        if (known)
-            continue;
-        probe_open(last, &x->small, (x->small.pp - 1) * p->tp + t, &x->pool);
-        place(x, first, tp_first);
-        place(x, last, tp_first);
-        x->n_slice++;
+            known |= alike(p, slice[i], t);
+        if (!known)
+            slice[x->n_slice++] = t;
+    }
+    x->first = pool_get(&x->pool, (size_t)x->n_slice * sizeof(*x->first));
+    x->last = pool_get(&x->pool, (size_t)x->n_slice * sizeof(*x->last));
+    for (int i = 0; i < x->n_slice; i++) {
+        probe_open(&x->first[i], &x->small, slice[i], &x->pool);
+        probe_open(&x->last[i], &x->small, (x->small.pp - 1) * p->tp + slice[i], &x->pool);
+        place(x, &x->first[i], tp_first);
+        place(x, &x->last[i], tp_first);
     }
 }
 
@@ -372,9 +373,9 @@ static void add_spent(struct step_price *to, double times, const struct spent *a
 static double host_s(const struct pricer *x, const struct flight *f, const struct work *w)
 {
     const struct hardware *h = &x->hardware;
-    double words = (double)w->n_out * x->plan.model.n_vocab;
+    int rows = (w->n_out + x->plan.threads - 1) / x->plan.threads; /* whole rows are shared out */
     return h->step_s.value + h->seq_s.value * w->n_seq +
-           f->rates.draw_s.value * words / x->plan.threads;
+           f->rates.draw_s.value * rows * x->plan.model.n_vocab;
 }
 
 void pricer_step(struct pricer *x, const struct work *w, struct step_price *to)
@@ -404,4 +405,21 @@ void pricer_step(struct pricer *x, const struct work *w, struct step_price *to)
     to->all_s = to->host_s + (p->pp - 1) * to->hop_s;
     for (int s = 0; s < p->pp; s++)
         to->all_s += to->stage_s[s];
+}
+
+double pricer_chain(struct pricer *x, const struct work *w, int n)
+{
+    double done[PLAN_STAGES] = {0}, host = 0;
+    for (int i = 0; i < n; i++) {
+        struct step_price price;
+        struct work one = w[i];
+        one.flight = n;
+        pricer_step(x, &one, &price);
+        host = i ? host : price.host_s;
+        for (int s = 0; s < x->plan.pp; s++) {
+            double ready = s ? done[s - 1] + price.hop_s : 0;
+            done[s] = (ready > done[s] ? ready : done[s]) + price.stage_s[s];
+        }
+    }
+    return host + done[x->plan.pp - 1];
 }

@@ -47,4 +47,9 @@ void pricer_free(struct pricer *x);
 /* Equal work has equal prices, bit for bit, in whatever order they are asked for. */
 void pricer_step(struct pricer *x, const struct work *w, struct step_price *to);
 
+/* Seconds of n steps handed over at once, such as the chunks of a prompt: each stage begins the
+ * next when it is done with the one before, so stages work at the same time. Choosing and sending
+ * the later ones is hidden behind the first. */
+double pricer_chain(struct pricer *x, const struct work *w, int n);
+
 #endif

@@ -60,9 +60,11 @@ void hardware_rates(const struct hardware *h, int active, struct rates *to)
     to->active = active;
     for (int k = 0; k < NUM_COUNT; k++) {
         curve_between(&to->product[k], &b->product[k], t);
+        curve_between(&to->partial[k], &b->partial[k], t);
         curve_between(&to->attend_madd_s[k], &b->attend_madd_s[k], t);
         to->attend_byte_s[k] = figure_between(to->attend_byte_s[k], b->attend_byte_s[k], t);
     }
+    to->attend_row_s = figure_between(to->attend_row_s, b->attend_row_s, t);
     to->byte_s = figure_between(to->byte_s, b->byte_s, t);
     to->op_s = figure_between(to->op_s, b->op_s, t);
     to->draw_s = figure_between(to->draw_s, b->draw_s, t);
@@ -200,4 +202,15 @@ double hardware_collective(const struct hardware *h, enum collective_op op, cons
         best = grouped;
     must(best < DBL_MAX); /* hardware_check() wants sends on every level */
     return best;
+}
+
+void hardware_slower(struct hardware *h, struct link by)
+{
+    for (int i = 0; i < h->n_level; i++)
+        for (int k = 0; k < h->level[i].n_collective; k++) {
+            struct collective *c = &h->level[i].collective[k];
+            c->latency_s.value += by.latency_s;
+            c->byte_s.value += by.byte_s;
+            c->far_byte_s.value += by.byte_s;
+        }
 }

@@ -50,11 +50,13 @@ struct rates {
     /* Seconds per weight (rows times columns of the matrix) of a product with x rows, the weights
      * coming from memory: flat while memory is the limit, then rising with x. Per weight format. */
     struct curve product[NUM_COUNT];
+    struct curve partial[NUM_COUNT]; /* the same, its sum cut into shares; unknown: as product */
     /* Attention, per format of the KV cache: seconds per byte of keys and values read, and seconds
      * per multiply-add of scores and outputs when a sequence has x rows in the step. An operation
-     * takes the larger of the two. */
+     * takes the larger of the two; and attend_row_s for every row of every head of queries. */
     struct figure attend_byte_s[NUM_COUNT];
     struct curve attend_madd_s[NUM_COUNT];
+    struct figure attend_row_s;
     struct figure byte_s;  /* of what else reads and writes activations */
     struct figure op_s;    /* fixed, of every operation: launch, or meeting of threads */
     struct figure draw_s;  /* per row of logits and word of the vocabulary: drawing a token */
@@ -146,6 +148,13 @@ double collective_reads(enum collective_op op, enum collective_way way, const st
  * between them. 0 for one rank. */
 double hardware_collective(const struct hardware *h, enum collective_op op, const struct gang *g,
                            double bytes);
+
+/* All links slower by a latency per call and seconds per byte that a rank reads: what comm/delay.h
+ * does to a group. */
+struct link {
+    double latency_s, byte_s;
+};
+void hardware_slower(struct hardware *h, struct link by);
 
 /* Refuse a profile that makes no sense, naming the field. */
 int hardware_check(const struct hardware *h, struct err *e);

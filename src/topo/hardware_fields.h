@@ -15,6 +15,7 @@
 #define RATES_FIGURES(FIGURE)                                                                      \
     FIGURE(byte_s, true)                                                                           \
     FIGURE(op_s, true)                                                                             \
+    FIGURE(attend_row_s, false)                                                                    \
     FIGURE(draw_s, false)                                                                          \
     FIGURE(split_s, false)
 #define COLLECTIVE_FIGURES(FIGURE)                                                                 \
