@@ -83,8 +83,6 @@ static void the_rest_is_bytes(void **state)
  * thread 3 s; a byte of the cache 1 s, a multiply-add 0.25 s in decode and 0.5 s from 4 rows on. */
 static const struct rates rates = {
     .product[NUM_F32] = {2, {1, 16}, {2, 4}, 0, SOURCE_GIVEN},
-    .partial[NUM_BF16] = {1, {1}, {3}, 0, SOURCE_GIVEN},
-    .product[NUM_BF16] = {1, {1}, {2}, 0, SOURCE_GIVEN},
     .attend_byte_s[NUM_BF16] = {1, 0, SOURCE_GIVEN},
     .attend_madd_s[NUM_BF16] = {3, {1, 4, 8}, {0.25, 0.5, 0.5}, 0, SOURCE_GIVEN},
     .attend_row_s = {7, 0, SOURCE_GIVEN},
@@ -114,22 +112,6 @@ static void a_product_takes_what_its_weights_cost_with_so_many_rows(void **state
     dev_matmuls(&d, &x, (const struct term[]){{&y, &w, &none}, {&z, &w, &none}}, 2);
     assert_true(d.count.product_s == 2 * 256 * 4 + 5); /* one operation */
     assert_true(d.count.attend_s == 0 && d.count.other_s == 0);
-}
-
-static void a_cut_sum_takes_its_own_where_that_is_known(void **state)
-{
-    (void)state;
-    struct part part = {16, 16, NULL};
-    struct weight w = {NUM_BF16, 16, 16, 0, 1, &part};
-    struct mat x = f32(1, 16);
-    struct planes y = {.n = 1, .at = {f32(1, 16)}};
-    struct dev d = priced(1);
-    dev_partial(&d, &y, &x, &w);
-    assert_true(d.count.product_s == 3 * 256 + 5);
-    d = priced(1);
-    w.type = NUM_F32;
-    dev_partial(&d, &y, &x, &w);
-    assert_true(d.count.product_s == 2 * 256 + 5);
 }
 
 static void threads_share_an_operation_and_meet(void **state)
@@ -197,7 +179,6 @@ int main(void)
         cmocka_unit_test(attention_counts_pairs_and_reads_a_sequence_once),
         cmocka_unit_test(the_rest_is_bytes),
         cmocka_unit_test(a_product_takes_what_its_weights_cost_with_so_many_rows),
-        cmocka_unit_test(a_cut_sum_takes_its_own_where_that_is_known),
         cmocka_unit_test(threads_share_an_operation_and_meet),
         cmocka_unit_test(attention_takes_the_longer_of_reading_and_multiplying),
         cmocka_unit_test(a_window_leaves_out_what_it_says),

@@ -33,10 +33,12 @@ static void pass(struct dev *d, double bytes)
 }
 
 /* Products of one x: one operation. */
-static void multiply(struct dev *d, const struct curve *of, int rows, double weights)
+static void multiply(struct dev *d, enum num type, int rows, double weights)
 {
     const struct costs *c = &d->count.costs;
-    d->count.product_s += weights * curve_at(of, rows) / threads_of(c) + fixed_s(c);
+    if (c->rates)
+        d->count.product_s +=
+            weights * curve_at(&c->rates->product[type], rows) / threads_of(c) + fixed_s(c);
 }
 
 static double size(const struct mat *m) { return (double)mat_bytes(m); }
@@ -75,9 +77,8 @@ static void count_matmul(struct dev *d, const struct mat *x, const struct term *
               weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
         all += weights(t->w);
     }
-    const struct rates *r = d->count.costs.rates;
-    if (r && all > 0)
-        multiply(d, &r->product[term->w->type], x->n, all);
+    if (all > 0)
+        multiply(d, term->w->type, x->n, all);
 }
 
 static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
@@ -87,10 +88,7 @@ static void count_partial(struct dev *d, struct planes *y, const struct mat *x,
     for (int i = 0; i < y->n; i++)
         bytes += size(&y->at[i]);
     count(d, 2 * x->n * weights(w), bytes);
-    const struct rates *r = d->count.costs.rates;
-    if (r)
-        multiply(d, r->partial[w->type].n ? &r->partial[w->type] : &r->product[w->type], x->n,
-                 weights(w));
+    multiply(d, w->type, x->n, weights(w));
 }
 
 static void count_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)

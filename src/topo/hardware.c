@@ -60,7 +60,6 @@ void hardware_rates(const struct hardware *h, int active, struct rates *to)
     to->active = active;
     for (int k = 0; k < NUM_COUNT; k++) {
         curve_between(&to->product[k], &b->product[k], t);
-        curve_between(&to->partial[k], &b->partial[k], t);
         curve_between(&to->attend_madd_s[k], &b->attend_madd_s[k], t);
         to->attend_byte_s[k] = figure_between(to->attend_byte_s[k], b->attend_byte_s[k], t);
     }

@@ -50,7 +50,6 @@ struct rates {
     /* Seconds per weight (rows times columns of the matrix) of a product with x rows, the weights
      * coming from memory: flat while memory is the limit, then rising with x. Per weight format. */
     struct curve product[NUM_COUNT];
-    struct curve partial[NUM_COUNT]; /* the same, its sum cut into shares; unknown: as product */
     /* Attention, per format of the KV cache: seconds per byte of keys and values read, and seconds
      * per multiply-add of scores and outputs when a sequence has x rows in the step. An operation
      * takes the larger of the two; and attend_row_s for every row of every head of queries. */

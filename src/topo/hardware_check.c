@@ -77,8 +77,6 @@ static int check_formats(const struct rates *x, const struct rates *first, struc
         bool keys = x->attend_madd_s[t].n > 0;
         rc = check_curve("product", &x->product[t], e);
         if (!rc)
-            rc = check_curve("partial", &x->partial[t], e);
-        if (!rc)
             rc = check_figure("attend_byte_s", &x->attend_byte_s[t], keys, e);
         if (!rc)
             rc = check_curve("attend_madd_s", &x->attend_madd_s[t], e);

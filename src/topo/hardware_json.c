@@ -73,7 +73,6 @@ static json_t *rates_to_json(const struct rates *x)
     json_t *o = json_object();
     json_object_set_new(o, "active", json_integer(x->active));
     json_object_set_new(o, "product", curves_to_json(x->product));
-    json_object_set_new(o, "partial", curves_to_json(x->partial));
     json_object_set_new(o, "attend_byte_s", figures_to_json(x->attend_byte_s));
     json_object_set_new(o, "attend_madd_s", curves_to_json(x->attend_madd_s));
     RATES_FIGURES(PUT_FIGURE)
@@ -283,15 +282,13 @@ static int by_format(const json_t *parent, const char *key, struct figure *figur
 
 static int rates_from_json(const json_t *o, struct rates *x, struct err *e)
 {
-    static const char *const names[] = {"active",        "product", "attend_byte_s",
-                                        "attend_madd_s", "partial", RATES_FIGURES(NAME)};
+    static const char *const names[] = {"active", "product", "attend_byte_s", "attend_madd_s",
+                                        RATES_FIGURES(NAME)};
     int rc = known_only(o, names, COUNT(names), 2, e);
     if (!rc)
         rc = get_count(o, "active", &x->active, e);
     if (!rc)
         rc = by_format(o, "product", NULL, x->product, e);
-    if (!rc)
-        rc = by_format(o, "partial", NULL, x->partial, e);
     if (!rc)
         rc = by_format(o, "attend_byte_s", x->attend_byte_s, NULL, e);
     if (!rc)
