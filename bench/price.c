@@ -6,8 +6,8 @@
  * NEW tokens up to position LAST: milliseconds of the step, and of its parts. Then the microseconds
  * of making a pricer and the nanoseconds of a step whose rows it knows.
  */
-#include "model/folder.h"
 #include "predict/price.h"
+#include "model/folder.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -33,10 +33,11 @@ static void print_step(struct pricer *x, const struct model *m, char *const *tri
     struct step_price p;
     struct work w = work_of(m, atoi(triple[0]), atoi(triple[1]), atoi(triple[2]));
     pricer_step(x, &w, &p);
-    printf("%s x %s to %s: %.3f ms = products %.3f + attention %.3f + rest %.3f + ranks %.3f + host "
-           "%.3f\n",
-           triple[0], triple[1], triple[2], 1e3 * p.all_s, 1e3 * p.product_s, 1e3 * p.attend_s,
-           1e3 * p.other_s, 1e3 * p.comm_s, 1e3 * p.host_s);
+    printf(
+        "%s x %s to %s: %.3f ms = products %.3f + attention %.3f + rest %.3f + ranks %.3f + host "
+        "%.3f\n",
+        triple[0], triple[1], triple[2], 1e3 * p.all_s, 1e3 * p.product_s, 1e3 * p.attend_s,
+        1e3 * p.other_s, 1e3 * p.comm_s, 1e3 * p.host_s);
 }
 
 static void print_speed(const struct plan *p, const struct hardware *h)

@@ -122,6 +122,22 @@ static void a_sum_takes_the_cheaper_algorithm(void **state)
     }
 }
 
+/* Without its own collective, a scattered sum passes rows around: half of a sum's ring. */
+static void rows_take_what_is_listed_for_them(void **state)
+{
+    const struct hardware h = eight();
+    struct comm c;
+    struct comm_price p = {.hardware = &h, .gang.stride = 1};
+    struct mat to = {4, 64, NUM_F32, NULL};
+    struct planes from = {1, {to}};
+    (void)state;
+    comm_price_open(&c, &p, 0, 4, (const int[]){0, 2, 4, 6, 8});
+    comm_gather(&c, &to);
+    assert_true(p.seconds == 0.25 + 2 * 0.75);
+    comm_scatter_sum(&c, &to, &from);
+    assert_true(p.seconds == 0.25 + 2 * 0.75 + 3 * (0.25 + 2 * 0.25));
+}
+
 static void a_message_takes_its_latency_and_bytes(void **state)
 {
     const struct hardware h = eight();
@@ -175,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_are_those_of_shared_memory),
         cmocka_unit_test(a_sum_takes_the_cheaper_algorithm),
+        cmocka_unit_test(rows_take_what_is_listed_for_them),
         cmocka_unit_test(a_message_takes_its_latency_and_bytes),
         cmocka_unit_test(planes_cost_what_is_read_of_them),
         cmocka_unit_test(a_group_of_one_costs_nothing),
