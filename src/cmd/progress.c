@@ -16,15 +16,27 @@ struct progress progress_begin(bool quiet)
     return (struct progress){.wanted = isatty(STDERR_FILENO) && !quiet, .begun = seconds()};
 }
 
-void progress_show(void *arg, size_t done, size_t all)
+/* Not at once, and not too often. */
+static bool due(struct progress *p)
 {
-    struct progress *p = arg;
     double now = seconds();
     if (!p->wanted || now - p->begun < 1 || now - p->shown < 0.1)
-        return;
+        return false;
     p->shown = now;
-    fprintf(stderr, "\rloading %3.0f %% of %.1f MiB ", 100.0 * (double)done / (double)all,
-            (double)all / (1 << 20));
+    return true;
+}
+
+void progress_percent(struct progress *p, const char *what, size_t done, size_t all)
+{
+    if (due(p))
+        fprintf(stderr, "\r%s %3.0f %% ", what, 100.0 * (double)done / (double)all);
+}
+
+void progress_show(void *arg, size_t done, size_t all)
+{
+    if (due(arg))
+        fprintf(stderr, "\rloading %3.0f %% of %.1f MiB ", 100.0 * (double)done / (double)all,
+                (double)all / (1 << 20));
 }
 
 double progress_end(struct progress *p)

@@ -13,6 +13,8 @@ struct progress {
 struct progress progress_begin(bool quiet);
 /* For team_opts.progress; arg is the struct progress. */
 void progress_show(void *arg, size_t done, size_t all);
+/* The same of anything that is counted, such as "measuring". */
+void progress_percent(struct progress *p, const char *what, size_t done, size_t all);
 /* Wipe the line. Seconds since it began. */
 double progress_end(struct progress *p);
 

@@ -1,0 +1,182 @@
+/* topo.c - `tandem topo`: what this host is made of, and with --measure what it can do. */
+#include "cmd/cmd.h"
+#include "cmd/open.h"
+#include "cmd/progress.h"
+#include "cmd/step_host.h"
+#include "predict/calibrate.h"
+#include "topo/hardware.h"
+
+#include <time.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------- measuring */
+
+static void show_progress(void *arg, size_t done, size_t all)
+{
+    progress_percent(arg, "measuring", done, all);
+}
+
+/* "AMD EPYC 9755": as Linux names the processor. */
+static void read_processor(char *to, size_t n)
+{
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    snprintf(to, n, "processor");
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "model name", 10) && strchr(line, ':')) {
+            char *name = strchr(line, ':') + 1;
+            name += strspn(name, " \t");
+            name[strcspn(name, "\n")] = 0;
+            snprintf(to, n, "%s", name);
+            break;
+        }
+    if (f)
+        fclose(f);
+}
+
+static void name_profile(struct hardware *h, const struct host *host, enum isa isa)
+{
+    char processor[48], machine[48] = "host";
+    time_t now = time(NULL);
+    struct tm utc;
+    read_processor(processor, sizeof(processor));
+    gethostname(machine, sizeof(machine) - 1);
+    snprintf(h->name, sizeof(h->name), "%s", machine);
+    snprintf(h->device, sizeof(h->device), "core of an %s", processor);
+    snprintf(
+        h->about, sizeof(h->about),
+        "Measured by tandem %s on %s: %d cores on %d NUMA node%s, kernels %s. Errors are half of "
+        "what lies between the 5th and the 95th percentile of repeats, or what a fit misses.",
+        TANDEM_VERSION, machine, host->n_core, host->n_node, host->n_node == 1 ? "" : "s",
+        isa_name(isa));
+    strftime(h->date, sizeof(h->date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
+static int measure(const struct options *o, struct hardware *h, struct err *e)
+{
+    struct host host;
+    struct err why;
+    enum isa isa;
+    int rc = open_isa(o->isa, &isa, e);
+    if (rc)
+        return rc;
+    host_read(&host, NULL);
+    host = host_part(&host, host_quota());
+    memset(h, 0, sizeof(*h));
+    name_profile(h, &host, isa);
+    struct progress p = progress_begin(o->quiet);
+    struct calibrate_opts opts = {.isa = isa, .progress = show_progress, .arg = &p};
+    rc = calibrate(h, &host, &opts, e);
+    if (!rc && step_host_measure(h, &why))
+        fprintf(stderr, "tandem: note: work of the host per step is not measured: %s\n", why.text);
+    progress_end(&p);
+    return rc ? rc : hardware_check(h, e);
+}
+
+/* ------------------------------------------------------------------------------- telling */
+
+static double percent(const struct figure *f) { return 100 * f->error; }
+
+static void print_rates(const struct rates *r)
+{
+    printf("\n%d core%s at work; of each:\n  products, ns per 1000 weights\n  %-10s", r->active,
+           r->active == 1 ? "" : "s", "rows");
+    const struct curve *x = &r->product[NUM_F32];
+    for (int i = 0; i < x->n; i++)
+        printf(" %6.0f", x->x[i]);
+    putchar('\n');
+    for (int t = 0; t < NUM_COUNT; t++) {
+        const struct curve *c = &r->product[t];
+        if (!c->n)
+            continue;
+        printf("  %-10s", num_name((enum num)t));
+        for (int i = 0; i < x->n; i++)
+            printf(" %6.1f", 1e12 * curve_at(c, x->x[i]));
+        printf("  +- %.0f %%\n", 100 * c->error);
+    }
+    for (int t = 0; t < NUM_COUNT; t++) {
+        const struct curve *c = &r->attend_madd_s[t];
+        if (!c->n)
+            continue;
+        printf("  attention, cache %-5s %5.1f GB/s +- %.0f %%; multiply-adds a ns with 1, 16, 256 "
+               "rows: %.1f %.1f %.1f +- %.0f %%\n",
+               num_name((enum num)t), 1e-9 / r->attend_byte_s[t].value,
+               percent(&r->attend_byte_s[t]), 1e-9 / curve_at(c, 1), 1e-9 / curve_at(c, 16),
+               1e-9 / curve_at(c, 256), 100 * c->error);
+    }
+    printf(
+        "  other operations: %.2f us +- %.0f %% and %.1f GB/s; a further thread %.2f us; drawing "
+        "%.0f us per 100000 words\n",
+        1e6 * r->op_s.value, percent(&r->op_s), 1e-9 / r->byte_s.value, 1e6 * r->split_s.value,
+        1e11 * r->draw_s.value);
+}
+
+static void print_level(const struct level *l)
+{
+    printf("\n%s, %d:\n  %-11s %-8s %5s %11s %18s %9s\n", l->name, l->size, "operation", "way",
+           "ranks", "latency us", "GB/s near, far", "knee KiB");
+    for (int i = 0; i < l->n_collective; i++) {
+        const struct collective *c = &l->collective[i];
+        printf("  %-11s %-8s %5d %11.2f %9.1f %8.1f %9.0f  +- %.0f %%\n", collective_name(c->op),
+               way_name(c->way), c->ranks, 1e6 * c->latency_s.value, 1e-9 / c->byte_s.value,
+               1e-9 / c->far_byte_s.value, c->knee_bytes / 1024, percent(&c->latency_s));
+    }
+}
+
+static void print_profile(const struct hardware *h)
+{
+    printf("%s: %s\n%s\n\n", h->name, h->device, h->about);
+    printf(
+        "memory %.1f GiB, %.1f of them taken; read by all cores together at %.1f GB/s +- %.0f %%\n",
+        h->memory_bytes.value * 0x1p-30, h->reserve_bytes.value * 0x1p-30,
+        1e-9 * h->memory_rate.value, percent(&h->memory_rate));
+    if (h->step_s.source)
+        printf("a step costs the host %.1f us +- %.0f %%, and %.2f us per sequence\n",
+               1e6 * h->step_s.value, percent(&h->step_s), 1e6 * h->seq_s.value);
+    for (int i = 0; i < h->n_rates; i++)
+        print_rates(&h->rates[i]);
+    for (int i = 0; i < h->n_level; i++)
+        print_level(&h->level[i]);
+}
+
+static int write_profile(const struct hardware *h, const char *path, struct err *e)
+{
+    FILE *f = path ? fopen(path, "we") : stdout;
+    if (!f)
+        return err_set(e, -errno, "%s: %s", path, strerror(errno));
+    json_t *o = hardware_to_json(h);
+    bool bad = json_dumpf(o, f, JSON_INDENT(1)) || putc('\n', f) == EOF;
+    json_decref(o);
+    if (path && fclose(f))
+        bad = true;
+    return bad ? err_set(e, -EIO, "%s: cannot be written", path ? path : "standard output") : 0;
+}
+
+static void print_host(void)
+{
+    struct host h;
+    host_read(&h, NULL);
+    printf("%d core%s on %d NUMA node%s\n", h.n_core, h.n_core == 1 ? "" : "s", h.n_node,
+           h.n_node == 1 ? "" : "s");
+}
+
+int cmd_topo(const struct options *o, struct err *e)
+{
+    struct hardware h;
+    if (!o->measure && (o->profile_out || o->json))
+        return err_set(e, CMD_USAGE, "topo: -o and --json write what --measure measures: add it");
+    if (!o->measure) {
+        print_host();
+        return 0;
+    }
+    int rc = measure(o, &h, e);
+    if (rc)
+        return rc;
+    if (o->profile_out)
+        rc = write_profile(&h, o->profile_out, e);
+    if (!rc && o->json)
+        return write_profile(&h, NULL, e);
+    if (!rc)
+        print_profile(&h);
+    return rc;
+}
