@@ -9,7 +9,8 @@
 void replica_open(struct replica *r, int number, const struct replicas *all, struct arena *a)
 {
     const struct plan *p = all->plan;
-    struct sched_limits l = drive_limits(p, &(struct sched_limits){.no_batch = true});
+    struct sched_limits l =
+        drive_limits(p, &(struct sched_limits){.no_batch = true, .none_alike = all->none_alike});
     struct drive d;
     drive_open(&d, p, &l, all->ask->tpot_s, a);
     struct sim_flying *flying = arena_get(a, (size_t)p->pp * sizeof(*flying));
@@ -223,8 +224,8 @@ static void take_part(struct replica *r, const struct replicas *all, const struc
     else
         q->first = now;
     q->last = now;
-    drive_append(&r->drive, seq, seq->tok[seq->n_tok]);
-    if (seq->n_tok - seq->n_prompt < q->max_new)
+    drive_append(&r->drive, seq, seq->tok ? seq->tok[seq->n_tok] : 0);
+    if (seq->n_tok < seq->n_max)
         return;
     if (!q->ended)
         all->finished(all->arg, q, now);

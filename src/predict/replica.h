@@ -18,7 +18,7 @@ struct sim_request {
     struct seq *seq;
     uint64_t number;
     double scheduled, sent, first, last; /* first, last: tokens came; 0: none did */
-    int replica, max_new;
+    int replica;
     bool ended;               /* its client has left: it finished, or was given up */
     bool given_up;            /* and the replica will hear of that in its next turn */
     struct sim_request *next; /* in the inbox, or among those that leave when their rows are back */
@@ -32,6 +32,7 @@ void sim_request_free(struct sim_request *q);
 struct replicas {
     const struct simulation *ask;
     const struct plan *plan; /* of one */
+    bool none_alike;         /* see struct sched_limits */
     struct pricer *pricer;   /* NULL: ask->step_s tells */
     struct timeline *timeline;
     int *keep;          /* [max_seq] */

@@ -189,8 +189,8 @@ static struct sim_request *new_request(struct sim *s, double scheduled, struct r
     struct sim_request *q = calloc(1, sizeof(*q));
     must(q);
     *q = (struct sim_request){.number = s->next - 1, .scheduled = scheduled, .sent = s->now};
-    q->max_new = min_int(shape.output_tok, s->plan.ctx - shape.prompt_tok);
-    q->seq = seq_new(shape.prompt_tok + q->max_new);
+    int n_max = min_int(shape.prompt_tok + shape.output_tok, s->plan.ctx);
+    q->seq = s->all.none_alike ? seq_new_blank(n_max) : seq_new(n_max);
     must(q->seq);
     q->seq->owner = q;
     q->seq->id = s->next;
@@ -198,7 +198,7 @@ static struct sim_request *new_request(struct sim *s, double scheduled, struct r
     q->seq->want = shape.prompt_tok - 1;
     if (s->ask->request)
         s->ask->request(s->ask->arg, q->number, q->seq);
-    else
+    else if (q->seq->tok)
         fill_tokens(s, q->number, q->seq);
     return q;
 }
@@ -207,7 +207,7 @@ static int choose_replica(struct sim *s, const struct seq *q)
 {
     if (s->n == 1)
         return 0;
-    int n = shares_beginnings(s) ? q->n_prompt : 0; /* nobody knows any of it */
+    int n = s->all.none_alike ? 0 : q->n_prompt; /* nobody knows any of it */
     return route_choose(s->route, q->tok, n, q->salt, s->load_of);
 }
 
@@ -413,6 +413,7 @@ static int open_sim(struct sim *s, const struct simulation *ask, struct sim_resu
     s->all = (struct replicas){.ask = ask,
                                .plan = &s->plan,
                                .timeline = ask->timeline ? &s->timeline : NULL,
+                               .none_alike = !shares_beginnings(s),
                                .gaps = &s->gaps,
                                .finished = finished,
                                .arg = s};

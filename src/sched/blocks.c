@@ -12,17 +12,19 @@ struct block {
 static bool same(struct page_name a, struct page_name b) { return a.lo == b.lo && a.hi == b.hi; }
 static bool known(const struct block *k) { return k->name.lo || k->name.hi; }
 
+static int table_size(int n)
+{
+    int size = 16;
+    while (size < 2 * n)
+        size *= 2;
+    return size;
+}
+
 void blocks_init(struct blocks *b, int n, struct arena *a)
 {
-    *b = (struct blocks){.n = n, .n_table = 16, .oldest = -1, .newest = -1};
-    while (b->n_table < 2 * n)
-        b->n_table *= 2;
+    *b = (struct blocks){.n = n, .n_spare = n, .oldest = -1, .newest = -1};
     b->at = arena_get(a, (size_t)n * sizeof(*b->at));
-    b->table = arena_get(a, (size_t)b->n_table * sizeof(int));
-    if (!b->at || !b->table)
-        return; /* only measuring */
-    memset(b->at, 0, (size_t)n * sizeof(*b->at));
-    blocks_forget(b);
+    b->table = arena_get(a, (size_t)table_size(n) * sizeof(int));
 }
 
 struct page_name page_name(struct page_name before, const int *tok, int n)
@@ -101,9 +103,19 @@ static void make_used(struct blocks *b, int page)
     k->users = 1;
 }
 
+/* The first page that was never taken. */
+static int begin(struct blocks *b)
+{
+    b->at[b->n_begun] = (struct block){.users = 1};
+    b->n_spare--;
+    return b->n_begun++;
+}
+
 int blocks_take(struct blocks *b)
 {
     int page = b->oldest;
+    if (b->n_begun < b->n && (page < 0 || known(&b->at[page])))
+        return begin(b);
     if (page < 0)
         return -1;
     make_used(b, page);
@@ -114,7 +126,7 @@ int blocks_take(struct blocks *b)
 
 int blocks_share(struct blocks *b, struct page_name name)
 {
-    int page = b->table[place(b, name)];
+    int page = b->n_table ? b->table[place(b, name)] : -1;
     if (page < 0)
         return -1;
     if (b->at[page].users)
@@ -124,8 +136,17 @@ int blocks_share(struct blocks *b, struct page_name name)
     return page;
 }
 
+static void open_table(struct blocks *b)
+{
+    b->n_table = table_size(b->n);
+    for (int i = 0; i < b->n_table; i++)
+        b->table[i] = -1;
+}
+
 void blocks_name(struct blocks *b, int page, struct page_name name)
 {
+    if (!b->n_table)
+        open_table(b);
     int i = place(b, name);
     must(b->at[page].users > 0 && !known(&b->at[page]));
     if (b->table[i] >= 0)
@@ -143,11 +164,11 @@ void blocks_drop(struct blocks *b, int page)
 
 void blocks_forget(struct blocks *b)
 {
-    for (int i = 0; i < b->n_table; i++)
-        b->table[i] = -1;
+    b->n_table = 0;
     b->oldest = b->newest = -1;
-    b->n_spare = b->n_known = 0;
-    for (int i = b->n - 1; i >= 0; i--) {
+    b->n_spare = b->n - b->n_begun;
+    b->n_known = 0;
+    for (int i = b->n_begun - 1; i >= 0; i--) {
         b->at[i].name = (struct page_name){0, 0};
         if (!b->at[i].users)
             make_spare(b, i);

@@ -21,8 +21,9 @@ struct blocks {
     int n, n_spare, n_known; /* pages; without users; spare ones that are known */
     struct block *at;        /* [n] */
     int *table;              /* hash table of known pages: index of a page, or -1 */
-    int n_table;             /* a power of two, at least 2 n */
+    int n_table;             /* a power of two, at least 2 n; 0: no page was named so far */
     int oldest, newest;      /* the list of spare pages */
+    int n_begun;             /* pages from here on were never taken: they are spare, in no list */
 };
 
 void blocks_init(struct blocks *b, int n, struct arena *a);

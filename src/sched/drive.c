@@ -67,7 +67,9 @@ static bool answers(const struct seq *q) { return q->n_tok > q->n_prompt; }
 void drive_append(struct drive *d, struct seq *q, int token)
 {
     d->answering += !answers(q);
-    q->tok[q->n_tok++] = token;
+    if (q->tok)
+        q->tok[q->n_tok] = token;
+    q->n_tok++;
     q->want = q->n_tok - 1;
 }
 

@@ -19,6 +19,7 @@ struct sched {
     int n_run, n_wait, stride;
     struct queue queue[SCHED_CLIENTS];
     struct step_room *room; /* [flight + 1], taken in turns */
+    bool names;             /* pages are given names, and found by them */
     size_t waiting_tok;
     uint64_t n_step, n_age, preempted;
 };
@@ -54,22 +55,31 @@ struct sched *sched_new(const struct plan *p, const struct sched_limits *l, stru
             room[i] = r;
     }
     if (s)
-        *s = (struct sched){
-            .max = *l, .blocks = blocks, .run = all, .stride = (int)stride, .room = room};
+        *s = (struct sched){.names = !l->no_prefix && !l->none_alike,
+                            .max = *l,
+                            .blocks = blocks,
+                            .run = all,
+                            .stride = (int)stride,
+                            .room = room};
     return s;
 }
 
-struct seq *seq_new(int n_max)
+static struct seq *new_seq(int n_max, int n_tok)
 {
     size_t pages = ((size_t)n_max + KV_PAGE - 1) / KV_PAGE;
-    struct seq *q = calloc(1, sizeof(*q) + ((size_t)n_max + pages) * sizeof(int));
+    size_t bytes = sizeof(struct seq) + (pages + (size_t)n_tok) * sizeof(int);
+    struct seq *q = aligned_alloc(64, round_up(bytes, 64));
     if (!q)
         return NULL;
+    memset(q, 0, bytes);
     q->n_max = n_max;
-    q->tok = (int *)(q + 1);
-    q->page = q->tok + n_max;
+    q->page = (int *)(q + 1);
+    q->tok = n_tok ? q->page + pages : NULL;
     return q;
 }
+
+struct seq *seq_new(int n_max) { return new_seq(n_max, n_max); }
+struct seq *seq_new_blank(int n_max) { return new_seq(n_max, 0); }
 
 void seq_free(struct seq *q) { free(q); }
 
@@ -136,7 +146,7 @@ void sched_add(struct sched *s, struct seq *q)
 static struct seq *next_waiting(const struct sched *s)
 {
     struct seq *best = NULL;
-    for (int i = 0; i < SCHED_CLIENTS; i++) {
+    for (int i = 0; i < SCHED_CLIENTS && s->n_wait; i++) {
         struct seq *q = s->queue[i].first;
         if (!q)
             continue;
@@ -169,27 +179,27 @@ static void stop_running(struct sched *s, int i)
     memmove(s->run + i, s->run + i + 1, (size_t)(s->n_run - i) * sizeof(*s->run));
 }
 
-static void preempt(struct sched *s, int i)
-{
-    struct seq *q = s->run[i];
-    stop_running(s, i);
-    give_back(s, q);
-    enqueue(s, q);
-    s->preempted++;
-}
-
 /* Where the next row of q stands. */
 static int position(const struct seq *q) { return q->n_done + q->n_now; }
+
+/* Of the page of q's tokens from `at` on, which follows the last that was named. Where none begin
+ * alike, a sequence is known by its age, and needs no tokens. */
+static struct page_name next_name(const struct sched *s, const struct seq *q, int at)
+{
+    int own[] = {(int)q->age, (int)(q->age >> 32)};
+    return s->max.none_alike ? page_name(q->name, own, COUNT(own))
+                             : page_name(q->name, q->tok + at, KV_PAGE);
+}
 
 /* Share the stored pages that q is about to compute. Its last token is always computed, for its
  * logits; so are all whose logits are wanted. */
 static void share_prefix(struct sched *s, struct seq *q)
 {
     int end = min_int(q->n_tok - 1, q->want);
-    if (s->max.no_prefix || q->n_now || q->n_done % KV_PAGE || q->n_page != q->n_done / KV_PAGE)
+    if (!s->names || q->n_now || q->n_done % KV_PAGE || q->n_page != q->n_done / KV_PAGE)
         return;
     while (q->n_done + KV_PAGE <= end) {
-        struct page_name name = page_name(q->name, q->tok + q->n_done, KV_PAGE);
+        struct page_name name = next_name(s, q, q->n_done);
         int page = blocks_share(&s->blocks, name);
         if (page < 0)
             return;
@@ -206,10 +216,30 @@ static void share_prefix(struct sched *s, struct seq *q)
 static void name_pages(struct sched *s, struct seq *q)
 {
     int full = min_int(position(q), q->n_tok) / KV_PAGE;
-    for (; q->n_named < full && !s->max.no_prefix; q->n_named++) {
-        q->name = page_name(q->name, q->tok + q->n_named * KV_PAGE, KV_PAGE);
+    for (; q->n_named < full && s->names; q->n_named++) {
+        q->name = next_name(s, q, q->n_named * KV_PAGE);
         blocks_name(&s->blocks, q->page[q->n_named], q->name);
     }
+}
+
+/* Where none begin alike, names are needed from now on: for what is given back, and for the order
+ * in which pages are given away again. */
+static void begin_names(struct sched *s)
+{
+    s->names = !s->max.no_prefix;
+    for (int i = 0; i < s->n_run; i++)
+        name_pages(s, s->run[i]);
+}
+
+static void preempt(struct sched *s, int i)
+{
+    struct seq *q = s->run[i];
+    if (!s->names)
+        begin_names(s);
+    stop_running(s, i);
+    give_back(s, q);
+    enqueue(s, q);
+    s->preempted++;
 }
 
 /* ------------------------------------------------------------------------------- one step */

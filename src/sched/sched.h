@@ -27,31 +27,38 @@ struct sched_limits {
     int max_tok, max_run, max_out; /* of one step: rows, sequences, rows of logits */
     int flight;                    /* steps on their way at once: pipeline stages */
     bool no_prefix;                /* never share pages */
-    bool no_batch; /* steps without arrays: nobody computes them, only their sizes matter */
+    bool none_alike; /* no sequence begins as another: only who was preempted finds pages again */
+    bool no_batch;   /* steps without arrays: nobody computes them, only their sizes matter */
 };
 
-/* A sequence. The owner makes it (seq_new), fills the first group, and frees it when it has left
+/* A sequence. The owner makes it (seq_new), fills what is its own, and frees it when it has left
  * the scheduler. */
 struct seq {
-    uint64_t id;
     void *owner;
-    int priority, client; /* smaller goes first; 0 .. SCHED_CLIENTS-1 */
-    uint64_t salt;
+    int *tok;            /* all tokens so far, room for n_max */
     int n_prompt, n_max; /* tokens of the prompt; at most, with the answer */
-    int want;            /* logits are wanted of every token from here on: n_tok - 1, but for a
-                            prompt whose own logits are wanted too. The owner moves it on */
-    int *tok, n_tok;     /* all tokens so far, room for n_max */
-    int n_guess;         /* guesses behind tok[n_tok - 1], which the rows verify; the owner sets it
-                            anew after every commit */
+    int n_tok;
+    int want;        /* logits are wanted of every token from here on: n_tok - 1, but for a prompt
+                        whose own logits are wanted too. The owner moves it on */
+    int16_t n_guess; /* guesses behind tok[n_tok - 1], which the rows verify; the owner sets it anew
+                       after every commit */
+    int16_t client;  /* 0 .. SCHED_CLIENTS-1 */
+
+    /* The scheduler's; with all before, 64 bytes, which is what a step reads of a sequence: */
+    int16_t flying; /* steps on their way with rows of it */
+    bool running, leaving;
+    int *page; /* room for n_max tokens */
+    int n_page;
+    int n_done, n_now; /* tokens stored; on their way */
+    int n_named;       /* full pages that were given their names */
+
+    /* The owner's: */
+    uint64_t id, salt;
+    int priority; /* smaller goes first */
 
     /* The scheduler's: */
-    int n_done, n_now;     /* tokens stored; on their way */
-    int *page, n_page;     /* room for n_max tokens */
-    int n_named;           /* full pages that were given their names */
-    struct page_name name; /* of the last of them */
-    int n_cached;          /* tokens of the prompt that others had stored */
-    int flying;            /* steps on their way with rows of it */
-    bool running, leaving;
+    int n_cached;              /* tokens of the prompt that others had stored */
+    struct page_name name;     /* of the last page that was given one */
     uint64_t age;              /* order of arrival */
     struct seq *next, *before; /* of those that wait */
 };
@@ -77,6 +84,8 @@ struct sched *sched_new(const struct plan *p, const struct sched_limits *l, stru
 
 /* A sequence of up to n_max tokens with its arrays, zeroed; NULL: out of memory. */
 struct seq *seq_new(int n_max);
+/* The same without tokens (tok is NULL), for none_alike and no_batch together. */
+struct seq *seq_new_blank(int n_max);
 void seq_free(struct seq *q);
 
 /* A new sequence waits. */
