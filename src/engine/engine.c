@@ -15,7 +15,6 @@ static void lay_out(struct engine *x)
     a.base += (ARENA_ALIGN - (uintptr_t)a.base % ARENA_ALIGN) % ARENA_ALIGN;
     drive_open(&x->drive, p, &l, x->opts.tpot_s, &a);
     x->drive.watch = x->opts.watch;
-    x->flying = pool_get(&x->pool, (size_t)p->pp * sizeof(*x->flying));
     x->draw = pool_get(&x->pool, (size_t)p->max_out * sizeof(*x->draw));
     x->allow = pool_get(&x->pool, (size_t)p->max_out * allow_words(p) * sizeof(uint64_t));
     x->asks = pool_get(&x->pool, (size_t)p->max_seq * sizeof(*x->asks));

@@ -62,7 +62,7 @@ struct engine {
     struct drive drive;
     struct job *live; /* admitted, in no order */
     int restarts;
-    struct flying *flying; /* [pp], as drive.flying */
+    struct flying flying[PLAN_STAGES]; /* as drive.flying */
     struct draw *draw;
     uint64_t *allow;
     int *keep;

@@ -13,16 +13,11 @@ void replica_open(struct replica *r, int number, const struct replicas *all, str
         drive_limits(p, &(struct sched_limits){.no_batch = true, .none_alike = all->none_alike});
     struct drive d;
     drive_open(&d, p, &l, all->ask->tpot_s, a);
-    struct sim_flying *flying = arena_get(a, (size_t)p->pp * sizeof(*flying));
-    double *stage_free = arena_get(a, (size_t)p->pp * sizeof(*stage_free));
     if (!a->base)
         return;
-    memset(stage_free, 0, (size_t)p->pp * sizeof(*stage_free));
     d.watch = all->ask->watch;
     *r = (struct replica){.number = number,
                           .drive = d,
-                          .flying = flying,
-                          .stage_free = stage_free,
                           .next = INFINITY,
                           .jitter =
                               draw_of(all->ask->load->work.seed, DRAW_JITTER, (uint64_t)number)};
@@ -237,8 +232,10 @@ static void take_step(struct replica *r, const struct replicas *all, double now)
 {
     struct sim_flying f = r->flying[0];
     const struct sched_step *step = r->drive.flying[0];
-    for (int i = 0; i < step->n_seq; i++)
+    for (int i = 0; i < step->n_seq; i++) {
         all->keep[i] = step->part[i].n;
+        __builtin_prefetch(step->part[i].seq->owner); /* for take_part(); all come at once */
+    }
     drive_commit(&r->drive, all->keep, f.seconds);
     memmove(r->flying, r->flying + 1, (size_t)r->drive.n_flying * sizeof(*r->flying));
     for (int i = 0; i < step->n_seq; i++)

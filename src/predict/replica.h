@@ -48,20 +48,19 @@ struct sim_flying {
 };
 
 struct replica {
-    int number;
-    struct drive drive;
-    struct sim_flying *flying; /* [pp], as drive.flying */
-    double *stage_free;        /* [pp] when each stage has done what it was given */
-    double control_free;       /* the same of who sends the steps */
-    double next;               /* of the next turn; INFINITY: it has nothing to do */
-    bool dead, restarting;     /* a rank has died; the ranks are being started */
+    double next;           /* of the next turn; INFINITY: it has nothing to do */
+    bool dead, restarting; /* a rank has died; the ranks are being started */
+    int number, n_inbox;
     struct sim_request *inbox, **inbox_end, *given_up, **given_up_end, *leaving;
-    int n_inbox;
     size_t inbox_tok;
-    struct draws jitter;
+    double control_free; /* when the steps it sends have left */
     uint64_t steps, rows, deaths;
-    double busy[PLAN_STAGES];
     int pages_most;
+    struct draws jitter;
+    struct drive drive;
+    struct sim_flying flying[PLAN_STAGES]; /* as drive.flying */
+    double stage_free[PLAN_STAGES];        /* when each stage has done what it was given */
+    double busy[PLAN_STAGES];
 };
 
 /* Memory comes from the arena, as drive_open()'s. */

@@ -20,6 +20,7 @@ struct sim {
     struct replica *replica;
     int n;
     double *load_of; /* [n] for the route */
+    double *next_of; /* [n] each one's next turn */
     struct route *route;
     int *first; /* a tree over the replicas: [1] is the one whose turn is next */
     int leaves;
@@ -53,13 +54,14 @@ static int earlier(const struct sim *s, int a, int b)
 {
     if (a < 0 || b < 0)
         return a < 0 ? b : a;
-    return s->replica[b].next < s->replica[a].next ? b : a;
+    return s->next_of[b] < s->next_of[a] ? b : a;
 }
 
 /* replica[i].next and its load may have changed. */
 static void changed(struct sim *s, int i)
 {
     s->load_of[i] = replica_load(&s->replica[i]);
+    s->next_of[i] = s->replica[i].next;
     for (int k = (s->leaves + i) / 2; k > 0; k /= 2)
         s->first[k] = earlier(s, s->first[2 * k], s->first[2 * k + 1]);
 }
@@ -339,8 +341,7 @@ static void turn(struct sim *s, int i)
 static bool advance(struct sim *s)
 {
     int i = s->first[1];
-    double at[] = {due(s), fmin(next_cancel(s), next_timeout(s)), next_death(s),
-                   s->replica[i].next};
+    double at[] = {due(s), fmin(next_cancel(s), next_timeout(s)), next_death(s), s->next_of[i]};
     size_t least = 0;
     for (size_t k = 1; k < COUNT(at); k++)
         least = at[k] < at[least] ? k : least;
@@ -391,8 +392,11 @@ static void open_replicas(struct sim *s)
     a.base += (ARENA_ALIGN - (uintptr_t)a.base % ARENA_ALIGN) % ARENA_ALIGN;
     s->replica = pool_get(&s->pool, (size_t)s->n * sizeof(*s->replica));
     s->load_of = pool_get(&s->pool, (size_t)s->n * sizeof(*s->load_of));
-    for (int i = 0; i < s->n; i++)
+    s->next_of = pool_get(&s->pool, (size_t)s->n * sizeof(*s->next_of));
+    for (int i = 0; i < s->n; i++) {
         replica_open(&s->replica[i], i, &s->all, &a);
+        s->next_of[i] = INFINITY;
+    }
     plant(s);
 }
 

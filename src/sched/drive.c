@@ -18,7 +18,6 @@ void drive_open(struct drive *d, const struct plan *p, const struct sched_limits
 {
     *d = (struct drive){.tpot_s = tpot_s, .max_tok = p->max_tok, .pp = p->pp};
     d->sched = sched_new(p, l, a);
-    d->flying = arena_get(a, (size_t)p->pp * sizeof(struct sched_step *));
 }
 
 static void tell(const struct drive *d, struct drive_event ev)

@@ -29,17 +29,17 @@ struct drive {
     struct sched *sched;
     struct pace pace;
     struct drive_watch watch;
-    double tpot_s;              /* see pace_prompt_rows() */
-    int max_tok, pp;            /* of the plan */
-    int live, answering;        /* sequences that have not left; of them those with tokens drawn */
-    int n_flying;               /* steps on their way */
-    struct sched_step **flying; /* [pp] oldest first */
+    double tpot_s;       /* see pace_prompt_rows() */
+    int max_tok, pp;     /* of the plan */
+    int live, answering; /* sequences that have not left; of them those with tokens drawn */
+    int n_flying;        /* steps on their way */
+    struct sched_step *flying[PLAN_STAGES]; /* oldest first */
 };
 
 /* What a plan lets its scheduler do; fields of wish that are not 0 lower that. */
 struct sched_limits drive_limits(const struct plan *p, const struct sched_limits *wish);
 
-/* Everything comes from the arena; over a measuring one d is not usable afterwards. */
+/* The scheduler's memory comes from the arena; over a measuring one d is of no use. */
 void drive_open(struct drive *d, const struct plan *p, const struct sched_limits *l, double tpot_s,
                 struct arena *a);
 
