@@ -6,10 +6,10 @@
 
 #include <time.h>
 
-static struct route *new_route(int n)
+static struct route *new_route(void)
 {
     struct route *r = calloc(1, sizeof(*r));
-    r->n = n;
+    assert_non_null(r);
     return r;
 }
 
@@ -21,7 +21,7 @@ static void fill(int *tok, int n, int from)
 
 static void beginnings_stay_together_and_others_spread(void **state)
 {
-    struct route *r = new_route(3);
+    struct route *r = new_route();
     double idle[3] = {0};
     int tok[200], first[30];
     (void)state;
@@ -31,7 +31,7 @@ static void beginnings_stay_together_and_others_spread(void **state)
         double load[3] = {0};
         for (int k = 0; k < i && i < 10; k++)
             load[first[k]] += 200;
-        first[i] = route_choose(r, tok, 200, 0, load);
+        first[i] = route_choose(r, tok, 200, 0, load, route_idlest(load, 3));
         assert_int_equal(first[i], first[i % 10]);
     }
     int at[3] = {0};
@@ -39,24 +39,25 @@ static void beginnings_stay_together_and_others_spread(void **state)
         at[first[i]]++;
     assert_true(at[0] >= 3 && at[1] >= 3 && at[2] >= 3);
     fill(tok, 160, 0);
-    assert_int_equal(route_choose(r, tok, 200, 0, idle), first[0]);
+    assert_int_equal(route_choose(r, tok, 200, 0, idle, route_idlest(idle, 3)), first[0]);
     double busy[3] = {0};
     busy[first[0]] = 1000; /* more than the prefix is worth */
-    assert_int_not_equal(route_choose(r, tok, 200, 0, busy), first[0]);
+    assert_int_not_equal(route_choose(r, tok, 200, 0, busy, route_idlest(busy, 3)), first[0]);
     free(r);
 }
 
 static void another_salt_knows_nothing(void **state)
 {
-    struct route *r = new_route(2);
+    struct route *r = new_route();
     int tok[100];
     (void)state;
     fill(tok, 100, 1);
     double load[2] = {10, 0};
-    assert_int_equal(route_choose(r, tok, 100, 7, load), 1);
+    assert_int_equal(route_choose(r, tok, 100, 7, load, route_idlest(load, 2)), 1);
     load[0] = 0, load[1] = 10;
-    assert_int_equal(route_choose(r, tok, 100, 7, load), 1); /* 96 stored are worth it */
-    assert_int_equal(route_choose(r, tok, 100, 8, load), 0);
+    assert_int_equal(route_choose(r, tok, 100, 7, load, route_idlest(load, 2)),
+                     1); /* 96 stored are worth it */
+    assert_int_equal(route_choose(r, tok, 100, 8, load, route_idlest(load, 2)), 0);
     free(r);
 }
 

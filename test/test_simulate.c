@@ -1,5 +1,6 @@
 /* test_simulate.c - a load on a virtual clock: queues as theory says, steps as they are priced,
  * replicas, deaths, refusals, patience; the same question, the same answer. */
+#include "base/least.h"
 #include "load/tally.h"
 #include "predict/price.h"
 #include "predict/simulate.h"
@@ -158,6 +159,34 @@ static void equal_questions_have_equal_answers(void **state)
     sim_result_free(&a), sim_result_free(&b), sim_result_free(&other);
 }
 
+/* Where nobody begins alike, pages need no names until somebody is preempted: a short cut that must
+ * not show. */
+static void name_nothing(void *arg, uint64_t number, struct seq *q)
+{
+    (void)arg;
+    for (int i = 0; i < q->n_max; i++)
+        q->tok[i] = (int)number;
+}
+
+static void preemption_is_the_same_with_and_without_tokens(void **state)
+{
+    struct plan p = make_plan(1, 16);
+    struct load l = make_load(10, 400, 300, 250);
+    struct sim_death death = {0, 20};
+    struct simulation ask = {
+        .plan = &p, .load = &l, .step_s = by_rows, .death = &death, .n_death = 1, .restart_s = 1};
+    (void)state;
+    p.pages = 300;
+    struct sim_result a = run(&ask);
+    ask.request = name_nothing;
+    struct sim_result b = run(&ask);
+    assert_true(a.preempted > 50 && a.deaths == 1);
+    assert_int_equal(a.steps, b.steps);
+    assert_int_equal(a.preempted, b.preempted);
+    assert_memory_equal(a.results.at, b.results.at, a.results.n * sizeof(*a.results.at));
+    sim_result_free(&a), sim_result_free(&b);
+}
+
 /* ------------------------------------------------------------------------------- replicas */
 
 struct shares {
@@ -299,6 +328,25 @@ static void there_is_no_replica_seven_of_two_to_kill(void **state)
 
 /* ------------------------------------------------------------------------------- figures */
 
+static void the_least_of_many_is_the_first_of_them(void **state)
+{
+    struct draws d = draw_of(2, DRAW_WORDS, 1);
+    (void)state;
+    for (int n = 1; n <= 9; n += 4) {
+        struct pool pool = {0};
+        struct least l;
+        least_open(&l, n, 3, &pool);
+        for (int round = 0; round < 200; round++) {
+            least_set(&l, (int)(draw_bits(&d) % (uint64_t)n), (double)(draw_bits(&d) % 5));
+            int want = 0;
+            for (int i = 1; i < n; i++)
+                want = l.value[i] < l.value[want] ? i : want;
+            assert_int_equal(least_first(&l), want);
+        }
+        pool_free(&pool);
+    }
+}
+
 static void a_tally_tells_what_the_whole_list_tells(void **state)
 {
     struct tally *t = calloc(1, sizeof(*t));
@@ -332,12 +380,14 @@ int main(void)
         cmocka_unit_test(a_request_alone_takes_what_its_steps_are_priced),
         cmocka_unit_test(stages_work_at_the_same_time),
         cmocka_unit_test(equal_questions_have_equal_answers),
+        cmocka_unit_test(preemption_is_the_same_with_and_without_tokens),
         cmocka_unit_test(replicas_share_the_load),
         cmocka_unit_test(what_begins_alike_is_stored_once_and_found_again),
         cmocka_unit_test(a_death_costs_time_and_no_request),
         cmocka_unit_test(a_closed_loop_keeps_its_number_running),
         cmocka_unit_test(who_is_refused_or_loses_patience_is_told),
         cmocka_unit_test(there_is_no_replica_seven_of_two_to_kill),
+        cmocka_unit_test(the_least_of_many_is_the_first_of_them),
         cmocka_unit_test(a_tally_tells_what_the_whole_list_tells),
     };
     return cmocka_run_group_tests_name("simulation", tests, NULL, NULL);

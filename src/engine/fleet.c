@@ -29,7 +29,6 @@ int fleet_start(struct fleet **out, const struct plan *p, const struct store *s,
             return rc;
         }
     }
-    f->route.n = f->n;
     *out = f;
     return 0;
 }
@@ -55,7 +54,8 @@ static int choose(struct fleet *f, const struct engine_request *r)
         load[i] = route_load((size_t)s.waiting_tok, s.running, s.waiting, f->plan[i].max_tok);
     }
     pthread_mutex_lock(&f->lock);
-    int chosen = route_choose(&f->route, r->prompt, r->n_prompt, r->salt, load);
+    int chosen =
+        route_choose(&f->route, r->prompt, r->n_prompt, r->salt, load, route_idlest(load, f->n));
     pthread_mutex_unlock(&f->lock);
     return chosen;
 }

@@ -1,5 +1,6 @@
 /* simulate.c - see simulate.h: the clients' side, and the clock. Replicas are replica.c's. */
 #include "base/buffer.h"
+#include "base/least.h"
 #include "predict/price.h"
 #include "predict/replica.h"
 #include "predict/timeline.h"
@@ -19,11 +20,8 @@ struct sim {
     struct replicas all;
     struct replica *replica;
     int n;
-    double *load_of; /* [n] for the route */
-    double *next_of; /* [n] each one's next turn */
+    struct least turn, load_of; /* of every replica: when its next turn is, its load */
     struct route *route;
-    int *first; /* a tree over the replicas: [1] is the one whose turn is next */
-    int leaves;
     double now;
 
     /* Requests. */
@@ -48,33 +46,11 @@ struct sim {
     struct pool pool;
 };
 
-/* ------------------------------------------------------------------------------- whose turn */
-
-static int earlier(const struct sim *s, int a, int b)
-{
-    if (a < 0 || b < 0)
-        return a < 0 ? b : a;
-    return s->next_of[b] < s->next_of[a] ? b : a;
-}
-
-/* replica[i].next and its load may have changed. */
+/* The replica's next turn and its load may be others now. */
 static void changed(struct sim *s, int i)
 {
-    s->load_of[i] = replica_load(&s->replica[i]);
-    s->next_of[i] = s->replica[i].next;
-    for (int k = (s->leaves + i) / 2; k > 0; k /= 2)
-        s->first[k] = earlier(s, s->first[2 * k], s->first[2 * k + 1]);
-}
-
-static void plant(struct sim *s)
-{
-    for (s->leaves = 2; s->leaves < s->n; s->leaves *= 2)
-        ;
-    s->first = pool_get(&s->pool, 2 * (size_t)s->leaves * sizeof(int));
-    for (int i = 0; i < s->leaves; i++)
-        s->first[s->leaves + i] = i < s->n ? i : -1;
-    for (int k = s->leaves - 1; k > 0; k--)
-        s->first[k] = earlier(s, s->first[2 * k], s->first[2 * k + 1]);
+    least_set(&s->turn, i, s->replica[i].next);
+    least_set(&s->load_of, i, replica_load(&s->replica[i]));
 }
 
 /* ------------------------------------------------------------------------------- what is told */
@@ -210,7 +186,7 @@ static int choose_replica(struct sim *s, const struct seq *q)
     if (s->n == 1)
         return 0;
     int n = s->all.none_alike ? 0 : q->n_prompt; /* nobody knows any of it */
-    return route_choose(s->route, q->tok, n, q->salt, s->load_of);
+    return route_choose(s->route, q->tok, n, q->salt, s->load_of.value, least_first(&s->load_of));
 }
 
 static void remember(struct sim *s, struct sim_request *q)
@@ -340,8 +316,8 @@ static void turn(struct sim *s, int i)
 /* Whatever is next; of several things at once requests come first. Returns false at the end. */
 static bool advance(struct sim *s)
 {
-    int i = s->first[1];
-    double at[] = {due(s), fmin(next_cancel(s), next_timeout(s)), next_death(s), s->next_of[i]};
+    int i = least_first(&s->turn);
+    double at[] = {due(s), fmin(next_cancel(s), next_timeout(s)), next_death(s), s->turn.value[i]};
     size_t least = 0;
     for (size_t k = 1; k < COUNT(at); k++)
         least = at[k] < at[least] ? k : least;
@@ -391,13 +367,10 @@ static void open_replicas(struct sim *s)
     a = (struct arena){.base = pool_get(&s->pool, bytes + ARENA_ALIGN), .size = bytes};
     a.base += (ARENA_ALIGN - (uintptr_t)a.base % ARENA_ALIGN) % ARENA_ALIGN;
     s->replica = pool_get(&s->pool, (size_t)s->n * sizeof(*s->replica));
-    s->load_of = pool_get(&s->pool, (size_t)s->n * sizeof(*s->load_of));
-    s->next_of = pool_get(&s->pool, (size_t)s->n * sizeof(*s->next_of));
-    for (int i = 0; i < s->n; i++) {
+    for (int i = 0; i < s->n; i++)
         replica_open(&s->replica[i], i, &s->all, &a);
-        s->next_of[i] = INFINITY;
-    }
-    plant(s);
+    least_open(&s->turn, s->n, INFINITY, &s->pool);
+    least_open(&s->load_of, s->n, 0, &s->pool);
 }
 
 static int open_sim(struct sim *s, const struct simulation *ask, struct sim_result *to,
@@ -425,7 +398,6 @@ static int open_sim(struct sim *s, const struct simulation *ask, struct sim_resu
     if (!ask->step_s && !(s->all.pricer = pricer_new(ask->plan, ask->hardware, e)))
         return -EINVAL;
     s->route = pool_get(&s->pool, sizeof(*s->route));
-    s->route->n = s->n;
     open_replicas(s);
     timeline_begin(s->all.timeline, s->n, s->plan.pp);
     draw_death(s);

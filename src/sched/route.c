@@ -35,14 +35,20 @@ static void remember(struct route *r, const int *tok, int n, uint64_t salt, int 
     }
 }
 
-int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load)
+int route_idlest(const double *load, int n)
 {
     int best = 0;
-    must(r->n > 0);
-    struct known k = find_known(r, tok, n, salt);
-    for (int i = 1; i < r->n; i++)
+    for (int i = 1; i < n; i++)
         if (load[i] < load[best])
             best = i;
+    return best;
+}
+
+int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load,
+                 int idlest)
+{
+    struct known k = find_known(r, tok, n, salt);
+    int best = idlest;
     if (k.replica >= 0) {
         double cost = load[k.replica] - k.tok;
         if (cost < load[best] || (cost == load[best] && k.replica < best))

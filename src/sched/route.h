@@ -13,7 +13,6 @@
 enum { ROUTE_TABLE = 1 << 16 };
 
 struct route {
-    int n; /* replicas */
     struct {
         uint64_t name;
         int replica;
@@ -21,9 +20,14 @@ struct route {
 };
 
 /* Choose for a prompt of n tokens under the salt. load[i]: tokens that replica i still has to
- * compute. The cost of a replica is its load and what it would have to compute of the prompt; the
- * first of the cheapest is taken, and remembered for the prompt's pages. */
-int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load);
+ * compute; idlest: the first that has the least. The cost of a replica is its load and what it
+ * would have to compute of the prompt; the first of the cheapest is taken, and remembered for the
+ * prompt's pages. */
+int route_choose(struct route *r, const int *tok, int n, uint64_t salt, const double *load,
+                 int idlest);
+
+/* The first of n replicas that has the least load. */
+int route_idlest(const double *load, int n);
 
 /* The load of a replica whose queue holds waiting_tok tokens of prompts. What a sequence that runs
  * still needs is not known: as much as it may have got, half of what a step of the plan holds. */
