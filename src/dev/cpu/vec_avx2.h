@@ -137,7 +137,7 @@ struct ivec { /* sixteen of 32 bits, or of four bytes each */
 };
 
 /* The widest tile of bytes, and its row blocks. */
-enum { INT_TOK = 4 };
+enum { INT_TOK = 4, INT_PANEL = 4, INT_KEEP = 0 }; /* as in vec_avx512.h */
 INLINE int int_blocks(int mt) { return mt == 1 ? 4 : mt == 2 ? 2 : 1; }
 #define INT_TILES(T) T(4, 1) T(2, 1) T(1, 1) T(2, 2) T(1, 2) T(1, 3) T(1, 4)
 

@@ -128,6 +128,13 @@ struct ivec { /* sixteen of 32 bits, or of four bytes each */
 
 /* The widest tile of bytes, and its row blocks. */
 enum { INT_TOK = 12 };
+/* Rows of a panel when there are several. Tiles of up to INT_KEEP sums keep two of each in
+ * registers: products of bytes that are made of other instructions leave no room for that. */
+#ifdef __AVX512VNNI__
+enum { INT_PANEL = 6, INT_KEEP = 12 };
+#else
+enum { INT_PANEL = 12, INT_KEEP = 0 };
+#endif
 INLINE int int_blocks(int mt) { return mt == 1 ? 8 : mt <= 5 ? 4 : 2; }
 
 /* clang-format off */
