@@ -104,6 +104,8 @@ static void print_rates(const struct rates *r)
                percent(&r->attend_byte_s[t]), 1e-9 / curve_at(c, 1), 1e-9 / curve_at(c, 16),
                1e-9 / curve_at(c, 256), 100 * c->error);
     }
+    printf("  attention, each row of a head: %.2f us +- %.0f %%\n", 1e6 * r->attend_row_s.value,
+           percent(&r->attend_row_s));
     printf(
         "  other operations: %.2f us +- %.0f %% and %.1f GB/s; a further thread %.2f us; drawing "
         "%.0f us per 100000 words\n",

@@ -252,8 +252,24 @@ static void fill_keys(struct bench *b, enum num type)
         memcpy(b->region + at, b->region, cache.page_bytes);
 }
 
+/* What a case costs beyond the operation and its rows. */
+static double beyond(const struct bench *b, const struct attend_case *c, const struct figure *s,
+                     double row_s)
+{
+    return s->value - b->op_s - row_s * c->q.n * c->q.dim / DIM;
+}
+
+/* Of a short and a long context: what each row of each head costs however short it is. */
+static double row_seconds(const struct bench *b, const struct attend_case *c,
+                          const struct figure *s)
+{
+    double slope = (s[1].value - s[0].value) / (c[1].madds - c[0].madds);
+    double fixed = s[0].value - b->op_s - fmax(0, slope) * c[0].madds;
+    return fmax(0, fixed) / ((double)c[0].q.n * c[0].q.dim / DIM);
+}
+
 static void measure_attention(struct bench *b, enum num type, struct figure *byte_s,
-                              struct curve *madd_s)
+                              struct curve *madd_s, double *row_s)
 {
     static const struct {
         int group, n_seq, rows, context;
@@ -269,14 +285,18 @@ static void measure_attention(struct bench *b, enum num type, struct figure *byt
         arg[i] = &c[i];
     }
     time_cases(b, call_attend, arg, COUNT(is), s);
-    *byte_s = (struct figure){(s[0].value - b->op_s) / c[0].read, s[0].error, SOURCE_MEASURED};
+    *row_s = row_seconds(b, &c[1], &s[1]);
+    *byte_s =
+        (struct figure){beyond(b, &c[0], &s[0], *row_s) / c[0].read, s[0].error, SOURCE_MEASURED};
     *madd_s = (struct curve){.n = COUNT(is) / 2, .source = SOURCE_MEASURED};
     for (int i = 0; i < madd_s->n; i++) { /* short and long contexts count alike */
-        double a = (s[2 * i + 1].value - b->op_s) / c[2 * i + 1].madds,
-               z = (s[2 * i + 2].value - b->op_s) / c[2 * i + 2].madds;
+        const struct attend_case *pair = &c[2 * i + 1];
+        const struct figure *took = &s[2 * i + 1];
+        double near = fmax(1e-15, beyond(b, pair, took, *row_s) / pair[0].madds),
+               far = fmax(1e-15, beyond(b, pair + 1, took + 1, *row_s) / pair[1].madds);
         madd_s->x[i] = is[2 * i + 1].rows;
-        madd_s->y[i] = sqrt(a * z);
-        madd_s->error += (fabs(a - z) / (a + z) + s[2 * i + 1].error) / madd_s->n;
+        madd_s->y[i] = sqrt(near * far);
+        madd_s->error += (fabs(near - far) / (near + far) + took->error) / madd_s->n;
     }
     madd_s->error = fmin(madd_s->error, FIT_ERROR_MOST);
 }
@@ -429,6 +449,7 @@ static int rates_member(struct member *m, void *arg, struct err *e)
     static const enum num keys[] = {NUM_F32, NUM_BF16, NUM_INT8};
     const enum isa *isa = arg;
     struct bench b = {.m = m};
+    double row_s[COUNT(keys)];
     struct rates ignored, *to = m->rank ? &ignored : (void *)m->shared;
     int rc = open_bench(&b, *isa, 1, NULL, e);
     if (rc)
@@ -446,9 +467,11 @@ static int rates_member(struct member *m, void *arg, struct err *e)
             member_done(m);
         }
     for (size_t i = 0; i < COUNT(keys); i++) {
-        measure_attention(&b, keys[i], &to->attend_byte_s[keys[i]], &to->attend_madd_s[keys[i]]);
+        measure_attention(&b, keys[i], &to->attend_byte_s[keys[i]], &to->attend_madd_s[keys[i]],
+                          &row_s[i]);
         member_done(m);
     }
+    to->attend_row_s = fit_median(row_s, COUNT(keys));
     return 0;
 }
 
