@@ -164,7 +164,7 @@ static int take_plan(struct opened *to, const struct options *o, const struct mo
         return err_set(e, -EINVAL,
                        "%.200s was made for another model: a %s of %d layers, not a %s of %d",
                        o->plan, to->plan.model.arch, to->plan.model.n_layer, m->arch, m->n_layer);
-    return obey_numerics(to, o, e);
+    return o->on_hardware ? 0 : obey_numerics(to, o, e);
 }
 
 static int choose_plan(struct opened *to, const struct options *o, const struct model *m,

@@ -147,8 +147,8 @@ static void print_more(const struct simulating *s, const struct sim_result *r)
         printf("%.2f dollars per million output tokens: %d devices at %.2f an hour (%s)\n",
                r->dollars_million, r->devices, s->hardware.price_hour.value,
                source_name(s->hardware.price_hour.source));
-    printf("Times are predicted for %s (%s); what is decided is exact.\n", s->hardware.name,
-           source_name(s->hardware.memory_rate.source));
+    printf("Times are predicted for %s (%s); decisions are the scheduler's own.\n",
+           s->hardware.name, source_name(s->hardware.memory_rate.source));
 }
 
 static void print_json(const struct options *o, const struct simulating *s,
