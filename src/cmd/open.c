@@ -246,6 +246,12 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     struct err ignored;
     const char *known = model && access(model, F_OK) ? model_config(model) : NULL;
     int rc = check_options(o, e);
+    if (!rc && model && access(model, F_OK) && model_is_mixture(model))
+        return err_set(
+            e, -ENOTSUP,
+            "%s is a mixture of experts, which Tandem cannot run or plan yet: name a dense "
+            "model (tandem make-model --help lists some)",
+            model);
     memset(to, 0, sizeof(*to));
     memset(&m, 0, sizeof(m));
     if (rc)

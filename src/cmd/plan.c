@@ -1,89 +1,159 @@
-/* plan.c - `tandem plan`: what each rank would hold and do, without reading a weight. */
-#include "cmd/cmd.h"
-#include "cmd/open.h"
-#include "predict/count.h"
-#include "run/room.h"
+/* plan.c - `tandem plan`: search a layout for a load, or show one; the article's audit. */
+#include "cmd/plan.h"
+#include "predict/article.h"
 
-/* Bytes with a unit, for people. */
-static const char *size_text(char to[16], double bytes)
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------- files */
+
+static FILE *open_output(const char *path, struct err *e)
 {
-    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    size_t i = 0;
-    while (bytes >= 1024 && i + 1 < COUNT(unit))
-        bytes /= 1024, i++;
-    snprintf(to, 16, bytes < 100 && i ? "%.1f %s" : "%.0f %s", bytes, unit[i]);
-    return to;
+    FILE *f = fopen(path, "we");
+    if (!f)
+        err_set(e, -errno, "cannot write %.200s: %s", path, strerror(errno));
+    return f;
 }
 
-static void print_rank(const struct opened *at, const struct room *room, int r)
+static int close_output(FILE *f, const char *path, struct err *e)
 {
-    const struct plan *p = &at->plan;
-    char weights[16], kv[16], scratch[16], bytes[16], moved[16], core[24], range[24];
-    struct span layers = p->stage[plan_stage(p, r)];
-    struct step_cost cost;
-    count_step(p, r, (struct step_shape){1, 1, p->ctx - 1}, &cost);
-    snprintf(range, sizeof(range), "%d-%d", layers.lo, layers.hi - 1);
-    printf("%4d %5s  %-7s %5d %4d %6d %6d  %10s %10s %10s  %9.3f %10s %6llu %10s\n", r,
-           open_core(core, &at->host, p->core[r]), range, len(plan_share(p, r, HEADS)),
-           len(plan_share(p, r, KVHEADS)), len(plan_share(p, r, COLUMNS)),
-           len(plan_share(p, r, WORDS)), size_text(weights, (double)plan_weight_bytes(p, r)),
-           size_text(kv, (double)plan_kv_bytes(p, r)),
-           size_text(scratch, (double)room->rank_bytes[r]), (double)cost.flops / 1e9,
-           size_text(bytes, (double)cost.bytes), (unsigned long long)cost.sums,
-           size_text(moved, (double)cost.moved));
+    bool bad = ferror(f);
+    if (fclose(f) || bad)
+        return err_set(e, -EIO, "cannot write %.200s: is the disk full?", path);
+    return 0;
 }
 
-static void print_head(const struct opened *at)
+static int write_plan(const struct plan *p, const char *path, struct err *e)
 {
-    const struct plan *p = &at->plan;
-    const struct model *m = &p->model;
-    printf("%s: %.3f billion parameters, %d layers, %d heads, %d key-value heads, %d words\n",
-           m->arch, (double)plan_parameters(p) / 1e9, m->n_layer, m->n_head, m->n_kv, m->n_vocab);
-    printf("%d rank%s: pp %d, tp %d%s; %d thread%s each; %d shares; weights %s, keys and values "
-           "%s, numerics %s (%s); "
-           "context %d\n\n",
-           plan_ranks(p), plan_ranks(p) == 1 ? "" : "s", p->pp, p->tp, p->sp ? ", sp" : "",
-           p->threads, p->threads == 1 ? "" : "s", p->shares, num_name(p->weight), num_name(p->kv),
-           p->numerics, isa_name(at->isa), p->ctx);
+    FILE *f = open_output(path, e);
+    if (!f)
+        return -EIO;
+    json_t *o = plan_to_json(p);
+    json_dumpf(o, f, JSON_INDENT(2));
+    putc('\n', f);
+    json_decref(o);
+    return close_output(f, path, e);
 }
 
-static void print_table(const struct opened *at)
+static int write_files(const struct options *o, const struct answer *a, struct err *e)
 {
-    const struct plan *p = &at->plan;
-    struct room room;
-    char weights[16], kv[16], all[16];
-    room_measure(&room, p, at->isa, false);
-    print_head(at);
-    printf("            holds                           memory reached by the rank         "
-           "one decode step at full context\n"
-           "rank  core  layers  heads   kv columns words   %10s %10s %10s  %9s %10s %6s %10s\n",
-           "weights", "kv cache", "scratch", "GFLOP", "memory", "calls", "from peers");
-    for (int r = 0; r < plan_ranks(p); r++)
-        print_rank(at, &room, r);
-    size_t whole = plan_weight_bytes(p, PLAN_WHOLE);
-    printf("\nThe host holds weights and cache once: %s of weights, %s of cache, %s in all.\n",
-           size_text(weights, (double)whole), size_text(kv, (double)room.kv_bytes),
-           size_text(all, (double)whole + (double)room.bytes));
-    printf(
-        "Sizes and counts are exact: they come from the layout and the forward pass themselves.\n");
+    int rc = o->output ? write_plan(&a->facts->plan, o->output, e) : 0;
+    if (!rc && o->svg) {
+        FILE *f = open_output(o->svg, e);
+        if (!f)
+            return -EIO;
+        explain_svg(f, a);
+        rc = close_output(f, o->svg, e);
+    }
+    if (!rc && o->explain && strcmp(o->explain, "-") != 0) {
+        FILE *f = open_output(o->explain, e);
+        if (!f)
+            return -EIO;
+        explain_write(f, a, true);
+        rc = close_output(f, o->explain, e);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- the search */
+
+static void print_json(json_t *o)
+{
+    json_dumpf(o, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(o);
+}
+
+static void print_answer(const struct options *o, const struct answer *a)
+{
+    if (o->json)
+        print_json(explain_json(a));
+    else
+        explain_write(stdout, a, o->explain && !strcmp(o->explain, "-"));
+}
+
+static void say(const char *what)
+{
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K%s", what);
+}
+
+static int choose(const struct options *o, struct err *e)
+{
+    struct asked *asked = calloc(1, sizeof(*asked));
+    struct facts *facts = calloc(1, sizeof(*facts));
+    struct search s;
+    must(asked && facts);
+    int rc = plan_ask_of(o, asked, e);
+    if (!rc) {
+        const struct question *q = &asked->question;
+        say("searching layouts ...");
+        rc = search(q, &s, e);
+        if (!rc) {
+            say("simulating the best ...");
+            facts_simulate(q, &s, facts, 1);
+            say("what would change it ...");
+            facts_of(q, &s, facts);
+            say("");
+            struct answer a = {asked->model, q, &s, facts, &asked->assumed, o->pipeline};
+            rc = write_files(o, &a, e);
+            if (!rc)
+                print_answer(o, &a);
+        }
+        say("");
+        search_free(&s);
+    }
+    free(asked);
+    free(facts);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- the article */
+
+static void print_row(const struct article_row *r)
+{
+    printf("%3d  %-6s  %s\n             article %s; Tandem %s [%s%s%s]\n", r->number,
+           verdict_name(r->verdict), r->claim, r->said, r->text, r->formula,
+           *r->formula ? "; " : "", r->source);
+    if (*r->why)
+        printf("             %s\n", r->why);
+}
+
+static int article(const struct options *o, struct err *e)
+{
+    struct article_row *row = calloc(ARTICLE_ROWS, sizeof(*row));
+    must(row);
+    int rc = article_rows(row, e), n[VERDICT_COUNT] = {0};
+    for (int i = 0; !rc && i < ARTICLE_ROWS; i++) {
+        n[row[i].verdict]++;
+        if (!o->json)
+            print_row(&row[i]);
+    }
+    if (!rc && o->json)
+        print_json(article_to_json(row));
+    else if (!rc)
+        printf(
+            "\n%d right, %d partly, %d wrong. Llama-3-70B in bf16; times are of steps without the "
+            "host.\n",
+            n[RIGHT], n[PARTLY], n[WRONG]);
+    free(row);
+    return rc;
 }
 
 int cmd_plan(const struct options *o, struct err *e)
 {
-    struct opened at;
-    int rc = open_shape(&at, o, o->n_word ? o->word[0] : NULL, e);
-    if (rc)
-        return rc;
-    for (int i = 0; i < at.notes.n; i++)
-        fprintf(stderr, "tandem: note: %s\n", at.notes.text[i]);
-    if (o->json) {
-        json_t *plan = plan_to_json(&at.plan);
-        json_dumpf(plan, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(plan);
-    } else {
-        print_table(&at);
-    }
-    open_close(&at);
-    return 0;
+    const bool load = o->given.plan_rate || o->given.plan_concurrency || o->given.plan_trace;
+    if (o->article)
+        return article(o, e);
+    if (o->size)
+        return plan_size(o, e);
+    if (o->check)
+        return plan_check_deployment(o, e);
+    if (o->given.plan_hardware || o->given.device || load)
+        return choose(o, e);
+    if (o->explain || o->svg || o->output || o->given.ttft || o->given.plan_tpot)
+        return err_set(
+            e, CMD_USAGE,
+            "plan: these options search a layout: say for which machine (--hardware) and "
+            "load (--rate, --concurrency or --trace)");
+    return plan_layout(o, e);
 }

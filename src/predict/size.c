@@ -2,57 +2,78 @@
 #include "predict/size.h"
 #include "dev/dev.h"
 #include "run/room.h"
+#include "run/work.h"
 
-/* Scratch of the kernels that this kind of bits is computed with; GPUs will bring their own. */
-static enum isa scratch_isa(const struct plan *p)
+static size_t page_bytes(const struct plan *p, int rank)
 {
-    return strcmp(p->numerics, "bf16-dot") ? ISA_AVX2 : ISA_AVX512_BF16;
+    struct plan one = *p;
+    one.pages = 1;
+    return plan_kv_bytes(&one, rank);
 }
 
-static size_t page_bytes(struct plan p, int rank)
+/* Buffers between operations and what drawing needs. Workspace of a GPU's kernels belongs to the
+ * reserve. */
+static size_t scratch_of(const struct plan *p, int rank)
 {
-    p.pages = 1;
-    return plan_kv_bytes(&p, rank);
+    struct rank r;
+    struct arena host = {0}, dev = {0}, peer = {0};
+    rank_lay_out(&r, p, rank, &host, &dev, &peer);
+    return dev.used + peer.used + (size_t)p->threads * draw_scratch(p->model.n_vocab);
+}
+
+static struct size size_of_host(const struct plan *p)
+{
+    const struct plan one = plan_replica(p, 0);
+    const size_t dp = (size_t)p->dp;
+    struct room room;
+    room_measure(&room, &one, isa_best(), false);
+    return (struct size){.weights = plan_weight_bytes(&one, PLAN_WHOLE),
+                         .kv = dp * room.kv_bytes,
+                         .scratch = dp * (room.bytes - room.kv_bytes),
+                         .page = dp * page_bytes(&one, PLAN_WHOLE)};
 }
 
 struct size size_of(const struct plan *p, int rank)
 {
-    const struct plan one = plan_replica(p, 0);
-    struct room room;
-    room_measure(&room, &one, scratch_isa(p), false);
-    size_t times = rank == PLAN_WHOLE ? (size_t)p->dp : 1;
-    return (struct size){
-        .weights = plan_weight_bytes(&one, rank),
-        .kv = times * plan_kv_bytes(&one, rank),
-        .scratch =
-            rank == PLAN_WHOLE ? times * (room.bytes - room.kv_bytes) : room.rank_bytes[rank],
-        .page = times * page_bytes(one, rank),
-    };
+    if (rank == PLAN_WHOLE)
+        return size_of_host(p);
+    return (struct size){.weights = plan_weight_bytes(p, rank),
+                         .kv = plan_kv_bytes(p, rank),
+                         .scratch = scratch_of(p, rank),
+                         .page = page_bytes(p, rank)};
 }
 
 /* ------------------------------------------------------------------------------- many ranks */
 
-/* Layers of a slice are alike, so three of them tell what a stage weighs: the first has the
- * embedding beside it, the last the head, and those between have neither. */
-struct slice {
-    size_t first, layer, last;
-};
-
-static size_t layer_bytes(struct plan p, int slice, int layer)
+static size_t layer_bytes(const struct plan *p, int slice, int layer)
 {
-    p.pp = 1;
-    p.stage[0] = (struct span){layer, layer + 1};
-    return plan_weight_bytes(&p, slice);
+    struct plan one = *p;
+    one.pp = 1;
+    one.stage[0] = (struct span){layer, layer + 1};
+    return plan_weight_bytes(&one, slice);
 }
 
-static size_t stage_bytes(const struct plan *p, int rank, const struct slice *s)
+/* Layers of a slice are alike, so three of them tell what a stage weighs: the first has the
+ * embedding beside it, the last the head, and those between have neither. */
+static void weigh_slice(const struct plan *p, int slice, struct weighed *to)
 {
-    struct span l = p->stage[plan_stage(p, rank)];
     int n = p->model.n_layer;
-    if (n < 3)
-        return plan_weight_bytes(p, rank);
-    return s->layer * (size_t)len(l) + (l.lo == 0 ? s->first - s->layer : 0) +
-           (l.hi == n ? s->last - s->layer : 0);
+    size_t layer = n < 3 ? 0 : layer_bytes(p, slice, 1);
+    size_t first = n < 3 ? 0 : layer_bytes(p, slice, 0) - layer;
+    size_t last = n < 3 ? 0 : layer_bytes(p, slice, n - 1) - layer;
+    for (int r = slice; r < plan_ranks(p); r += p->tp) {
+        struct span l = p->stage[plan_stage(p, r)];
+        to->page[r] = page_bytes(p, r);
+        to->weights[r] = layer * (size_t)len(l) + (l.lo == 0 ? first : 0) + (l.hi == n ? last : 0);
+        if (n < 3)
+            to->weights[r] = plan_weight_bytes(p, r);
+    }
+}
+
+void size_weigh(const struct plan *p, struct weighed *to)
+{
+    for (int t = 0; t < p->tp; t++)
+        weigh_slice(p, t, to);
 }
 
 /* Count one memory that holds s into the tightest so far. */
@@ -72,43 +93,47 @@ static double usable(const struct hardware *h)
     return h->memory_bytes.value - h->reserve_bytes.value;
 }
 
-struct fit size_fit(const struct plan *p, const struct hardware *h)
+struct fit size_fit_weighed(const struct plan *p, const struct hardware *h, const struct weighed *w)
 {
-    const struct plan one = plan_replica(p, 0);
-    const int n = p->model.n_layer;
     struct fit f = {.have = usable(h)};
-    struct room room;
     if (h->kind == DEVICE_CPU) {
-        struct size s = size_of(p, PLAN_WHOLE);
+        struct size s = size_of_host(p);
         tighten(&f, PLAN_WHOLE, &s, true);
         return f;
     }
-    room_measure(&room, &one, scratch_isa(p), false);
-    for (int t = 0; t < p->tp; t++) {
-        struct slice slice = {0};
-        if (n >= 3)
-            slice = (struct slice){layer_bytes(one, t, 0), layer_bytes(one, t, 1),
-                                   layer_bytes(one, t, n - 1)};
-        for (int r = t; r < plan_ranks(p); r += p->tp) {
-            struct size s = {stage_bytes(&one, r, &slice), plan_kv_bytes(&one, r),
-                             room.rank_bytes[r], page_bytes(one, r)};
-            tighten(&f, r, &s, r == 0);
-        }
+    for (int r = 0; r < plan_ranks(p); r++) {
+        struct size s = {w->weights[r], w->page[r] * (size_t)p->pages, scratch_of(p, r),
+                         w->page[r]};
+        tighten(&f, r, &s, r == 0);
     }
     return f;
 }
 
-bool size_fill(struct plan *p, const struct hardware *h)
+struct fit size_fit(const struct plan *p, const struct hardware *h)
+{
+    struct weighed w;
+    size_weigh(p, &w);
+    return size_fit_weighed(p, h, &w);
+}
+
+bool size_fill_weighed(struct plan *p, const struct hardware *h, const struct weighed *w)
 {
     int64_t sequence = ((int64_t)p->ctx + KV_PAGE - 1) / KV_PAGE, most = sequence * p->max_seq;
     struct plan q = *p;
     q.pages = (int)sequence;
-    int64_t fits = size_fit(&q, h).kv_tok / KV_PAGE;
+    int64_t fits = size_fit_weighed(&q, h, w).kv_tok / KV_PAGE;
     if (fits < sequence)
         return false;
     most = most < 1 << 26 ? most : 1 << 26;
     p->pages = (int)(fits < most ? fits : most);
     return true;
+}
+
+bool size_fill(struct plan *p, const struct hardware *h)
+{
+    struct weighed w;
+    size_weigh(p, &w);
+    return size_fill_weighed(p, h, &w);
 }
 
 int size_devices(const struct plan *like, const struct hardware *h, int64_t kv_tok, struct fit *of)

@@ -1,0 +1,175 @@
+/* explain_layouts.c - sections of an answer: memory, the best layouts and why others are out, the
+ * front. See explain.h. */
+#include "predict/explain.h"
+
+void explain_memory(FILE *to, const struct answer *a, bool markdown)
+{
+    const struct choice *c = &a->search->best[0];
+    const struct hardware *h = a->question->hardware;
+    struct fit f = size_fit(&a->facts->plan, h);
+    double gb = 1e9, page = (double)f.size.page / 16;
+    explain_heading(to, "Memory", markdown);
+    if (f.rank == PLAN_WHOLE)
+        fprintf(to, "The host");
+    else
+        fprintf(to, "The fullest device (rank %d)", f.rank);
+    fprintf(to,
+            " holds %.2f GB of weights, %.2f GB of cache, %.2f GB of scratch: %.2f of %.2f GB "
+            "(%.1f GiB less %.2f GB of reserve). Exact.\n",
+            (double)f.size.weights / gb, (double)f.size.kv / gb, (double)f.size.scratch / gb,
+            (double)size_all(&f.size) / gb, f.have / gb, h->memory_bytes.value / 0x1p30,
+            h->reserve_bytes.value / gb);
+    fprintf(to,
+            "The cache has room for %lld tokens a replica (%.0f bytes each there); at P%g %.0f %% "
+            "of it is used.\n",
+            (long long)a->facts->plan.pages * 16, page, 100 * a->question->demand.share,
+            100 * c->at.kv_share);
+}
+
+/* ------------------------------------------------------------------------------- layouts */
+
+static void layout_row(struct table *t, const struct answer *a, const struct choice *c)
+{
+    char name[96];
+    table_put(t, "%s", choice_name(name, a->question, c));
+    table_put(t, "%d", c->devices);
+    table_put(t, "%d", c->max_tok);
+    if (c->at.worst < 1e6) {
+        table_put(t, "%.0f", c->at.ttft_tail_s * 1e3);
+        table_put(t, "%.1f", c->at.tpot_tail_s * 1e3);
+    } else {
+        table_put(t, "-");
+        table_put(t, "-");
+    }
+    table_put(t, "%.3g", c->capacity);
+    if (choice_good(c))
+        table_put(t, "%s",
+                  c == a->search->best                    ? "chosen"
+                  : c->devices > a->search->best->devices ? "more devices"
+                                                          : "nearer to a bound");
+    else
+        table_put(t, "%s", limit_words(c->at.limit));
+}
+
+static void best_table(FILE *to, const struct answer *a, bool markdown)
+{
+    struct table t = table_begin(7);
+    int share = (int)(100 * a->question->demand.share);
+    static const char *const head[] = {"layout", "devices", "rows"};
+    for (size_t i = 0; i < COUNT(head); i++)
+        table_put(&t, "%s", head[i]);
+    table_put(&t, "P%d first ms", share);
+    table_put(&t, "P%d token ms", share);
+    table_put(&t, "most req/s");
+    table_put(&t, "verdict");
+    for (int i = 0; i < min_int(a->search->n_best, 12); i++)
+        layout_row(&t, a, &a->search->best[i]);
+    table_end(&t, to, markdown);
+}
+
+/* Those that cannot be, a line for each kind of reason. */
+static void out_table(FILE *to, const struct answer *a, bool markdown)
+{
+    struct table t = table_begin(2);
+    int rows = 0, across = 0;
+    table_put(&t, "out");
+    table_put(&t, "why");
+    for (int i = 0; i < a->search->shapes.n; i++) {
+        const struct shape *s = &a->search->shapes.at[i];
+        if (s->state == SHAPE_FINE || s->plan.sp || (s->state == SHAPE_ACROSS && across++))
+            continue;
+        if (rows++ >= 10)
+            continue;
+        table_put(&t, "tp %d%s, pp %d%s", s->plan.tp, s->state == SHAPE_ACROSS ? " and more" : "",
+                  s->plan.pp, s->state == SHAPE_ACROSS ? " and more" : "");
+        table_put(&t, "%.95s", s->why);
+    }
+    putc('\n', to);
+    table_end(&t, to, markdown);
+    if (rows > 10)
+        fprintf(to, "... and %d more.\n", rows - 10);
+}
+
+static bool any_out(const struct search *s)
+{
+    for (int i = 0; i < s->shapes.n; i++)
+        if (s->shapes.at[i].state != SHAPE_FINE)
+            return true;
+    return false;
+}
+
+static void front_table(FILE *to, const struct answer *a, bool markdown)
+{
+    const struct facts *f = a->facts;
+    struct table t = table_begin(5);
+    char name[96];
+    static const char *const head[] = {"layout", "at once", "tokens/s of a client",
+                                       "tokens/s of a device", "$ per million"};
+    explain_heading(to, "Speed for one client against throughput (no layout is better in both)",
+                    markdown);
+    for (size_t i = 0; i < COUNT(head); i++)
+        table_put(&t, "%s", head[i]);
+    for (int i = 0; i < f->n_front; i++) {
+        const struct point *p = &f->front[i];
+        table_put(&t, "%s",
+                  choice_name(name, a->question,
+                              &(struct choice){.shape = p->choice->shape, .dp = 1, .hosts = 1}));
+        table_put(&t, "%d", p->batch);
+        table_put(&t, "%.1f", 1 / p->tpot_s);
+        table_put(&t, "%.1f", p->tok_s);
+        if (p->dollars > 0)
+            table_put(&t, "%.2f", p->dollars);
+        else
+            table_put(&t, "-");
+    }
+    table_end(&t, to, markdown);
+}
+
+void explain_layouts(FILE *to, const struct answer *a, bool markdown)
+{
+    const struct search *s = a->search;
+    explain_heading(to, "Layouts", markdown);
+    fprintf(to, "%ld layouts were tried, %ld fit. The best of each cut:%s\n", s->tried, s->fitted,
+            markdown ? "\n" : "");
+    best_table(to, a, markdown);
+    if (any_out(s))
+        out_table(to, a, markdown);
+    front_table(to, a, markdown);
+}
+
+/* ------------------------------------------------------------------------------- a picture */
+
+void explain_svg(FILE *to, const struct answer *a)
+{
+    enum { WIDE = 720, HIGH = 420, LEFT = 70, FOOT = 50 };
+    const struct facts *f = a->facts;
+    double x_most = 0, y_most = 0;
+    for (int i = 0; i < f->n_front; i++) {
+        double x = 1 / f->front[i].tpot_s;
+        x_most = x > x_most ? x : x_most;
+        y_most = f->front[i].tok_s > y_most ? f->front[i].tok_s : y_most;
+    }
+    fprintf(to,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
+            "font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" "
+            "fill=\"white\"/>\n<path d=\"M%d 20V%dH%d\" fill=\"none\" stroke=\"black\"/>\n",
+            WIDE, HIGH, LEFT, HIGH - FOOT, WIDE - 20);
+    fprintf(to,
+            "<text x=\"%d\" y=\"%d\">tokens a second of one client (most %.0f)</text>\n"
+            "<text x=\"10\" y=\"14\">tokens a second of a device (most %.0f)</text>\n",
+            LEFT, HIGH - 15, x_most, y_most);
+    for (int i = 0; i < f->n_front; i++) {
+        const struct point *p = &f->front[i];
+        char name[96];
+        double x = LEFT + (WIDE - LEFT - 160) / p->tpot_s / x_most;
+        double y = HIGH - FOOT - (HIGH - FOOT - 40) * p->tok_s / y_most;
+        choice_name(name, a->question,
+                    &(struct choice){.shape = p->choice->shape, .dp = 1, .hosts = 1});
+        fprintf(to,
+                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/><text x=\"%.1f\" "
+                "y=\"%.1f\">%s, %d at once</text>\n",
+                x, y, p->choice->shape == a->search->best->shape ? "crimson" : "steelblue", x + 7,
+                y + 4, name, p->batch);
+    }
+    fprintf(to, "</svg>\n");
+}
