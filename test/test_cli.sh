@@ -81,6 +81,18 @@ if [ -w /dev/full ]; then
     claim "a full disk is not success"
 fi
 
+run topo
+[ $rc = 0 ] && grep -qE '[0-9]+ sockets?, [0-9]+ NUMA nodes?, [0-9]+ cores?' "$work/out" && mentions NVIDIA out
+claim "topo shows this machine"
+HWLOC_SYNTHETIC='package:2 [numa] l3:1 core:4 pu:2' run topo
+[ $rc = 0 ] && mentions '2 sockets, 2 NUMA nodes, 8 cores, 16 threads' out &&
+    grep -qE '^cores 0 +- +sockets' "$work/out"
+claim "topo shows what stands between cores"
+run topo --json
+[ $rc = 0 ] && python3 -c 'import json, sys; json.load(sys.stdin)["between"]' <"$work/out"
+claim "topo --json is JSON"
+usage_error topo -o "$work/profile.json"
+
 run help --man
 [ $rc = 0 ] && [ "$(head -c 3 "$work/out")" = .TH ]
 claim "the manual page is roff"

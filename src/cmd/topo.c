@@ -5,6 +5,7 @@
 #include "cmd/step_host.h"
 #include "predict/calibrate.h"
 #include "topo/hardware.h"
+#include "topo/machine.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -154,21 +155,30 @@ static int write_profile(const struct hardware *h, const char *path, struct err 
     return bad ? err_set(e, -EIO, "%s: cannot be written", path ? path : "standard output") : 0;
 }
 
-static void print_host(void)
+/* What is here, without measuring. */
+static void show_machine(bool json)
 {
-    struct host h;
-    host_read(&h, NULL);
-    printf("%d core%s on %d NUMA node%s\n", h.n_core, h.n_core == 1 ? "" : "s", h.n_node,
-           h.n_node == 1 ? "" : "s");
+    static struct machine m; /* too large for a small stack */
+    machine_read(&m, NULL);
+    if (json) {
+        json_t *o = machine_to_json(&m);
+        json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+        putchar('\n');
+        json_decref(o);
+        return;
+    }
+    machine_print_tree(&m, stdout);
+    putchar('\n');
+    machine_print_matrix(&m, stdout);
 }
 
 int cmd_topo(const struct options *o, struct err *e)
 {
     struct hardware h;
-    if (!o->measure && (o->profile_out || o->json))
-        return err_set(e, CMD_USAGE, "topo: -o and --json write what --measure measures: add it");
+    if (!o->measure && o->profile_out)
+        return err_set(e, CMD_USAGE, "topo: -o writes what --measure measures: add it");
     if (!o->measure) {
-        print_host();
+        show_machine(o->json);
         return 0;
     }
     int rc = measure(o, &h, e);

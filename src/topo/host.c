@@ -1,4 +1,4 @@
-/* host.c - see host.h. The only file that knows hwloc. */
+/* host.c - see host.h. Beside machine.c the only file that knows hwloc. */
 #include "topo/host.h"
 
 #include <hwloc.h>
