@@ -285,7 +285,7 @@ static void missing_numbers_are_asked_for(void **state)
     assert_non_null(strstr(e.text, "8 devices need the rate of the link"));
     ask.devices = 1;
     assert_int_equal(hardware_simple(&ask, &h, &e), 0);
-    assert_int_equal(h.n_level, 0);
+    assert_int_equal(hardware_devices(&h), 1);
 }
 
 /* ------------------------------------------------------------------------------- shipped */

@@ -71,12 +71,12 @@ static struct rates device_rates(const struct hardware_ask *ask)
 static struct level link_level(const struct hardware_ask *ask)
 {
     struct level l = {.name = "link", .size = ask->devices, .same_host = true};
-    struct figure rate = given(1 / ask->link_rate);
+    struct figure rate = given(1 / (ask->devices > 1 ? ask->link_rate : ask->memory_rate));
     bool known = ask->link_latency_s > 0;
     struct figure once = known ? given(ask->link_latency_s) : usual(usual_latency_s, 0.5);
     struct figure twice = once;
     twice.value *= 2;
-    for (int ranks = 2; ranks <= ask->devices; ranks += max_int(1, ask->devices - 2)) {
+    for (int ranks = 2; ranks <= max_int(2, ask->devices); ranks += max_int(1, ask->devices - 2)) {
         for (int op = 0; op < (ranks > 2 ? COLLECTIVE_SEND : COLLECTIVE_COUNT); op++)
             l.collective[l.n_collective++] = (struct collective){
                 (enum collective_op)op, WAY_ONE_SHOT, ranks, once, rate, rate, 0};
@@ -119,7 +119,6 @@ int hardware_simple(const struct hardware_ask *ask, struct hardware *h, struct e
     h->step_s = usual(step_s, 1);
     h->seq_s = usual(seq_s, 0.5);
     h->rates[h->n_rates++] = device_rates(ask);
-    if (ask->devices > 1)
-        h->level[h->n_level++] = link_level(ask);
+    h->level[h->n_level++] = link_level(ask);
     return hardware_check(h, e);
 }
