@@ -271,6 +271,42 @@ static void nobody_reads_what_was_already_overwritten(void **state)
     }
 }
 
+/* Two sums on their way, as of two waves; small ones in one shot, large ones in two. */
+static int two_waves(struct seat *s)
+{
+    int n = 6, dim = s->job->arg ? 4000 : 23, wrong = 0;
+    struct mat sum[2] = {seat_mat(s, n, dim), seat_mat(s, n, dim)};
+    struct planes attn[2] = {seat_planes(s, n, dim), seat_planes(s, n, dim)};
+    struct planes ffn[2] = {seat_planes(s, n, dim), seat_planes(s, n, dim)};
+    struct span all = {0, n};
+    for (int call = 0; call < (s->job->arg ? 400 : 4000) && !wrong; call++)
+        for (int w = 0; w < 2; w++) {
+            if (call)
+                comm_sum_end(&s->c, &sum[w], call & 1 ? &attn[w] : &ffn[w]);
+            if (call)
+                wrong += wrong_in(s, &sum[w], all, 2 * (call - 1) + w);
+            fill_planes(s, call & 1 ? &ffn[w] : &attn[w], 2 * call + w);
+            seat_dawdle(s);
+            comm_sum_begin(&s->c);
+        }
+    return wrong + (s->c.err != 0);
+}
+
+static void sums_may_be_on_their_way_two_at_a_time(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        struct job j = {.run = two_waves,
+                        .size = k < 2 ? 2 : 3,
+                        .peer_bytes = 4 << 20,
+                        .spins = SPINS,
+                        .arg = k & 1 ? "two shots with three ranks" : NULL};
+        cut_up(&j, 8, 0);
+        run_job(&j, THREADS, "waves");
+        run_job(&j, PROCESSES, "waves");
+    }
+}
+
 static void more_ranks_than_cores_get_on(void **state)
 {
     const struct lengths l = {5, {3, 64, 1000, 2000, 5000}};
@@ -332,6 +368,7 @@ int main(void)
         cmocka_unit_test(merge_keeps_every_bit_of_the_only_owner),
         cmocka_unit_test(join_puts_columns_side_by_side_at_rank_0_only),
         cmocka_unit_test(nobody_reads_what_was_already_overwritten),
+        cmocka_unit_test(sums_may_be_on_their_way_two_at_a_time),
         cmocka_unit_test(more_ranks_than_cores_get_on),
         cmocka_unit_test(a_mat_outside_the_arena_is_a_bug),
     };

@@ -1,4 +1,5 @@
 /* test_layouts.c - the same bits in every layout: tp, pp, sp, uneven cuts, chunks, neighbours. */
+#include "run/rank.h"
 #include "tiny.h"
 
 enum { TOKENS = 40 };
@@ -280,6 +281,41 @@ static void expect_neighbours_change_nothing(enum num kv)
     tiny_free(&t);
 }
 
+/* Large steps of cut layers go in two waves (run/rank.h), small ones and one rank's do not. */
+static void waves_change_no_bit(void **state)
+{
+    enum { LONG = WAVES_FROM + 77 };
+    static const int layout[][3] = {/* tp, pp, chunk */
+                                    {2, 1, LONG},
+                                    {3, 1, WAVES_FROM},
+                                    {8, 1, LONG},
+                                    {2, 2, LONG}};
+    static const enum num type[] = {NUM_F32, NUM_INT8};
+    struct model m = mistral();
+    int ids[LONG];
+    (void)state;
+    m.n_ctx = LONG + KV_PAGE;
+    fill_ids(ids, LONG, m.n_vocab);
+    struct tiny t = tiny_make(&m, NUM_F32, 17);
+    for (size_t i = 0; i < COUNT(type); i++) {
+        float *want = NULL;
+        for (size_t k = 0; k <= COUNT(layout); k++) {
+            bool one = k == 0;
+            struct plan p = plan_of(&m, one ? 1 : layout[k - 1][0], one ? 1 : layout[k - 1][1],
+                                    false, one ? LONG : layout[k - 1][2], type[i], isa_best());
+            p.ctx = m.n_ctx, p.pages = m.n_ctx / KV_PAGE + 1;
+            assert_int_equal(rank_waves(&p, p.max_tok), one ? 1 : 2);
+            float *got = tiny_logits(&p, t.store, isa_best(), ids, LONG);
+            if (!one)
+                assert_memory_equal(got, want, LONG * (size_t)m.n_vocab * sizeof(float));
+            free(one ? NULL : got);
+            want = one ? got : want;
+        }
+        free(want);
+    }
+    tiny_free(&t);
+}
+
 static void neighbours_in_the_batch_change_nothing(void **state)
 {
     (void)state;
@@ -344,6 +380,7 @@ int main(void)
         cmocka_unit_test(every_instruction_set_gives_the_same_bits),
         cmocka_unit_test(uneven_cuts_by_hand_give_the_same_bits),
         cmocka_unit_test(more_shares_keep_the_promise),
+        cmocka_unit_test(waves_change_no_bit),
         cmocka_unit_test(neighbours_in_the_batch_change_nothing),
         cmocka_unit_test(threads_of_a_rank_change_no_bit),
         cmocka_unit_test(teams_side_by_side_stop_in_any_order),

@@ -24,6 +24,7 @@ struct comm;
 
 struct comm_ops {
     const char *name;
+    void (*begin)(struct comm *); /* of a sum */
     void (*sum)(struct comm *, struct mat *to, const struct planes *from);
     void (*scatter_sum)(struct comm *, struct mat *to, const struct planes *from);
     void (*gather)(struct comm *, struct mat *m);
@@ -41,12 +42,28 @@ struct comm {
     uint64_t wait_ns, move_ns; /* shm: waiting for others; reading and adding */
 };
 
-/* All-reduce: to = the sum of all ranks' planes, by the tree of base/tree.h. */
-static inline void comm_sum(struct comm *c, struct mat *to, const struct planes *from)
+/* All-reduce in two halves, so that others may catch up meanwhile. begin: this rank's planes are
+ * complete and stay as they are until end, which makes `to` the sum of all ranks' planes, by the
+ * tree of base/tree.h. Up to COMM_SUMS sums may have begun; they end in the order in which they
+ * began, and no other call comes between. */
+enum { COMM_SUMS = 2 };
+static inline void comm_sum_begin(struct comm *c)
+{
+    if (c->size > 1 && !c->err)
+        c->ops->begin(c);
+}
+
+static inline void comm_sum_end(struct comm *c, struct mat *to, const struct planes *from)
 {
     must(c->size > 1 || to->at == from->at[0].at);
     if (c->size > 1 && !c->err)
         c->ops->sum(c, to, from);
+}
+
+static inline void comm_sum(struct comm *c, struct mat *to, const struct planes *from)
+{
+    comm_sum_begin(c);
+    comm_sum_end(c, to, from);
 }
 
 /* Reduce-scatter: to (the whole mat) gets the sum in this rank's own rows only. */

@@ -10,20 +10,22 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Add what the inner group spent since `before`, and then wait for so many latencies. */
-static void finish(struct comm *c, const struct comm *before, int latencies)
+/* Add what the inner group spent since `before`, and then wait until so many latencies have passed
+ * since `begun`: the link works while the rank computes. */
+static void finish(struct comm *c, const struct comm *before, int latencies, uint64_t begun)
 {
     const struct comm_delay *d = c->ctx;
     const struct comm *in = d->inner;
     double bytes = latencies ? (double)(in->bytes - before->bytes) : 0;
-    uint64_t begin = now_ns(),
-             more = (uint64_t)(1e9 * (latencies * d->link.latency_s + bytes * d->link.byte_s));
-    while (now_ns() - begin < more && !in->err)
+    double link_s = latencies * d->link.latency_s + bytes * d->link.byte_s;
+    uint64_t now = now_ns(), end = begun + (uint64_t)(1e9 * link_s),
+             waited = end > now ? end - now : 0;
+    while (now_ns() < end && !in->err)
         ;
     c->err = in->err;
     c->calls += in->calls - before->calls;
     c->bytes += in->bytes - before->bytes;
-    c->wait_ns += in->wait_ns - before->wait_ns + more;
+    c->wait_ns += in->wait_ns - before->wait_ns + waited;
     c->move_ns += in->move_ns - before->move_ns;
 }
 
@@ -33,12 +35,24 @@ static void finish(struct comm *c, const struct comm *before, int latencies)
         struct comm *in = ((struct comm_delay *)c->ctx)->inner;                                    \
         const struct comm before = *in;                                                            \
         in->ops->call;                                                                             \
-        finish(c, &before, latencies);                                                             \
+        finish(c, &before, latencies, now_ns());                                                   \
     } while (0)
+
+static void delay_begin(struct comm *c)
+{
+    struct comm_delay *d = c->ctx;
+    d->begun_ns[d->n_begun++ % COMM_SUMS] = now_ns();
+    d->inner->ops->begin(d->inner);
+}
 
 static void delay_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
-    DELAYED(1, sum(in, to, from));
+    struct comm_delay *d = c->ctx;
+    const struct comm before = *d->inner;
+    d->inner->ops->sum(d->inner, to, from);
+    bool waited = d->inner->wait_ns > before.wait_ns; /* the last one has only now come */
+    uint64_t begun = d->begun_ns[d->n_ended++ % COMM_SUMS];
+    finish(c, &before, 1, waited ? now_ns() : begun);
 }
 
 static void delay_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
@@ -68,6 +82,7 @@ static void delay_recv(struct comm *c, int peer, struct mat *m) { DELAYED(1, rec
 
 static const struct comm_ops comm_delay_ops = {
     .name = "delay",
+    .begin = delay_begin,
     .sum = delay_sum,
     .scatter_sum = delay_scatter_sum,
     .gather = delay_gather,
@@ -80,7 +95,7 @@ static const struct comm_ops comm_delay_ops = {
 void comm_delay_open(struct comm *c, struct comm_delay *ctx, struct comm *inner, struct link link)
 {
     must(inner->size > 1 && link.latency_s >= 0 && link.byte_s >= 0);
-    *ctx = (struct comm_delay){inner, link};
+    *ctx = (struct comm_delay){.inner = inner, .link = link};
     *c =
         (struct comm){.ops = &comm_delay_ops, .rank = inner->rank, .size = inner->size, .ctx = ctx};
 }

@@ -2,7 +2,8 @@
  *
  * A decorator around any group. After each call a rank waits longer by a latency (two for a merge
  * and a join) and by what the bytes cost that it read from others; to send takes nothing more, to
- * receive does. It changes no bit. hardware_slower() says the same of prices.
+ * receive does. The link works while a rank computes between the beginning and the end of a sum. It
+ * changes no bit. hardware_slower() says the same of prices.
  */
 #ifndef TANDEM_COMM_DELAY_H
 #define TANDEM_COMM_DELAY_H
@@ -13,6 +14,7 @@
 struct comm_delay {
     struct comm *inner;
     struct link link;
+    uint64_t begun_ns[COMM_SUMS], n_begun, n_ended; /* sums on their way */
 };
 
 /* Make c what `inner` is over such a link. ctx and inner stay with the caller; inner is no longer

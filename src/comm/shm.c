@@ -79,17 +79,25 @@ static bool wait_word(struct comm *c, const _Atomic uint64_t *word, uint64_t at)
     return !c->err;
 }
 
-/* Come to the next meeting and wait for the others. */
-static bool meet(struct comm *c)
+/* Come to the next meeting. */
+static uint64_t come(struct comm *c)
 {
     struct comm_shm *s = c->ctx;
     uint64_t turn = ++s->turn;
     atomic_store_explicit(&line_of(s, c->rank)->arrived, turn, memory_order_release);
+    return turn;
+}
+
+static bool wait_all(struct comm *c, uint64_t turn)
+{
     for (int i = 1; i < c->size; i++)
-        if (!wait_word(c, &line_of(s, (c->rank + i) % c->size)->arrived, turn))
+        if (!wait_word(c, &line_of(c->ctx, (c->rank + i) % c->size)->arrived, turn))
             return false;
     return true;
 }
+
+/* Come to the next meeting and wait for the others. */
+static bool meet(struct comm *c) { return wait_all(c, come(c)); }
 
 /* ------------------------------------------------------------------------------- mats */
 
@@ -169,13 +177,22 @@ static void copy_part(struct comm *c, struct mat *m, int r, size_t lo, size_t hi
     c->bytes += (hi - lo) * sizeof(float);
 }
 
+static void shm_begin(struct comm *c)
+{
+    struct comm_shm *s = c->ctx;
+    must(s->n_begun - s->n_ended < COMM_SUMS);
+    s->begun[s->n_begun++ % COMM_SUMS] = come(c);
+}
+
 static void shm_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
+    struct comm_shm *s = c->ctx;
     const float *plane[SHARES_MAX];
     size_t n = numbers(to);
 
+    must(s->n_ended < s->n_begun);
     find_planes(c, to, from, plane);
-    if (!meet(c))
+    if (!wait_all(c, s->begun[s->n_ended++ % COMM_SUMS]))
         return;
     if (!comm_shm_two_shot(c->size, mat_bytes(to))) {
         add_part(c, to, plane, 0, n);
@@ -305,6 +322,7 @@ static void shm_recv(struct comm *c, int peer, struct mat *m)
 
 static const struct comm_ops comm_shm_ops = {
     .name = "shm",
+    .begin = shm_begin,
     .sum = shm_sum,
     .scatter_sum = shm_scatter_sum,
     .gather = shm_gather,

@@ -28,9 +28,10 @@ struct comm_shm {
     char *peer[SHARES_MAX]; /* base of every rank's peer arena, as mapped here */
     size_t peer_bytes, outbox_bytes;
     struct wait wait;
-    uint64_t turn;          /* meetings this rank has come to */
-    struct sum_program sum; /* n_plane == 0: a group that only sends */
-    uint64_t n_sent;        /* messages to any peer */
+    uint64_t turn;                               /* meetings this rank has come to */
+    uint64_t begun[COMM_SUMS], n_begun, n_ended; /* sums: the meetings of those on their way */
+    struct sum_program sum;                      /* n_plane == 0: a group that only sends */
+    uint64_t n_sent;                             /* messages to any peer */
     struct {
         int to;
         uint64_t number; /* of the messages to that peer, from 1; 0: never used */

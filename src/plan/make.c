@@ -76,7 +76,7 @@ static void cut_stages(struct plan *p)
 static void set_limits(struct plan *p, const struct plan_ask *ask)
 {
     p->ctx = ask->ctx ? ask->ctx : min_int(p->model.n_ctx, 8192);
-    p->max_tok = ask->max_tok ? ask->max_tok : 256;
+    p->max_tok = ask->max_tok ? ask->max_tok : 512;
     p->max_seq = min_int(ask->max_seq ? ask->max_seq : 1, p->max_tok);
     p->max_out = min_int(max_int(ask->max_out, p->max_seq), p->max_tok);
     int64_t sequence = ((int64_t)p->ctx + KV_PAGE - 1) / KV_PAGE, pages = sequence * p->max_seq;

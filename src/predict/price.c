@@ -352,7 +352,7 @@ static struct layer_price layer_of(const struct pricer *x, const struct flight *
 {
     const struct costs costs = {&f->rates, x->plan.threads};
     struct layer_price slowest = {.all_s = -1};
-    for (int i = 0; i < x->n_slice; i++) {
+    for (int i = 0; i < x->n_slice; i++) { /* waves attend one after the other: priced as one */
         const struct rank *r = &x->first[i].rank;
         struct layer_price l = {.rest = rows->layer[i * x->n_kind + kind]};
         l.attend_s = attend_seconds(&costs, &w->seen[kind], &r->kv[kind], r->room.q.dim);

@@ -23,12 +23,28 @@ static void gather(struct rank *r, struct mat *m)
         comm_gather(r->tp, m);
 }
 
-static void reduce(struct rank *r, struct mat *to, const struct planes *from)
+/* The partial sums of these rows are complete; those of other ranks are waited for when the rows go
+ * on, and another wave may come between. */
+static void reduce(struct rank *r, struct wave *wave, const struct planes *from,
+                   const struct mat *bias)
 {
+    if (!r->plan->sp)
+        comm_sum_begin(r->tp);
+    wave->await = from;
+    wave->bias = bias;
+}
+
+static void go_on(struct rank *r, struct wave *wave)
+{
+    struct act *a = &wave->act;
+    if (!wave->await)
+        return;
     if (r->plan->sp)
-        comm_scatter_sum(r->tp, to, from);
+        comm_scatter_sum(r->tp, &a->sum, wave->await);
     else
-        comm_sum(r->tp, to, from);
+        comm_sum_end(r->tp, &a->sum, wave->await);
+    dev_add(r->dev, &a->x, &a->mine_sum, wave->bias);
+    wave->await = NULL;
 }
 
 /* Each rank knows some words; together they know all. */
@@ -52,17 +68,19 @@ static struct heads heads_of(const struct rank *r, const struct layer_kind *kind
                           .scale = 1 / __builtin_sqrtf((float)m->head_dim)};
 }
 
-static void attention(struct rank *r, int l, const struct batch *b)
+static void attention(struct rank *r, int l, struct wave *wave)
 {
     const struct model *m = &r->plan->model;
     const struct layer *w = &r->weights.layer[l];
     const struct heads heads = heads_of(r, &m->kind[m->kind_of[l]]);
+    const struct batch *b = &wave->batch;
     struct dev *d = r->dev;
-    struct act *a = &r->act;
+    struct act *a = &wave->act;
     const struct mat *angle = &a->angle[m->kind_of[l]];
     const struct term qkv[] = {
         {&a->q, &w->q, &w->q_bias}, {&a->k, &w->k, &w->k_bias}, {&a->v, &w->v, &w->v_bias}};
 
+    go_on(r, wave);
     dev_norm(d, &a->mine_h, &a->x, &w->attn_norm, m->eps);
     gather(r, &a->h);
     dev_matmuls(d, &a->h, qkv, COUNT(qkv)); /* the heads of this rank */
@@ -75,24 +93,23 @@ static void attention(struct rank *r, int l, const struct batch *b)
     dev_store(d, &r->kv[l], &a->k, &a->v, b->slot);
     dev_attend(d, &a->o, &a->q, &r->kv[l], &heads, b);
     dev_partial(d, &a->attn, &a->o, &w->o);
-    reduce(r, &a->sum, &a->attn);
-    dev_add(d, &a->x, &a->mine_sum, &w->o_bias);
+    reduce(r, wave, &a->attn, &w->o_bias);
 }
 
-static void feed_forward(struct rank *r, int l)
+static void feed_forward(struct rank *r, int l, struct wave *wave)
 {
     const struct layer *w = &r->weights.layer[l];
     struct dev *d = r->dev;
-    struct act *a = &r->act;
+    struct act *a = &wave->act;
     const struct term both[] = {{&a->gate, &w->gate, &w->gate_bias}, {&a->up, &w->up, &w->up_bias}};
 
+    go_on(r, wave);
     dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, r->plan->model.eps);
     gather(r, &a->h);
     dev_matmuls(d, &a->h, both, COUNT(both));
     dev_swiglu(d, &a->gate, &a->up);
     dev_partial(d, &a->ffn, &a->gate, &w->down);
-    reduce(r, &a->sum, &a->ffn);
-    dev_add(d, &a->x, &a->mine_sum, &w->down_bias);
+    reduce(r, wave, &a->ffn, &w->down_bias);
 }
 
 /* Each rank scores its own words; the slices are joined for the sampler. */
@@ -121,9 +138,13 @@ void forward(struct rank *r, const struct batch *b)
         comm_recv(r->pp, stage - 1, &r->act.x);
 
     for (int l = r->layers.lo; l < r->layers.hi; l++) {
-        attention(r, l, b);
-        feed_forward(r, l);
+        for (int i = 0; i < r->n_wave; i++)
+            attention(r, l, &r->wave[i]);
+        for (int i = 0; i < r->n_wave; i++)
+            feed_forward(r, l, &r->wave[i]);
     }
+    for (int i = 0; i < r->n_wave; i++)
+        go_on(r, &r->wave[i]);
 
     if (stage < r->plan->pp - 1)
         comm_send(r->pp, stage + 1, &r->act.x);

@@ -113,10 +113,43 @@ void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struc
                 kv_pool ? kv_pool + ((size_t)l * (size_t)m->n_kv + (size_t)heads.lo) * head : NULL};
 }
 
+/* Also of planes that only other ranks have: theirs are found by where they would be here. */
 static void resize(struct planes *to, struct span rows)
 {
-    for (int i = 0; i < to->n; i++)
-        to->at[i] = mat_rows(&to->at[i], rows);
+    for (int i = 0; i < PLANES; i++)
+        if (to->at[i].n)
+            to->at[i] = mat_rows(&to->at[i], rows);
+}
+
+int rank_waves(const struct plan *p, int n_tok)
+{
+    return p->tp > 1 && !p->sp && n_tok >= WAVES_FROM ? WAVES : 1;
+}
+
+static struct wave wave_of(const struct act *a, const struct batch *b, struct span s)
+{
+    struct wave to = {.batch = *b, .act = *a};
+    struct batch *part = &to.batch;
+    struct act *t = &to.act;
+    struct mat *wave[] = {&t->x, &t->h, &t->mine_h, &t->sum,  &t->mine_sum, &t->q,
+                          &t->k, &t->v, &t->o,      &t->gate, &t->up};
+    part->n_tok = len(s);
+    part->tok += s.lo, part->pos += s.lo, part->slot += s.lo, part->seq += s.lo;
+    for (size_t i = 0; i < COUNT(wave); i++)
+        *wave[i] = mat_rows(wave[i], s);
+    for (int i = 0; i < MODEL_KINDS; i++)
+        t->angle[i] = mat_rows(&t->angle[i], s);
+    resize(&t->attn, s);
+    resize(&t->ffn, s);
+    return to;
+}
+
+static void cut_waves(struct rank *r, const struct batch *b)
+{
+    r->n_wave = rank_waves(r->plan, b->n_tok);
+    r->wave[0] = (struct wave){.batch = *b, .act = r->act};
+    for (int i = 0; i < r->n_wave && r->n_wave > 1; i++)
+        r->wave[i] = wave_of(&r->act, b, share(b->n_tok, r->n_wave, i));
 }
 
 void rank_begin(struct rank *r, const struct batch *b)
@@ -145,4 +178,5 @@ void rank_begin(struct rank *r, const struct batch *b)
     for (int i = 0; i < MODEL_KINDS; i++)
         if (p->model.kind[i].rope.theta > 0)
             rope_angles(&a->angle[i], &p->model.kind[i].rope, b->pos);
+    cut_waves(r, b);
 }

@@ -6,7 +6,7 @@
 #include "dev/dev.h"
 #include "run/weights.h"
 
-/* The wave of activations. n rows are the tokens of the step; mine_* are this rank's rows of the
+/* Activations. n rows are the tokens of the step; mine_* are this rank's rows of the
  * mat without mine_ (all of them unless the plan says sp). */
 struct act {
     struct mat all_x, x;           /* [n][hidden] residual stream; x: my rows of it */
@@ -21,6 +21,18 @@ struct act {
     struct mat slice, logits;      /* [n_out][words] of this rank; of all, at slice 0 */
 };
 
+/* Rows of a step that go through the layers together, as views of all of them. A large step goes in
+ * two waves, so that a rank computes one while others still owe it their part of the other's sum;
+ * below that many rows the kernels lose more than waiting costs. */
+enum { WAVES = 2, WAVES_FROM = 512 };
+struct wave {
+    struct batch batch;
+    struct act act;
+    const struct planes
+        *await;             /* what is to be summed over the ranks and added to x; NULL: nothing */
+    const struct mat *bias; /* added with it */
+};
+
 struct rank {
     const struct plan *plan;
     int id;
@@ -28,8 +40,10 @@ struct rank {
     struct dev *dev;
     struct comm *tp, *pp;
     struct weights weights;
-    struct kv *kv;             /* [n_layer], only the stage's are filled */
-    struct act act, room;      /* room: as allocated, for the largest step */
+    struct kv *kv;           /* [n_layer], only the stage's are filled */
+    struct act act, room;    /* room: as allocated, for the largest step */
+    struct wave wave[WAVES]; /* of the step */
+    int n_wave;
     int words[SHARES_MAX + 1]; /* first word of every slice, for the join */
 };
 
@@ -47,6 +61,9 @@ int rank_max_dim(const struct plan *p);
 
 /* Bytes of one page of the host's KV pool: all layers, all key-value heads. */
 size_t rank_page_bytes(const struct plan *p);
+
+/* How many waves a step of so many rows goes in. */
+int rank_waves(const struct plan *p, int n_tok);
 
 /* Shrink the scratch to the step at hand and compute its rotary angles. */
 void rank_begin(struct rank *r, const struct batch *b);
