@@ -61,7 +61,7 @@ def all_points(o):
             for repeat in range(o.repeats):
                 profile = o.hardware or f"{folder}/{repeat}.json"
                 if not o.hardware:
-                    run(o, "topo", "--measure", "--out", profile)
+                    run(o, "topo", "--measure", "-o", profile)
                 for layout in o.layouts.split(";"):
                     print(f"{model} {layout}, repeat {repeat + 1}", file=sys.stderr)
                     points += [dict(p, repeat=repeat) for p in measure(o, model, layout, profile)]
