@@ -170,17 +170,18 @@ static void name_nothing(void *arg, uint64_t number, struct seq *q)
 
 static void preemption_is_the_same_with_and_without_tokens(void **state)
 {
-    struct plan p = make_plan(1, 16);
+    struct plan p = make_plan(1, 6);
     struct load l = make_load(10, 400, 300, 250);
     struct sim_death death = {0, 20};
     struct simulation ask = {
         .plan = &p, .load = &l, .step_s = by_rows, .death = &death, .n_death = 1, .restart_s = 1};
     (void)state;
-    p.pages = 300;
+    l.work.output.a = 20;
+    p.pages = 100;
     struct sim_result a = run(&ask);
     ask.request = name_nothing;
     struct sim_result b = run(&ask);
-    assert_true(a.preempted > 50 && a.deaths == 1);
+    assert_true(a.preempted > 100 && a.deaths == 1);
     assert_int_equal(a.steps, b.steps);
     assert_int_equal(a.preempted, b.preempted);
     assert_memory_equal(a.results.at, b.results.at, a.results.n * sizeof(*a.results.at));
@@ -221,7 +222,7 @@ static void what_begins_alike_is_stored_once_and_found_again(void **state)
     struct trace_row row[200];
     uint64_t block[6] = {1, 2, 3, 11, 12, 13};
     for (int i = 0; i < 200; i++)
-        row[i] = (struct trace_row){.at = i,
+        row[i] = (struct trace_row){.at = 0.15 * i,
                                     .prompt_tok = 1700,
                                     .output_tok = 4,
                                     .first_block = i % 2 ? 3 : 0,
@@ -233,8 +234,12 @@ static void what_begins_alike_is_stored_once_and_found_again(void **state)
     (void)state;
     struct sim_result r =
         run(&(struct simulation){.plan = &p, .load = &l, .replicas = 2, .step_s = by_rows});
-    for (size_t i = 0; i < r.results.n; i++)
-        assert_int_equal(r.results.at[i].cached_tok, i < 2 ? 0 : 1536);
+    int first = 0;
+    for (size_t i = 0; i < r.results.n; i++) {
+        first += r.results.at[i].cached_tok == 0;
+        assert_true(!r.results.at[i].cached_tok || r.results.at[i].cached_tok == 1536);
+    }
+    assert_int_equal(first, 2);
     sim_result_free(&r);
 }
 
@@ -270,8 +275,9 @@ static void a_closed_loop_keeps_its_number_running(void **state)
         uint64_t began = 0;
         for (size_t k = 0; k < r.results.n; k++)
             began += r.results.at[k].sent < r.results.at[i].end;
-        assert_true(began >= i + 1 && began <= i + 4);
+        assert_true(began <= i + 4);
     }
+    near(r.results.seconds, 100 / 4 * 10, 1e-9); /* nobody rests */
     sim_result_free(&r);
 }
 

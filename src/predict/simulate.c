@@ -148,9 +148,9 @@ static void fill_tokens(const struct sim *s, uint64_t number, struct seq *q)
     for (; at < min_int(w->shared_prefix_tok, q->n_prompt); at++)
         q->tok[at] = shared;
     for (int i = 0; row && i < row->n_block; i++) {
-        uint64_t id = w->trace.block[row->first_block + (size_t)i];
+        uint64_t id = w->trace.block[row->first_block + (size_t)i] * 0x9E3779B97F4A7C15u;
         for (int k = 0; k < TRACE_BLOCK && at < q->n_prompt; k++)
-            q->tok[at++] = block | (int)((id * 0x9E3779B97F4A7C15u) >> 35);
+            q->tok[at++] = block | (int)(k % 2 ? id >> 34 : id & (uint64_t)(block - 1));
     }
     for (; at < q->n_max; at++)
         q->tok[at] = own;
