@@ -1,12 +1,13 @@
 /* price.c - what the steps of a layout should take, and how quickly that is told.
  *
- *     tandem-bench-price MODEL HARDWARE TP PP [SEQUENCES NEW LAST]...
+ *     tandem-bench-price MODEL HARDWARE DTYPE TP PP [SEQUENCES NEW LAST]...
  *
- * MODEL is a known shape or a config.json, in bf16. Of every triple, SEQUENCES sequences that add
+ * MODEL is a known shape or a config.json. Of every triple, SEQUENCES sequences that add
  * NEW tokens up to position LAST: milliseconds of the step, and of its parts. Then the microseconds
  * of making a pricer and the nanoseconds of a step whose rows it knows.
  */
 #include "predict/price.h"
+#include "dev/dev.h"
 #include "model/folder.h"
 
 #include <stdio.h>
@@ -64,18 +65,26 @@ static void print_speed(const struct plan *p, const struct hardware *h)
     pricer_free(x);
 }
 
+static enum num num_of(const char *name)
+{
+    int t = 0;
+    while (t < NUM_COUNT - 1 && strcmp(name, num_name((enum num)t)))
+        t++;
+    return (enum num)t;
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
     struct model m;
     struct plan p;
     static struct hardware h;
-    struct plan_ask ask = {.tp = atoi(argv[3]),
-                           .pp = atoi(argv[4]),
+    struct plan_ask ask = {.tp = atoi(argv[4]),
+                           .pp = atoi(argv[5]),
                            .max_tok = 65536,
                            .max_seq = 256,
-                           .weight = NUM_BF16,
+                           .weight = num_of(argv[3]),
                            .kv = NUM_BF16,
-                           .numerics = "bf16-dot"};
+                           .numerics = isa_numerics(ISA_AVX512_BF16, num_of(argv[3]))};
     int rc = shape_of(argv[1], &m, e);
     ask.ctx = rc ? 0 : min_int(m.n_ctx, 16384);
     if (!rc)
@@ -85,7 +94,7 @@ static int run(int argc, char **argv, struct err *e)
     struct pricer *x = rc ? NULL : pricer_new(&p, &h, e);
     if (!x)
         return -1;
-    for (int i = 5; i + 2 < argc; i += 3)
+    for (int i = 6; i + 2 < argc; i += 3)
         print_step(x, &m, argv + i);
     pricer_free(x);
     print_speed(&p, &h);
@@ -95,8 +104,8 @@ static int run(int argc, char **argv, struct err *e)
 int main(int argc, char **argv)
 {
     struct err e = {""};
-    if (argc < 5) {
-        fprintf(stderr, "tandem-bench-price MODEL HARDWARE TP PP [SEQUENCES NEW LAST]...\n");
+    if (argc < 6) {
+        fprintf(stderr, "tandem-bench-price MODEL HARDWARE DTYPE TP PP [SEQUENCES NEW LAST]...\n");
         return 2;
     }
     if (run(argc, argv, &e)) {

@@ -53,6 +53,17 @@ static void name_profile(struct hardware *h, const struct host *host, enum isa i
     strftime(h->date, sizeof(h->date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
+/* Of weights; "all" is none. */
+static bool one_format(const char *name, enum num *to)
+{
+    for (int t = 0; t < NUM_COUNT; t++)
+        if (!strcmp(name, num_name((enum num)t))) {
+            *to = (enum num)t;
+            return true;
+        }
+    return false;
+}
+
 static int measure(const struct options *o, struct hardware *h, struct err *e)
 {
     struct host host;
@@ -66,7 +77,12 @@ static int measure(const struct options *o, struct hardware *h, struct err *e)
     memset(h, 0, sizeof(*h));
     name_profile(h, &host, isa);
     struct progress p = progress_begin(o->quiet);
-    struct calibrate_opts opts = {.isa = isa, .progress = show_progress, .arg = &p};
+    enum num only = NUM_F32;
+    struct calibrate_opts opts = {.isa = isa,
+                                  .only_one = one_format(o->kernel_dtype, &only),
+                                  .only = only,
+                                  .progress = show_progress,
+                                  .arg = &p};
     rc = calibrate(h, &host, &opts, e);
     if (!rc && step_host_measure(h, &why))
         fprintf(stderr, "tandem: note: work of the host per step is not measured: %s\n", why.text);
@@ -82,7 +98,9 @@ static void print_rates(const struct rates *r)
 {
     printf("\n%d core%s at work; of each:\n  products, ns per 1000 weights\n  %-10s", r->active,
            r->active == 1 ? "" : "s", "rows");
-    const struct curve *x = &r->product[NUM_F32];
+    const struct curve *x = r->product; /* of the first format: others may have fewer points */
+    while (x < r->product + NUM_COUNT - 1 && !x->n)
+        x++;
     for (int i = 0; i < x->n; i++)
         printf(" %6.0f", x->x[i]);
     putchar('\n');

@@ -14,6 +14,8 @@
 
 struct calibrate_opts {
     enum isa isa;
+    bool only_one; /* format of weights, which is quicker: the one below */
+    enum num only;
     void (*progress)(void *arg, size_t done, size_t all); /* NULL: quiet */
     void *arg;
 };

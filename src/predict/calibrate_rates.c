@@ -20,6 +20,7 @@ enum {
     LAYER_OPS = 4, /* products of a layer, as operations */
     OTHER_OPS = 8, /* the rest of a layer, but attention */
     ROUNDS = 5,
+    DRAW_ROWS = 32,    /* more than fits into a core's own caches */
     REGION = 256 << 20 /* a layer's weights in f32; several of them in smaller formats */
 };
 
@@ -403,12 +404,15 @@ static void call_draw(void *arg, int i)
 {
     static const struct sample_rules none;
     struct draw_case *c = arg;
-    must(sample(c->logits, VOCABULARY, &sampling_greedy, &none, (uint64_t)i, c->scratch) >= 0);
+    float *row = c->logits + (size_t)(i % DRAW_ROWS) * VOCABULARY;
+    must(sample(row, VOCABULARY, &sampling_greedy, &none, (uint64_t)i, c->scratch) >= 0);
 }
 
 static void measure_draw(struct bench *b, struct figure *to)
 {
-    struct mat logits = get_mat(b, 1, VOCABULARY);
+    struct mat logits = get_mat(b, DRAW_ROWS, VOCABULARY);
+    for (int i = 0; i < DRAW_ROWS; i++)
+        mat_row(&logits, i)[VOCABULARY / 2] = 2; /* the largest is found halfway */
     struct draw_case c = {logits.at, pool_get(&b->pool, sample_scratch(VOCABULARY))};
     void *arg[] = {&c};
     time_cases(b, call_draw, arg, 1, to);
@@ -447,11 +451,11 @@ static int open_bench(struct bench *b, enum isa isa, int threads, const int *cor
 static int rates_member(struct member *m, void *arg, struct err *e)
 {
     static const enum num keys[] = {NUM_F32, NUM_BF16, NUM_INT8};
-    const enum isa *isa = arg;
+    const struct calibrate_opts *o = arg;
     struct bench b = {.m = m};
     double row_s[COUNT(keys)];
     struct rates ignored, *to = m->rank ? &ignored : (void *)m->shared;
-    int rc = open_bench(&b, *isa, 1, NULL, e);
+    int rc = open_bench(&b, o->isa, 1, NULL, e);
     if (rc)
         return rc;
     struct mat from = get_mat(&b, 64, FF);
@@ -462,7 +466,7 @@ static int rates_member(struct member *m, void *arg, struct err *e)
     measure_draw(&b, &to->draw_s);
     member_done(m);
     for (int t = 0; t < NUM_COUNT; t++)
-        if (t != NUM_I32) {
+        if (t != NUM_I32 && (!o->only_one || t == (int)o->only)) {
             measure_products(&b, (enum num)t, &from, &to->product[t]);
             member_done(m);
         }
@@ -477,10 +481,10 @@ static int rates_member(struct member *m, void *arg, struct err *e)
 
 int calibrate_rates(struct members *g, struct rates *to, struct err *e)
 {
-    enum isa isa = g->opts->isa;
+    struct calibrate_opts opts = *g->opts;
     int rc = members_share(sizeof(*to), &g->shared, e);
     if (!rc)
-        rc = members_run(g, rates_member, &isa, e);
+        rc = members_run(g, rates_member, &opts, e);
     if (!rc) {
         memcpy(to, g->shared, sizeof(*to));
         to->active = g->n;
