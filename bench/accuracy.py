@@ -6,7 +6,11 @@ For every model: the hardware is measured (tandem topo --measure), then every la
 state of a shared machine. What the same step differs by from one repeat to the next is the
 machine's own error, shown beside that of the prediction.
 
-    bench/accuracy.py --tandem build/tandem /tmp/1b-int8 /tmp/1b-bf16
+    bench/accuracy.py --tandem build/tandem /tmp/1b:int8 /tmp/1b:bf16 --json points.json
+    bench/accuracy.py --add points.json --add more.json
+
+Weights are converted while loading, so that they lie in huge pages, as those that were calibrated
+with. Take an odd number of rounds: of an even one the median is the slower of the middle two.
 """
 import argparse
 import json
@@ -24,16 +28,17 @@ LAYOUTS = {
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    p.add_argument("models", nargs="+", help="model folders")
+    p.add_argument("models", nargs="*", help="FOLDER:DTYPE")
     p.add_argument("--tandem", default="build/tandem")
     p.add_argument("--repeats", type=int, default=2, help="of everything [2]")
     p.add_argument("--rounds", type=int, default=3, help="turns of each measurement [3]")
-    p.add_argument("--batch", default="1,4,16,32")
-    p.add_argument("--context", default="128,512,2048")
-    p.add_argument("--prompt", default="64,128,256,512")
+    p.add_argument("--batch", default="1,4,16")
+    p.add_argument("--context", default="128,1024")
+    p.add_argument("--prompt", default="64,256")
     p.add_argument("--layouts", default=";".join(LAYOUTS), help="some of: %(default)s")
     p.add_argument("--hardware", help="take this profile; do not measure one")
     p.add_argument("--under", default="", help="command that every measurement runs under")
+    p.add_argument("--add", action="append", default=[], help="count the points of this file too")
     p.add_argument("--json", help="write all points to this file")
     return p.parse_args()
 
@@ -48,8 +53,9 @@ def run(o, *command):
 def measure(o, model, layout, profile):
     """Points of one layout, each with what was predicted."""
     steps = ["--batch", o.batch, "--context", o.context, "--prompt", o.prompt]
-    out = run(o, "bench", "latency", model, *LAYOUTS[layout], *steps, "--rounds", str(o.rounds),
-              "--predict", profile, "--json")
+    folder, dtype = model.rsplit(":", 1)
+    out = run(o, "bench", "latency", folder, "--dtype", dtype, *LAYOUTS[layout], *steps,
+              "--rounds", str(o.rounds), "--predict", profile, "--json")
     return [dict(model=model, layout=layout, step=s["step"], ms=s["ms"],
                  predicted=s["predicted_ms"]) for s in json.loads(out)["steps"]]
 
@@ -57,14 +63,18 @@ def measure(o, model, layout, profile):
 def all_points(o):
     points = []
     with tempfile.TemporaryDirectory() as folder:
-        for model in o.models:
-            for repeat in range(o.repeats):
+        for repeat in range(o.repeats):
+            for model in o.models:
                 profile = o.hardware or f"{folder}/{repeat}.json"
+                dtype = model.rsplit(":", 1)[1]
                 if not o.hardware:
-                    run(o, "topo", "--measure", "-o", profile)
+                    run(o, "topo", "--measure", "--dtype", dtype, "-q", "-o", profile)
                 for layout in o.layouts.split(";"):
                     print(f"{model} {layout}, repeat {repeat + 1}", file=sys.stderr)
                     points += [dict(p, repeat=repeat) for p in measure(o, model, layout, profile)]
+                    if o.json:
+                        with open(o.json, "w") as f:
+                            json.dump(points, f, indent=1)
     return points
 
 
@@ -114,9 +124,9 @@ def report(points):
 def main():
     o = arguments()
     points = all_points(o)
-    if o.json:
-        with open(o.json, "w") as f:
-            json.dump(points, f, indent=1)
+    for name in o.add:
+        with open(name) as f:
+            points += json.load(f)
     report(points)
 
 
