@@ -248,6 +248,33 @@ static void clients_in_a_closed_loop_are_all_under_way(void **state)
     search_free(&s);
 }
 
+/* The replicas of a CPU share its memory, so each number of them is priced by itself. */
+static void replicas_of_a_cpu_slow_each_other_down(void **state)
+{
+    struct hardware h = box(16, 10e9);
+    (void)state;
+    h.kind = DEVICE_CPU;
+    h.n_rates = 2;
+    h.rates[1] = h.rates[0];
+    h.rates[1].active = 16;
+    for (int i = 0; i < h.rates[1].product[NUM_BF16].n; i++)
+        h.rates[1].product[NUM_BF16].y[i] *= 8;
+    struct question q = ask_of("llama-3.2-1b", &h, 0.5);
+    q.tp = q.pp = 1;
+    struct search s = searched(&q);
+    double alone = 0, four = 0;
+    for (int i = 0; i < s.n_best; i++) {
+        assert_int_equal(s.best[i].dp, s.best[i].shape->dp);
+        assert_int_equal(s.best[i].devices, 16); /* all cores, whatever the number of replicas */
+        if (s.best[i].dp == 1)
+            alone = s.best[i].at.step_s;
+        if (s.best[i].dp == 4)
+            four = s.best[i].at.step_s;
+    }
+    assert_true(alone > 0 && four > 2 * alone);
+    search_free(&s);
+}
+
 /* ------------------------------------------------------------------------------- refusals */
 
 static void what_nothing_can_meet_is_named(void **state)
@@ -394,6 +421,7 @@ int main(void)
         cmocka_unit_test(over_slow_links_stages_carry_more_than_slices),
         cmocka_unit_test(slices_stay_inside_the_innermost_level),
         cmocka_unit_test(clients_in_a_closed_loop_are_all_under_way),
+        cmocka_unit_test(replicas_of_a_cpu_slow_each_other_down),
         cmocka_unit_test(what_nothing_can_meet_is_named),
         cmocka_unit_test(a_model_that_fits_nowhere_says_how_many_devices_it_needs),
         cmocka_unit_test(a_trace_becomes_rate_lengths_and_unevenness),

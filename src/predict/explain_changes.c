@@ -86,7 +86,7 @@ static void loss(FILE *to, const struct answer *a, bool markdown)
     const struct facts *f = a->facts;
     const struct choice *c = &a->search->best[0];
     double rate = a->question->demand.rate;
-    if (c->capacity <= 0 || rate <= 0)
+    if (c->capacity <= 0 || rate <= 0 || a->question->hardware->kind == DEVICE_CPU)
         return;
     explain_heading(to, "With one device lost", markdown);
     fprintf(to, "%.3g requests a second while its replica is down", f->lost_replica);

@@ -7,7 +7,7 @@ void explain_memory(FILE *to, const struct answer *a, bool markdown)
     const struct choice *c = &a->search->best[0];
     const struct hardware *h = a->question->hardware;
     struct fit f = size_fit(&a->facts->plan, h);
-    double gb = 1e9, page = (double)f.size.page / 16;
+    double gb = 1e9, page = (double)f.size.page / 16 / (f.rank == PLAN_WHOLE ? c->dp : 1);
     explain_heading(to, "Memory", markdown);
     if (f.rank == PLAN_WHOLE)
         fprintf(to, "The host");
@@ -113,7 +113,9 @@ static void front_table(FILE *to, const struct answer *a, bool markdown)
         const struct point *p = &f->front[i];
         table_put(&t, "%s",
                   choice_name(name, a->question,
-                              &(struct choice){.shape = p->choice->shape, .dp = 1, .hosts = 1}));
+                              &(struct choice){.shape = p->choice->shape,
+                                               .dp = max_int(1, p->choice->shape->dp),
+                                               .hosts = 1}));
         table_put(&t, "%d", p->batch);
         table_put(&t, "%.1f", 1 / p->tpot_s);
         table_put(&t, "%.1f", p->tok_s);
@@ -164,7 +166,9 @@ void explain_svg(FILE *to, const struct answer *a)
         double x = LEFT + (WIDE - LEFT - 160) / p->tpot_s / x_most;
         double y = HIGH - FOOT - (HIGH - FOOT - 40) * p->tok_s / y_most;
         choice_name(name, a->question,
-                    &(struct choice){.shape = p->choice->shape, .dp = 1, .hosts = 1});
+                    &(struct choice){.shape = p->choice->shape,
+                                     .dp = max_int(1, p->choice->shape->dp),
+                                     .hosts = 1});
         fprintf(to,
                 "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/><text x=\"%.1f\" "
                 "y=\"%.1f\">%s, %d at once</text>\n",

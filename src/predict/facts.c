@@ -53,7 +53,6 @@ bool facts_replica_on(const struct question *q, const struct choice *c, const st
     struct err ignored;
     *r = choice_replica(q, c);
     wide.max_tok = wide.max_out = SHAPE_TOK_MOST + SHAPE_SEQ_MOST;
-    wide.dp = 1;
     r->pricer = pricer_new(&wide, h, &ignored);
     return r->pricer != NULL;
 }
@@ -132,7 +131,7 @@ static void sums_of(const struct question *q, const struct search *s, const stru
         struct step_price is, late;
         struct replica r;
         if (p->pp > 1 || p->sp || (p->tp & (p->tp - 1)) || p->weight != like->weight ||
-            p->kv != like->kv)
+            p->kv != like->kv || s->best[i].shape->dp > 1)
             continue;
         struct work w = work_of(&q->model, rows, 1, (int)q->demand.prompt.mean);
         pricer_step(x->pricer, &w, &is);
@@ -162,8 +161,8 @@ static void lost_device(const struct question *q, const struct choice *best, str
     left.devices = q->devices - 1;
     left.hosts = 1;
     left.demand.rate = q->demand.rate > 0 ? q->demand.rate / best->hosts : 0;
-    if (left.devices < 1 || q->demand.rate <= 0)
-        return;
+    if (left.devices < 1 || q->demand.rate <= 0 || q->hardware->kind == DEVICE_CPU)
+        return; /* a core is not lost: its rank is started again */
     if (!search(&left, &again, &ignored)) {
         struct choice *c = &again.best[0];
         for (int i = 0; i < min_int(again.n_best, 8); i++) {

@@ -112,7 +112,8 @@ static void rivals_of(const struct question *q, const struct search *s, struct r
         const struct shape *x = &s->shapes.at[i];
         const struct plan *p = &x->plan, *like = &best->shape->plan;
         if (x->state != SHAPE_FINE || p->sp != like->sp || p->weight != like->weight ||
-            p->kv != like->kv || devices % shape_devices(q, x))
+            p->kv != like->kv || devices % shape_devices(q, x) ||
+            (x->dp && x->dp * shape_devices(q, x) != devices))
             continue;
         to->at[to->n++] =
             (struct choice){.shape = x, .dp = devices / shape_devices(q, x), .hosts = 1};

@@ -53,7 +53,7 @@ struct pools search_pools(const struct question *q, const struct search *s)
 {
     struct question prompts = *q, draws = *q;
     struct pools to = {0};
-    if (q->demand.rate <= 0)
+    if (q->demand.rate <= 0 || q->hardware->kind == DEVICE_CPU)
         return to;
     prompts.demand.output = (struct lengths){1, 0, 1, 1};
     prompts.demand.tpot_s = 0;

@@ -122,17 +122,12 @@ static void try_replicas(const struct question *q, struct search *s, const struc
         }
 }
 
-static int most_replicas(const struct question *q, const struct shape *s)
-{
-    return min_int(q->devices / shape_devices(q, s), PLAN_REPLICAS);
-}
-
 /* Nothing is enough on one host: on how many is it, with every device used? By what one replica can
  * take, for each limit of rows; the batch as large as memory allows. */
 static void try_hosts(const struct question *q, struct search *s, const struct shape *shape,
                       struct choice *best)
 {
-    int dp = most_replicas(q, shape);
+    int dp = shape_replicas(q, shape);
     *best = (struct choice){0};
     for (int tok = 128; tok <= SHAPE_TOK_MOST; tok *= 2) {
         struct choice c = {.shape = shape, .max_tok = tok, .dp = dp, .hosts = 1};
@@ -167,8 +162,8 @@ static bool try_all(const struct question *q, struct search *s, int hosts)
         struct choice best = {0};
         if (shape->state != SHAPE_FINE)
             continue;
-        for (int dp = 1; dp <= most_replicas(q, shape); dp++) {
-            if (q->dp && q->dp != dp)
+        for (int dp = 1; dp <= shape_replicas(q, shape); dp++) {
+            if ((q->dp && q->dp != dp) || (shape->dp && shape->dp != dp))
                 continue;
             struct choice *c = &s->front[s->n_front];
             try_replicas(q, s, shape, dp, hosts, c);
@@ -273,7 +268,7 @@ int search(const struct question *q, struct search *to, struct err *e)
     size_t rows = 0;
     for (int i = 0; i < to->shapes.n; i++)
         if (to->shapes.at[i].state == SHAPE_FINE)
-            rows += (size_t)most_replicas(q, &to->shapes.at[i]);
+            rows += (size_t)shape_replicas(q, &to->shapes.at[i]);
     to->best = pool_get(&to->pool, (size_t)(to->shapes.n + 1) * sizeof(*to->best));
     to->front = pool_get(&to->pool, (rows + 1) * sizeof(*to->front));
     if (!try_all(q, to, 1) && to->n_best && q->hosts != 1)

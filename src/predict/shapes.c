@@ -14,6 +14,11 @@ int shape_devices(const struct question *q, const struct shape *s)
                                            : plan_ranks(&s->plan);
 }
 
+int shape_replicas(const struct question *q, const struct shape *s)
+{
+    return s->dp ? s->dp : min_int(q->devices / shape_devices(q, s), PLAN_REPLICAS);
+}
+
 /* Threads of a rank so that all replicas together use the cores. */
 static int threads_of(const struct question *q, int ranks)
 {
@@ -129,15 +134,15 @@ static void finish(const struct question *q, struct shape *s)
     }
 }
 
-/* A shape of one replica; false when it needs more devices than there are. */
+/* false when it needs more devices than there are. */
 static bool shape_of(const struct question *q, struct shape *s)
 {
     struct plan *p = &s->plan;
     struct err e;
     int together = q->hardware->n_level ? q->hardware->level[0].size : 1;
-    if (plan_ranks(p) > q->devices)
+    if (p->dp * plan_ranks(p) > q->devices)
         return false;
-    p->threads = threads_of(q, plan_ranks(p));
+    p->threads = threads_of(q, p->dp * plan_ranks(p));
     if (p->tp > together && q->hardware->n_level > 1) {
         s->state = SHAPE_ACROSS;
         snprintf(s->why, sizeof(s->why), "slices would sum over %.31s, beyond the %d of %.31s",
@@ -185,32 +190,38 @@ bool shape_plan_placed(const struct question *q, const struct shape *s, int max_
 
 /* ------------------------------------------------------------------------------- all of them */
 
-static void add(const struct question *q, struct shapes *to, struct shape s)
+/* Of these slices and stages, and on a CPU so many replicas: with every format, with and without
+ * rows shared out. */
+static void add(const struct question *q, struct shapes *to, int tp, int pp, int dp)
 {
-    if (shape_of(q, &s))
+    for (int i = 0; i < q->n_weight * q->n_kv * 2; i++) {
+        struct shape s = {.plan = {.tp = tp, .pp = pp, .dp = max_int(dp, 1), .sp = i % 2},
+                          .dp = dp};
+        s.plan.weight = q->weight[i / 2 / q->n_kv];
+        s.plan.kv = q->kv[i / 2 % q->n_kv];
+        if ((tp == 1 && s.plan.sp) || !shape_of(q, &s))
+            continue;
+        if (to->n == to->room) {
+            struct shape *more = pool_get(&to->pool, (size_t)to->room * 2 * sizeof(s));
+            memcpy(more, to->at, (size_t)to->n * sizeof(s));
+            to->at = more, to->room *= 2;
+        }
         to->at[to->n++] = s;
+    }
 }
 
 void shapes_make(const struct question *q, struct shapes *to)
 {
-    int most = min_int(q->devices, PLAN_RANKS), pairs = 0;
+    int most = min_int(q->devices, PLAN_RANKS);
     bool cpu = q->hardware->kind == DEVICE_CPU;
-    memset(to, 0, sizeof(*to));
-    for (int tp = 1; tp <= min_int(most, SHARES_MAX); tp++)
-        pairs += min_int(most / tp, PLAN_STAGES);
-    size_t room = (size_t)(2 * pairs * q->n_weight * q->n_kv);
-    to->at = pool_get(&to->pool, room * sizeof(*to->at));
+    *to = (struct shapes){.room = 64};
+    to->at = pool_get(&to->pool, (size_t)to->room * sizeof(*to->at));
     for (int tp = 1; tp <= min_int(most, SHARES_MAX); tp++)
         for (int pp = 1; tp * pp <= most && pp <= PLAN_STAGES; pp++)
-            for (int i = 0; i < q->n_weight * q->n_kv * 2; i++) {
-                struct shape s = {.plan = {.tp = tp, .pp = pp, .dp = 1, .sp = i % 2}};
-                s.plan.weight = q->weight[i / 2 / q->n_kv];
-                s.plan.kv = q->kv[i / 2 % q->n_kv];
+            for (int dp = cpu; dp <= (cpu ? min_int(most / (tp * pp), PLAN_REPLICAS) : 0); dp++) {
                 bool asked = (!q->tp || q->tp == tp) && (!q->pp || q->pp == pp);
-                if (cpu && q->devices % (tp * pp)) /* cores would idle */
-                    continue;
-                if (asked && (tp > 1 || !s.plan.sp))
-                    add(q, to, s);
+                if (asked && (!cpu || q->devices % (tp * pp * dp) == 0)) /* no core idles */
+                    add(q, to, tp, pp, dp);
             }
 }
 

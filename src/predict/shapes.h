@@ -35,7 +35,8 @@ enum shape_state {
 };
 
 struct shape {
-    struct plan plan; /* one replica; limits are the smallest that the search tries */
+    struct plan plan; /* limits are the smallest that the search tries; one replica of GPUs */
+    int dp;           /* the replicas of a CPU, which share its memory's speed; 0: any number */
     struct pricer *pricer;
     struct weighed weighed;
     struct fit fit; /* with the smallest limits and a cache of one sequence */
@@ -45,7 +46,7 @@ struct shape {
 
 struct shapes {
     struct shape *at;
-    int n;
+    int n, room;
     struct pool pool;
 };
 
@@ -63,6 +64,9 @@ bool shape_plan(const struct question *q, const struct shape *s, int max_tok, in
 /* The same with its ranks on the cores of q->host; shape_plan() leaves them where they fall. */
 bool shape_plan_placed(const struct question *q, const struct shape *s, int max_tok, int max_seq,
                        int dp, struct plan *to);
+
+/* Replicas that a host can hold, by devices. */
+int shape_replicas(const struct question *q, const struct shape *s);
 
 /* Devices of a host that a replica takes. */
 int shape_devices(const struct question *q, const struct shape *s);
