@@ -86,10 +86,10 @@ def measure(folder, trace, number):
     return json.load(open(out)), [(r["due_s"], r["prompt_tokens"], r["output_tokens"]) for r in sent]
 
 
-def simulate(folder, rows):
+def simulate(folder, rows, *more):
     write_trace(f"{folder}/sent.csv", rows)
     return json.loads(run(A.tandem, "simulate", A.model, "--plan", f"{folder}/plan.json", "--hardware", A.hardware,
-                          "--trace", f"{folder}/sent.csv", "--json"))
+                          "--trace", f"{folder}/sent.csv", "--json", *more))
 
 
 def spread(values):
@@ -106,9 +106,10 @@ def main():
             measured.append(figures)
         predicted = simulate(folder, sent)
         prompts = sum(r[1] for r in sent) / len(sent)
+        most = simulate(folder, sent * 10, "--trace-speed", "0", "--concurrency", "32")["requests_per_s"]
         print(f"{len(sent)} requests in {A.seconds:g} s, {prompts:.0f} tokens of prompt and "
               f"{sum(r[2] for r in sent) / len(sent):.0f} of answer on average; "
-              f"ranks busy {100 * max(predicted['simulation']['stage_busy']):.0f} % of the time; {A.rounds} rounds\n")
+              f"{100 * len(sent) / A.seconds / most:.0f} % of the {most:.2f} a second that 32 at once would reach; {A.rounds} rounds\n")
         print("| | predicted, ms | measured, ms | spread of rounds | error | goal |\n|---|---|---|---|---|---|")
         for name, digest, figure, goal in ROWS:
             p, values = predicted[digest][figure], [m[digest][figure] for m in measured]
