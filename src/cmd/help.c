@@ -143,6 +143,7 @@ void help_man(FILE *to)
     fputs(".SH EXIT STATUS\n0: done. 1: failed, with one sentence on standard error. 2: the\n"
           "command line was wrong. 130: ended by Ctrl\\-C.\n"
           ".SH ENVIRONMENT\n.TP\n.B TANDEM_DEMO\nThe folder of the demo model.\n"
+          ".TP\n.B TANDEM_PROFILES\nThe folder of the hardware profiles.\n"
           ".TP\n.B TANDEM_ISA\nThe highest instruction set that is chosen by itself.\n"
           ".TP\n.B TANDEM_PYTHON\nThe Python that renders chat templates (/usr/bin/python3).\n",
           to);

@@ -23,11 +23,11 @@ static int busy(int cores, int list[3])
     return n;
 }
 
-/* Numbers of ranks of a group within so many cores: powers of two, and all. */
+/* Numbers of ranks of a group within so many cores: 2, 4, 8, 32, and all. */
 static int groups(int cores, int list[8])
 {
     int n = 0;
-    for (int ranks = 2; ranks <= cores && ranks <= SHARES_MAX; ranks *= 2)
+    for (int ranks = 2; ranks <= cores && ranks <= SHARES_MAX; ranks *= ranks == 8 ? 4 : 2)
         list[n++] = ranks;
     if (!n)
         list[n++] = 2;
