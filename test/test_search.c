@@ -114,6 +114,7 @@ static void the_stage_with_the_head_has_fewer_layers(void **state)
     struct plan p = choice_plan(&q, &s.best[0]);
     assert_int_equal(p.pp, 4);
     assert_true(len(p.stage[3]) < len(p.stage[1]));
+    assert_true(len(p.stage[3]) < len(p.stage[0])); /* the embedding takes bytes but no time */
     search_free(&s);
 }
 
@@ -275,6 +276,30 @@ static void replicas_of_a_cpu_slow_each_other_down(void **state)
     search_free(&s);
 }
 
+static void what_one_host_cannot_carry_several_do_and_none_too_many(void **state)
+{
+    struct hardware h = box(8, 300e9);
+    struct question q = ask_of("llama-3-70b", &h, 100);
+    struct search s = searched(&q);
+    struct choice c = s.best[0];
+    (void)state;
+    assert_true(choice_good(&c) && c.hosts > 1);
+    assert_int_equal(c.devices, c.hosts * c.dp * shape_devices(&q, c.shape));
+    struct replica r = choice_replica(&q, &c);
+    c.hosts--;
+    assert_true(screen(&r, &q.demand, choice_rate(&q, &c), 0).worst > 1);
+    q.hosts = 2;
+    search_free(&s);
+    s = searched(&q);
+    c = s.best[0]; /* then as much as two can */
+    choice_capacity(&q, &c);
+    assert_false(choice_good(&c));
+    assert_int_equal(c.hosts, 2);
+    assert_true(c.capacity > 1 && c.capacity < 100);
+    assert_true(c.at.worst < 100);
+    search_free(&s);
+}
+
 /* ------------------------------------------------------------------------------- refusals */
 
 static void what_nothing_can_meet_is_named(void **state)
@@ -298,7 +323,7 @@ static void a_model_that_fits_nowhere_says_how_many_devices_it_needs(void **stat
     struct err e;
     (void)state;
     assert_int_equal(search(&q, &s, &e), -ENOSPC);
-    assert_non_null(strstr(e.text, "needs 1 devices more (2 in all)"));
+    assert_non_null(strstr(e.text, "needs 1 device more (2 in all)"));
     assert_non_null(strstr(e.text, "weights 141.1 GB"));
     search_free(&s);
 }
@@ -422,6 +447,7 @@ int main(void)
         cmocka_unit_test(slices_stay_inside_the_innermost_level),
         cmocka_unit_test(clients_in_a_closed_loop_are_all_under_way),
         cmocka_unit_test(replicas_of_a_cpu_slow_each_other_down),
+        cmocka_unit_test(what_one_host_cannot_carry_several_do_and_none_too_many),
         cmocka_unit_test(what_nothing_can_meet_is_named),
         cmocka_unit_test(a_model_that_fits_nowhere_says_how_many_devices_it_needs),
         cmocka_unit_test(a_trace_becomes_rate_lengths_and_unevenness),

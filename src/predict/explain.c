@@ -65,10 +65,16 @@ static void cannot(FILE *to, const struct answer *a)
                 d->tpot_s * 1e3, choice_name(name, a->question, by), tpot * 1e3);
     else if (ttft <= d->ttft_s * spare && c->capacity <= 0)
         fprintf(to, "Each bound can be kept alone, but no layout keeps both at once.\n");
-    fprintf(to, "Below is the nearest layout, limited by: %s.\n", limit_words(c->at.limit));
     if (c->capacity > 0 && a->question->demand.rate > 0)
-        fprintf(to, "It carries %.3g of the %.4g requests a second that are asked for.\n",
-                c->capacity, a->question->demand.rate);
+        fprintf(to,
+                "No layout on %d host%s carries %.4g requests a second: this one carries %.3g, and "
+                "%.0f "
+                "such hosts would carry all.\n",
+                c->hosts, c->hosts > 1 ? "s" : "", a->question->demand.rate, c->capacity,
+                ceil(a->question->demand.rate / c->capacity * c->hosts));
+    else
+        fprintf(to, "Below is the nearest layout, idle, limited by: %s.\n",
+                limit_words(c->at.limit));
 }
 
 static void stages(FILE *to, const struct plan *p)
@@ -238,7 +244,8 @@ void explain_write(FILE *to, const struct answer *a, bool markdown)
     explain_memory(to, a, markdown);
     explain_layouts(to, a, markdown);
     explain_changes(to, a, markdown);
-    cost(to, a, markdown);
+    if (chosen(a)->capacity > 0)
+        cost(to, a, markdown);
     if (a->timeline)
         explain_timeline(to, a, markdown);
     sources(to, a, markdown);

@@ -122,7 +122,8 @@ void explain_changes(FILE *to, const struct answer *a, bool markdown)
     flips(to, a);
     whatifs(to, a, markdown);
     sums(to, a, markdown);
-    confidence(to, a, markdown);
+    if (choice_good(&a->search->best[0]))
+        confidence(to, a, markdown);
     loss(to, a, markdown);
     pools(to, a, markdown);
 }

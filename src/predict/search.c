@@ -73,6 +73,10 @@ const char *choice_name(char to[96], const struct question *q, const struct choi
 /* How much nearer to a bound a simpler cut may be: less than the errors of figures. */
 static const double NEAR = 0.1;
 
+/* Added to how far a layout is from keeping the bounds if it does not at any load: others are
+ * nearer. */
+static const double NEVER = 1e3;
+
 /* Those that keep the bounds first; of them those on fewer devices, then with more room to the
  * bounds; then the simpler. Negative: a is better. */
 static int compare(const void *x, const void *y)
@@ -139,14 +143,17 @@ static void try_hosts(const struct question *q, struct search *s, const struct s
             continue;
         struct replica r = replica_of(q, &c, &p);
         double capacity = screen_capacity(&r, &q->demand, &c.at) * dp;
-        if (capacity > 0) {
-            c.hosts = (int)fmin(ceil(q->demand.rate / capacity - 1e-9), 1 << 20);
-            if (q->hosts && c.hosts > q->hosts)
-                c.hosts = q->hosts;
+        double hosts = capacity > 0 ? ceil(q->demand.rate / capacity - 1e-9) : 0;
+        c.hosts = (int)fmin(fmax(hosts, 1), 1 << 20);
+        if (hosts > 0 && (!q->hosts || c.hosts <= q->hosts)) {
             try_limits(q, s, &c, best);
             continue;
         }
-        c.devices = dp * shape_devices(q, shape); /* at its best, idle, it keeps not all */
+        if (hosts > 0) /* as much as the hosts carry */
+            c.at.worst = hosts / q->hosts, c.hosts = q->hosts;
+        else /* idle, at its best, it keeps not all */
+            c.at.worst += NEVER;
+        c.devices = c.hosts * dp * shape_devices(q, shape);
         s->tried++, s->fitted++;
         if (!best->shape || compare(&c, best) < 0)
             *best = c;
@@ -252,7 +259,8 @@ static int refuse(const struct question *q, const struct search *s, struct err *
     int n = size_devices(&near->plan, h, near->plan.ctx, &fit);
     char need[64] = "needs far more devices";
     if (n)
-        snprintf(need, sizeof(need), "needs %d devices more (%d in all)", n - q->devices, n);
+        snprintf(need, sizeof(need), "needs %d device%s more (%d in all)", n - q->devices,
+                 n - q->devices == 1 ? "" : "s", n);
     return err_set(
         e, -ENOSPC,
         "%s than %d x %s (%.1f GiB, %.1f usable each): weights %.1f GB, cache of one "
