@@ -256,6 +256,12 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     memset(&m, 0, sizeof(m));
     if (rc)
         return rc;
+    if (!known && model && access(model, F_OK) && !strchr(model, '/')) {
+        char names[430];
+        model_known_names(names, sizeof(names));
+        return err_set(e, -ENOENT, "no folder and no known shape is called %.30s; known: %s", model,
+                       names);
+    }
     if (known) {
         rc = model_parse(known, strlen(known), NULL, 0, &m, &to->generation, &to->notes, e);
     } else {

@@ -82,6 +82,17 @@ static const struct {
 
 const char *model_known(int i) { return i >= 0 && i < (int)COUNT(shapes) ? shapes[i].name : NULL; }
 
+void model_known_names(char *to, size_t n)
+{
+    size_t used = 0;
+    *to = 0;
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        size_t more = strlen(shapes[i].name) + (i ? 2 : 0);
+        if (used + more < n)
+            used += (size_t)snprintf(to + used, n - used, "%s%s", i ? ", " : "", shapes[i].name);
+    }
+}
+
 const char *model_config(const char *name)
 {
     for (size_t i = 0; i < COUNT(shapes); i++)

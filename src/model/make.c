@@ -99,10 +99,8 @@ static int read_shape(struct making *w, char **config, struct err *e)
         must(*config);
         n = strlen(known);
     } else if (access(w->make->name, R_OK)) {
-        char names[256] = "";
-        for (int i = 0; model_known(i); i++)
-            snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? ", " : "",
-                     model_known(i));
+        char names[430];
+        model_known_names(names, sizeof(names));
         return err_set(e, -ENOENT,
                        "no shape is called %.60s and no config.json is there; known: %s",
                        w->make->name, names);

@@ -148,7 +148,7 @@ void explain_timeline(FILE *to, const struct answer *a, bool markdown)
     const struct plan *p = &a->facts->plan;
     int many = min_int(p->pp, 26);
     double bubble = 100 * (1 - 1.0 / p->pp),
-           prompts = ceil(a->question->demand.prompt.mean / p->max_tok);
+           prompts = ceil(a->question->demand.prompt.mean / fmax(a->search->best[0].at.rows, 1));
     explain_heading(to, "The pipeline", markdown);
     if (p->pp == 1) {
         fprintf(to, "One stage: no bubble.\n");
@@ -163,8 +163,8 @@ void explain_timeline(FILE *to, const struct answer *a, bool markdown)
             many);
     draw(to, p->pp, many, min_int(4 * p->pp, 64));
     fprintf(to,
-            "\nA beat is %.2f ms. A prompt of %.0f tokens in %.0f parts takes %.0f beats: bubble "
+            "\nA beat is %.2f ms. A prompt of %.0f tokens in %.0f part%s takes %.0f beats: bubble "
             "%.0f %% when alone.\n",
             a->search->best[0].at.step_s / p->pp * 1e3, a->question->demand.prompt.mean, prompts,
-            prompts + p->pp - 1, 100 * (p->pp - 1) / (prompts + p->pp - 1));
+            prompts > 1 ? "s" : "", prompts + p->pp - 1, 100 * (p->pp - 1) / (prompts + p->pp - 1));
 }
