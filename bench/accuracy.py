@@ -56,8 +56,21 @@ def measure(o, model, layout, profile):
     folder, dtype = model.rsplit(":", 1)
     out = run(o, "bench", "latency", folder, "--dtype", dtype, *LAYOUTS[layout], *steps,
               "--rounds", str(o.rounds), "--predict", profile, "--json")
+    out = json.loads(out)
+    moved = yardstick(out["limits"][0], json.load(open(profile)), dtype)
     return [dict(model=model, layout=layout, step=s["step"], ms=s["ms"],
-                 predicted=s["predicted_ms"]) for s in json.loads(out)["steps"]]
+                 predicted=s["predicted_ms"], moved=moved) for s in out["steps"]]
+
+
+def yardstick(limits, profile, dtype):
+    """How much quicker cores multiply and read than when the profile was measured, all at once. The
+    host under a virtual machine may give its cores other neighbours from one moment to the next."""
+    cores = limits["cores"]
+    if cores < profile["rates"][-1]["active"]:
+        return 0
+    math = 1e9 * limits["math_gflop_s"] / cores / profile["math_rate"][dtype]["value"]
+    read = 1e9 * limits["read_gb_s"] / profile["memory_rate"]["value"]
+    return max(math - 1, read - 1, key=abs)
 
 
 def all_points(o):
@@ -119,6 +132,8 @@ def report(points):
                              "prompts").items():
         print(line(f"all {name}", some))
     print(line("all", points))
+    steady = [p for p in points if abs(p["moved"]) <= 0.15]
+    print(line("all while the yardsticks stayed within 15 %", steady))
 
 
 def main():
