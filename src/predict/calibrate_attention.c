@@ -22,6 +22,7 @@ static void call_attend(void *arg, int i)
     struct attend_case *c = arg;
     c->cache.at = c->b->region + (size_t)(i % c->copies) * c->bytes;
     dev_attend(&c->b->dev, &c->y, &c->q, &c->cache, &c->heads, &c->batch);
+    member_meet(c->b->m);
 }
 
 /* Pages of the region in no order; query heads: group for each of the cache's. */

@@ -78,7 +78,8 @@ static void make_layer(struct core_bench *b, struct layer_weights *l, enum num t
         memcpy(b->region + (size_t)i * l->bytes, b->region, l->bytes);
 }
 
-/* All products of a layer, on the next copy of the weights. */
+/* All products of a layer, on the next copy of the weights. Members meet where slices of a layer
+ * would: whoever got less of the memory is waited for. */
 static void call_products(void *arg, int i)
 {
     static const struct mat none;
@@ -94,8 +95,10 @@ static void call_products(void *arg, int i)
     place(c->l, b->region + (size_t)(i % c->l->copies) * c->l->bytes);
     dev_matmuls(&b->dev, &x, qkv, COUNT(qkv));
     dev_partial(&b->dev, &y, &x, &w[O]);
+    member_meet(b->m);
     dev_matmuls(&b->dev, &x, both, COUNT(both));
     dev_partial(&b->dev, &y, &up, &w[DOWN]);
+    member_meet(b->m);
 }
 
 void core_products(struct core_bench *b, enum num type, const struct mat *from, struct curve *to)
