@@ -1,9 +1,12 @@
 /* topo.c - `tandem topo`: what this host is made of, and with --measure what it can do. */
+#include "base/json.h"
 #include "cmd/cmd.h"
 #include "cmd/open.h"
 #include "cmd/progress.h"
 #include "cmd/step_host.h"
+#include "cmd/terminal.h"
 #include "predict/calibrate.h"
+#include "predict/recalibrate.h"
 #include "topo/hardware.h"
 #include "topo/machine.h"
 
@@ -88,6 +91,39 @@ static int measure(const struct options *o, struct hardware *h, struct err *e)
         fprintf(stderr, "tandem: note: work of the host per step is not measured: %s\n", why.text);
     progress_end(&p);
     return rc ? rc : hardware_check(h, e);
+}
+
+static int read_metrics(const char *path, struct seen_steps *seen, struct err *e)
+{
+    enum { MOST = 16 << 20 };
+    bool in = !strcmp(path, "-");
+    size_t n = 0;
+    char *text = in ? terminal_all(stdin) : NULL;
+    int rc = in ? 0 : file_read(path, MOST, &text, &n, e);
+    if (rc)
+        return rc;
+    rc = seen_read(seen, text, in ? strlen(text) : n, in ? "standard input" : path, e);
+    free(text);
+    return rc;
+}
+
+static int correct(const struct options *o, struct hardware *h, struct err *e)
+{
+    struct seen_steps seen;
+    double ratio;
+    if (o->measure || !o->old_hardware)
+        return err_set(
+            e, CMD_USAGE,
+            "topo: --from-metrics corrects a profile: name it with --hardware, and leave "
+            "--measure out");
+    int rc = hardware_load(o->old_hardware, h, e);
+    if (!rc)
+        rc = read_metrics(o->from_metrics, &seen, e);
+    if (!rc)
+        rc = recalibrate(h, &seen, &ratio, e);
+    if (!rc)
+        fprintf(stderr, "%.0f steps took %.2f times what %s says\n", seen.steps, ratio, h->name);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------- telling */
@@ -193,13 +229,14 @@ static void show_machine(bool json)
 int cmd_topo(const struct options *o, struct err *e)
 {
     struct hardware h;
-    if (!o->measure && o->profile_out)
+    bool profile = o->measure || o->from_metrics;
+    if (!profile && o->profile_out)
         return err_set(e, CMD_USAGE, "topo: -o writes what --measure measures: add it");
-    if (!o->measure) {
+    if (!profile) {
         show_machine(o->json);
         return 0;
     }
-    int rc = measure(o, &h, e);
+    int rc = o->from_metrics ? correct(o, &h, e) : measure(o, &h, e);
     if (rc)
         return rc;
     if (o->profile_out)

@@ -161,7 +161,7 @@ static void correct(struct rates *r, const struct seen_steps *s, double all)
         for (int i = 0; i < r->attend_madd_s[kv].n; i++)
             r->attend_madd_s[kv].y[i] *= all;
     }
-    struct figure *other[] = {&r->byte_s, &r->op_s, &r->draw_s, &r->split_s};
+    struct figure *other[] = {&r->attend_row_s, &r->byte_s, &r->op_s, &r->draw_s, &r->split_s};
     for (size_t i = 0; i < COUNT(other); i++)
         scale(other[i], all);
 }
