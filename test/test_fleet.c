@@ -46,6 +46,29 @@ static void beginnings_stay_together_and_others_spread(void **state)
     free(r);
 }
 
+/* So many other prompts that more than half of what the table knew of the first is pushed out. */
+static void what_is_left_of_a_long_beginning_is_enough(void **state)
+{
+    enum { N = 8000, OTHERS = 120 };
+    struct route *r = new_route();
+    int *tok = calloc(N, sizeof(int));
+    double load[2] = {10, 0};
+    (void)state;
+    assert_non_null(tok);
+    fill(tok, N, 1);
+    assert_int_equal(route_choose(r, tok, N, 0, load, route_idlest(load, 2)), 1);
+    for (int i = 0; i < OTHERS; i++) {
+        double idle[2] = {0};
+        fill(tok, N, 100 + i);
+        route_choose(r, tok, N, 0, idle, 0);
+    }
+    fill(tok, N, 1);
+    load[0] = 0, load[1] = 5000;
+    assert_int_equal(route_choose(r, tok, N, 0, load, route_idlest(load, 2)), 1);
+    free(tok);
+    free(r);
+}
+
 static void another_salt_knows_nothing(void **state)
 {
     struct route *r = new_route();
@@ -159,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beginnings_stay_together_and_others_spread),
+        cmocka_unit_test(what_is_left_of_a_long_beginning_is_enough),
         cmocka_unit_test(another_salt_knows_nothing),
         cmocka_unit_test(replicas_say_the_same_and_keep_prefixes),
     };

@@ -5,7 +5,9 @@
 
 static size_t place(uint64_t name) { return (size_t)(name >> 8) % ROUTE_TABLE; }
 
-/* Whose beginning of the prompt it is: only who was sent its first page can have more of it. */
+/* Who was sent most of the prompt's beginning, and so many tokens of it. A page's name stands for
+ * all before it too, so the last page that is known tells, though others may have been pushed out.
+ */
 struct known {
     int replica, tok; /* -1: nobody's */
 };
@@ -17,10 +19,8 @@ static struct known find_known(const struct route *r, const int *tok, int n, uin
     for (int at = 0; at + KV_PAGE < n; at += KV_PAGE) {
         name = page_name(name, tok + at, KV_PAGE);
         size_t i = place(name.lo);
-        if (r->at[i].name != name.lo || (k.tok && r->at[i].replica != k.replica))
-            break;
-        k.replica = r->at[i].replica;
-        k.tok += KV_PAGE;
+        if (r->at[i].name == name.lo)
+            k = (struct known){r->at[i].replica, at + KV_PAGE};
     }
     return k;
 }
