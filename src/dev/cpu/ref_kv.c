@@ -60,21 +60,37 @@ static void store_bytes(const struct kv *c, char *page, int lane, const float *k
     }
 }
 
+struct storing {
+    const struct kv *cache;
+    const struct mat *k, *v;
+    const int *slot;
+};
+
+static void store_share(void *arg, int thread, int n)
+{
+    const struct storing *s = arg;
+    const struct kv *c = s->cache;
+    struct span mine = share(s->k->n, n, thread);
+    for (int t = mine.lo; t < mine.hi; t++)
+        for (int j = 0; j < c->n_head; j++) {
+            int slot = s->slot[t];
+            char *page =
+                c->at + (size_t)(slot / KV_PAGE) * c->page_bytes + (size_t)j * c->head_bytes;
+            const float *key = mat_row(s->k, t) + j * c->head_dim;
+            const float *value = mat_row(s->v, t) + j * c->head_dim;
+            if (c->type == NUM_INT8)
+                store_bytes(c, page, slot % KV_PAGE, key, value);
+            else
+                store_floats(c, page, slot % KV_PAGE, key, value);
+        }
+}
+
+/* Few rows are not worth waking the other threads. */
 void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
                const int *slot)
 {
-    (void)d;
-    for (int t = 0; t < k->n; t++)
-        for (int j = 0; j < c->n_head; j++) {
-            char *page =
-                c->at + (size_t)(slot[t] / KV_PAGE) * c->page_bytes + (size_t)j * c->head_bytes;
-            const float *key = mat_row(k, t) + j * c->head_dim;
-            const float *value = mat_row(v, t) + j * c->head_dim;
-            if (c->type == NUM_INT8)
-                store_bytes(c, page, slot[t] % KV_PAGE, key, value);
-            else
-                store_floats(c, page, slot[t] % KV_PAGE, key, value);
-        }
+    struct storing s = {c, k, v, slot};
+    crew_run(k->n < 16 ? NULL : cpu_of(d)->crew, store_share, &s);
 }
 
 /* ------------------------------------------------------------------------------- attention */
