@@ -9,7 +9,7 @@
 #include "dev/dev.h"
 
 enum {
-    CPU_TOK = 240,  /* rows of a matmul at once: a multiple of every tile's width */
+    CPU_TOK = 256,  /* rows of a matmul at once: the usual most of a step */
     CPU_BLOCKS = 8, /* row blocks of 16 outputs that CPU_TOK rows are multiplied with at once */
     CPU_TILE = 12,  /* the widest tile, in rows of x */
     CPU_LEVELS = 6, /* pending sums of a tree of SHARES_MAX leaves */
