@@ -20,6 +20,7 @@ static struct load load_of(const struct question *q, const struct choice *c, uin
     double cv = sqrt(d->cv2);
     int clients = d->rate > 0 ? 0 : max_int(1, (int)ceil(choice_clients(q, c)));
     struct load l = {.requests = (uint64_t)max_int(REQUESTS, 8 * clients),
+                     .most_bad = UINT64_MAX,
                      .slo = {.ttft = d->ttft_s, .tpot = d->tpot_s}};
     l.work = (struct workload){.seed = seed,
                                .model = "",
