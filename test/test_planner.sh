@@ -31,6 +31,7 @@ import json, sys, xml.dom.minidom
 work = sys.argv[1]
 answer = json.load(open(work + "/out"))
 assert answer["plan"] == json.load(open(work + "/plan.json"))
+assert answer["simulated"]["good"]
 assert answer["choice"]["good"] and answer["layouts"][0] == answer["choice"]
 xml.dom.minidom.parse(work + "/front.svg")
 assert open(work + "/why.md").read().startswith("# llama-3-8b on dgx-h100\n")

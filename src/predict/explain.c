@@ -100,7 +100,7 @@ static void answer(FILE *to, const struct answer *a, bool markdown)
             c->devices / c->hosts, a->question->devices, h->device);
     if (c->hosts > 1)
         fprintf(to, ", on each of %d hosts (%d devices in all), requests spread over them",
-                c->hosts, c->devices);
+                c->hosts, c->paid);
     fprintf(to, ".\n");
     stages(to, p);
     fprintf(to,
@@ -182,8 +182,8 @@ static void why(FILE *to, const struct answer *a, bool markdown)
     if (choice_good(c))
         fprintf(to,
                 "It keeps the bounds on the fewest devices; of the layouts on %d, it leaves most "
-                "room.\n",
-                c->devices);
+                "room, or nearly so with fewer ranks to a replica.\n",
+                c->paid);
     if (c->capacity > 0 && rate > 0)
         fprintf(to,
                 "It carries up to %.3g requests a second, %.2f times what is asked; then binds: "

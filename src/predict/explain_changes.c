@@ -113,7 +113,7 @@ static void pools(FILE *to, const struct answer *a, bool markdown)
             "above; handing over a prompt's keys and values takes %.1f ms. An analysis only: "
             "Tandem's server has one pool.\n",
             p->n_prompt, p->n_draw, p->n_prompt, prompt, p->n_draw, draw, p->devices,
-            p->devices < c->devices ? "fewer than" : "no fewer than", c->devices, p->send_s * 1e3);
+            p->devices < c->paid ? "fewer than" : "no fewer than", c->paid, p->send_s * 1e3);
 }
 
 void explain_changes(FILE *to, const struct answer *a, bool markdown)

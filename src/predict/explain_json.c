@@ -21,7 +21,7 @@ static json_t *choice_json(const struct answer *a, const struct choice *c)
         json_pack("{s:s,s:i,s:i,s:i,s:i,s:b,s:s,s:s,s:i,s:i,s:i,s:f,s:s,s:b}", "name",
                   choice_name(name, a->question, c), "tp", p->tp, "pp", p->pp, "dp", c->dp, "hosts",
                   c->hosts, "sp", p->sp, "weight", num_name(p->weight), "kv", num_name(p->kv),
-                  "max_tok", c->max_tok, "max_seq", c->max_seq, "devices", c->devices, "capacity",
+                  "max_tok", c->max_tok, "max_seq", c->max_seq, "devices", c->paid, "capacity",
                   c->capacity, "wall", limit_words(c->wall), "good", choice_good(c));
     must(o);
     json_object_set_new(o, "replica", outlook_json(c));
@@ -77,6 +77,20 @@ static json_t *why_json(const struct answer *a)
     return o;
 }
 
+/* What the virtual clock said of the chosen layout; null when it was not simulated. */
+static json_t *simulated_json(const struct answer *a)
+{
+    const struct facts *f = a->facts;
+    for (int i = 0; i < f->n_simulated; i++) {
+        const struct simulated *s = &f->simulated[i];
+        if (s->choice == a->search->best)
+            return json_pack("{s:f,s:f,s:f,s:f,s:f,s:b}", "ttft_mean", s->ttft_s, "ttft_tail",
+                             s->ttft_tail_s, "tpot_mean", s->tpot_s, "tpot_tail", s->tpot_tail_s,
+                             "output_tokens_per_s", s->output_tok_s, "good", s->good);
+    }
+    return json_null();
+}
+
 json_t *explain_json(const struct answer *a)
 {
     json_t *o = json_pack("{s:i,s:s,s:s,s:I,s:I}", "schema", 1, "model", a->model, "hardware",
@@ -88,6 +102,7 @@ json_t *explain_json(const struct answer *a)
         json_array_append_new(assumed, json_string(a->assumed->text[i]));
     json_object_set_new(o, "plan", plan_to_json(&a->facts->plan));
     json_object_set_new(o, "choice", choice_json(a, a->search->best));
+    json_object_set_new(o, "simulated", simulated_json(a));
     json_object_set_new(o, "why", why_json(a));
     json_object_set_new(o, "assumed", assumed);
     return lists(a, o);

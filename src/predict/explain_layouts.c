@@ -28,11 +28,24 @@ void explain_memory(FILE *to, const struct answer *a, bool markdown)
 
 /* ------------------------------------------------------------------------------- layouts */
 
+/* In a word or two. */
+static const char *verdict(const struct answer *a, const struct choice *c)
+{
+    const struct choice *best = a->search->best;
+    if (!choice_good(c))
+        return limit_words(c->at.limit);
+    if (c == best)
+        return "chosen";
+    if (c->paid > best->paid)
+        return "more devices";
+    return c->at.worst < best->at.worst ? "more ranks to a replica" : "nearer to a bound";
+}
+
 static void layout_row(struct table *t, const struct answer *a, const struct choice *c)
 {
     char name[96];
     table_put(t, "%s", choice_name(name, a->question, c));
-    table_put(t, "%d", c->devices);
+    table_put(t, "%d", c->paid);
     table_put(t, "%d", c->max_tok);
     if (c->at.worst < 1e6) {
         table_put(t, "%.0f", c->at.ttft_tail_s * 1e3);
@@ -42,13 +55,7 @@ static void layout_row(struct table *t, const struct answer *a, const struct cho
         table_put(t, "-");
     }
     table_put(t, "%.3g", c->capacity);
-    if (choice_good(c))
-        table_put(t, "%s",
-                  c == a->search->best                    ? "chosen"
-                  : c->devices > a->search->best->devices ? "more devices"
-                                                          : "nearer to a bound");
-    else
-        table_put(t, "%s", limit_words(c->at.limit));
+    table_put(t, "%s", verdict(a, c));
 }
 
 static void best_table(FILE *to, const struct answer *a, bool markdown)

@@ -184,7 +184,7 @@ static double price_hour(const struct question *q)
 static void costs_of(const struct question *q, const struct choice *best, struct facts *to)
 {
     double tok_s = best->at.output_tok_s * best->dp * best->hosts;
-    to->dollars_hour = price_hour(q) * best->devices;
+    to->dollars_hour = price_hour(q) * best->paid;
     if (tok_s <= 0)
         return;
     to->dollars_million = to->dollars_hour / 3600 / tok_s * 1e6;
@@ -201,7 +201,7 @@ static void ask(const struct question *q, struct facts *to, const char *what)
     must(to->n_whatif <= FACT_WHATIF);
     snprintf(w->what, sizeof(w->what), "%s", what);
     if (!search(q, &s, &ignored) && choice_good(&s.best[0])) {
-        w->devices = s.best[0].devices, w->hosts = s.best[0].hosts;
+        w->devices = s.best[0].paid, w->hosts = s.best[0].hosts;
         choice_name(w->name, q, &s.best[0]);
     }
     search_free(&s);

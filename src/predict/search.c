@@ -22,6 +22,12 @@ struct plan choice_plan(const struct question *q, const struct choice *c)
     return p;
 }
 
+void choice_count(const struct question *q, struct choice *c)
+{
+    c->devices = c->hosts * c->dp * shape_devices(q, c->shape);
+    c->paid = c->hosts > 1 ? c->hosts * q->devices : c->devices;
+}
+
 static struct replica replica_of(const struct question *q, const struct choice *c,
                                  const struct plan *p)
 {
@@ -85,12 +91,12 @@ static int compare(const void *x, const void *y)
     bool good_a = choice_good(a), good_b = choice_good(b);
     if (good_a != good_b)
         return good_a ? -1 : 1;
-    if (good_a && a->devices != b->devices)
-        return a->devices - b->devices;
+    if (good_a && a->paid != b->paid)
+        return a->paid - b->paid;
     if (a->at.worst != b->at.worst)
         return a->at.worst < b->at.worst ? -1 : 1;
-    if (a->devices != b->devices)
-        return a->devices - b->devices;
+    if (a->paid != b->paid)
+        return a->paid - b->paid;
     if (a->shape != b->shape)
         return a->shape < b->shape ? -1 : 1;
     return a->max_tok * 2048 + a->max_seq - b->max_tok * 2048 - b->max_seq;
@@ -108,7 +114,7 @@ static void try_limits(const struct question *q, struct search *s, struct choice
     s->fitted++;
     struct replica r = replica_of(q, c, &p);
     c->at = screen(&r, &q->demand, choice_rate(q, c), choice_clients(q, c));
-    c->devices = c->hosts * c->dp * shape_devices(q, c->shape);
+    choice_count(q, c);
     if (!best->shape || compare(c, best) < 0)
         *best = *c;
 }
@@ -145,6 +151,8 @@ static void try_hosts(const struct question *q, struct search *s, const struct s
         double capacity = screen_capacity(&r, &q->demand, &c.at) * dp;
         double hosts = capacity > 0 ? ceil(q->demand.rate / capacity - 1e-9) : 0;
         c.hosts = (int)fmin(fmax(hosts, 1), 1 << 20);
+        while (c.max_seq > SHAPE_SEQ && c.max_seq / 2 > 1.5 * c.at.running_tail)
+            c.max_seq /= 2; /* no more than will run */
         if (hosts > 0 && (!q->hosts || c.hosts <= q->hosts)) {
             try_limits(q, s, &c, best);
             continue;
@@ -153,7 +161,7 @@ static void try_hosts(const struct question *q, struct search *s, const struct s
             c.at.worst = hosts / q->hosts, c.hosts = q->hosts;
         else /* idle, at its best, it keeps not all */
             c.at.worst += NEVER;
-        c.devices = c.hosts * dp * shape_devices(q, shape);
+        choice_count(q, &c);
         s->tried++, s->fitted++;
         if (!best->shape || compare(&c, best) < 0)
             *best = c;
@@ -219,7 +227,7 @@ static void prefer_simple(struct search *s)
     int at = 0;
     for (int i = 1; i < s->n_best && choice_good(&first); i++) {
         const struct choice *c = &s->best[i];
-        if (c->devices == first.devices && choice_good(c) && c->at.worst < first.at.worst + NEAR &&
+        if (c->paid == first.paid && choice_good(c) && c->at.worst < first.at.worst + NEAR &&
             plan_ranks(&c->shape->plan) < plan_ranks(&s->best[at].shape->plan))
             at = i;
     }

@@ -1,7 +1,8 @@
 /* search.h - the layout for a model, devices, load and bounds: all that can be are tried.
  *
  * Memory first (exact), then the closed forms of screen.h on the prices of price.h, then, of the
- * best, what simulate.h says. Fewest devices win that keep the bounds; among those the one with the
+ * best, what simulate.h says. Fewest devices win that keep the bounds (several hosts
+ * count with all of theirs); among those the one with the
  * most room before one of them, or one nearly as good that takes fewer ranks to a replica. Slices
  * (tp) stay inside the innermost level of the hardware, stages (pp) may cross, replicas (dp) need
  * no link at all.
@@ -16,6 +17,7 @@ struct choice {
     int max_tok, max_seq, dp;  /* dp: replicas on one host */
     int hosts;                 /* that the demand needs, each alike */
     int devices;               /* of all hosts, used */
+    int paid;                  /* of one host the devices used, of several all */
     struct outlook at;         /* of one replica, with its part of the demand */
     double capacity;           /* requests a second of all replicas; 0: none, or not asked for */
     enum limit wall;           /* what limits the capacity */
@@ -49,6 +51,9 @@ struct replica choice_replica(const struct question *q, const struct choice *c);
 /* The part of the demand that one of its replicas gets. */
 double choice_rate(const struct question *q, const struct choice *c);
 double choice_clients(const struct question *q, const struct choice *c);
+
+/* Fill devices and paid by replicas and hosts. */
+void choice_count(const struct question *q, struct choice *c);
 
 /* Fill capacity and wall. */
 void choice_capacity(const struct question *q, struct choice *c);

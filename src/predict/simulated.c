@@ -107,7 +107,7 @@ static bool widen(const struct question *q, struct search *s, uint64_t seed, str
         c.hosts += max_int(1, c.hosts / 20);
         if (q->hosts && c.hosts > q->hosts)
             return false;
-        c.devices = s->best[0].devices / s->best[0].hosts * c.hosts;
+        choice_count(q, &c);
         struct replica r = choice_replica(q, &c);
         c.at = screen(&r, &q->demand, choice_rate(q, &c), 0);
         if (!run(q, &c, seed, to) || !to->good)
@@ -127,7 +127,7 @@ void facts_simulate(const struct question *q, struct search *s, struct facts *to
         return;
     for (int i = 0; i < n && choice_good(&s->best[i]); i++) {
         struct simulated is = {0};
-        if (i && s->best[i].devices > s->best[0].devices * 5 / 4)
+        if (i && s->best[i].paid > s->best[0].paid * 5 / 4)
             break; /* rather more hosts of a better one */
         if (!run(q, &s->best[i], seed, &is))
             continue;
