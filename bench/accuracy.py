@@ -14,6 +14,7 @@ with. Take an odd number of rounds: of an even one the median is the slower of t
 """
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -123,6 +124,15 @@ def line(name, points):
         name, len(points), *percent)
 
 
+def middle(points):
+    """One point a step: the medians of what was predicted and of what was measured."""
+    out = []
+    for same in by_key(points, lambda p: (p["model"], p["layout"], p["step"])).values():
+        out.append(dict(same[0], ms=statistics.median(p["ms"] for p in same),
+                        predicted=statistics.median(p["predicted"] for p in same)))
+    return out
+
+
 def report(points):
     print("| of | points | error, median | error, P90 | bias | repeats, median | repeats, P90 |")
     print("|---|---|---|---|---|---|---|")
@@ -132,6 +142,7 @@ def report(points):
                              "prompts").items():
         print(line(f"all {name}", some))
     print(line("all", points))
+    print(line("all, medians of the repeats", middle(points)))
     steady = [p for p in points if abs(p["moved"]) <= 0.15]
     print(line("all while the yardsticks stayed within 15 %", steady))
 

@@ -69,6 +69,12 @@ run "${latency[@]}" --profile
 [ $rc = 0 ] && [ "$(grep -c '^partial ' "$work/out")" = 2 ]
 claim "the table of operations stands below the steps"
 refused 'power of two' 2 "${latency[@]}" --tp 3 --beside-uncut
+run "${latency[@]}" --tp 2 --link 1ms:1GB/s --predict epyc-9755 --json
+[ $rc = 0 ] && json 'all(s["predicted_ms"] > 2 and abs(s["predicted_ms"] / s["ms"] - 1 - s["off_by"]) < 1e-3
+    and s["least_ms"] > 2 for s in j["steps"])' # a sum of every layer, each a millisecond
+claim "what is predicted stands beside it, also over a slower link"
+refused '200us:1GB/s' 2 "${latency[@]}" --link 5:fast
+refused 'epyc-9755' 1 "${latency[@]}" --predict nowhere
 "$tandem" pack -q models/demo "$work/packed"
 refused packed 2 bench latency "$work/packed" --beside-uncut
 
