@@ -39,7 +39,7 @@ struct line {
 /* ------------------------------------------------------------------------------- one line */
 
 struct result {
-    struct figures us, read, math, share;
+    struct rounds us, read, math, share;
 };
 
 /* Several calls, so that a quick operation can be timed. */
@@ -66,8 +66,8 @@ static struct result measure(struct bench *b, const struct line *l)
         share[r] = (reading > computing ? reading : computing) / took;
     }
     n = b->o->rounds;
-    return (struct result){figures_of(us, n), figures_of(read, n), figures_of(math, n),
-                           figures_of(share, n)};
+    return (struct result){rounds_of(us, n), rounds_of(read, n), rounds_of(math, n),
+                           rounds_of(share, n)};
 }
 
 static void print_line(const struct line *l, const struct result *r)

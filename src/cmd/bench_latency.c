@@ -291,11 +291,11 @@ static int measure(struct bench *b, struct err *e)
 
 struct line {
     char name[40];
-    struct figures ms, share;    /* time; limit over time */
+    struct rounds ms, share;     /* time; limit over time */
     double predicted_ms, off;    /* predicted over measured, less 1; ms 0: not asked for */
     double tok_s, gb_s, gflop_s; /* by the median */
     double one_ms, faster, allowed, reached; /* beside one rank; 0: not measured */
-    struct figures uncut, cost; /* ms with uncut sums, time over that; 0: not measured */
+    struct rounds uncut, cost; /* ms with uncut sums, time over that; 0: not measured */
 };
 
 static struct line line_of(const struct bench *b, int i)
@@ -303,9 +303,9 @@ static struct line line_of(const struct bench *b, int i)
     const struct layout *l = b->layout[ASKED], *one = b->layout[ONE], *uncut = b->layout[UNCUT];
     const struct point *pt = &b->point[i];
     int n = b->o->rounds;
-    struct figures s = figures_of(l->seconds[i], n);
+    struct rounds s = rounds_of(l->seconds[i], n);
     struct line to = {.ms = {1e3 * s.median, 1e3 * s.least, 1e3 * s.most},
-                      .share = figures_quotient(l->limit[i], l->seconds[i], n),
+                      .share = rounds_quotient(l->limit[i], l->seconds[i], n),
                       .tok_s = pt->shape.n_seq * pt->shape.n_new / s.median,
                       .gb_s = 1e-9 * l->bytes[i] / s.median,
                       .gflop_s = 1e-9 * l->flops[i] / s.median};
@@ -314,17 +314,17 @@ static struct line line_of(const struct bench *b, int i)
     else
         snprintf(to.name, sizeof(to.name), "decode %d at %d", pt->shape.n_seq, pt->shape.last);
     if (one) {
-        to.one_ms = 1e3 * figures_of(one->seconds[i], n).median;
-        to.faster = figures_quotient(one->seconds[i], l->seconds[i], n).median;
-        to.allowed = figures_quotient(one->limit[i], l->limit[i], n).median;
-        to.reached = figures_quotient(l->limit[i], l->seconds[i], n).median /
-                     figures_quotient(one->limit[i], one->seconds[i], n).median;
+        to.one_ms = 1e3 * rounds_of(one->seconds[i], n).median;
+        to.faster = rounds_quotient(one->seconds[i], l->seconds[i], n).median;
+        to.allowed = rounds_quotient(one->limit[i], l->limit[i], n).median;
+        to.reached = rounds_quotient(l->limit[i], l->seconds[i], n).median /
+                     rounds_quotient(one->limit[i], one->seconds[i], n).median;
     }
     if (b->o->predict)
         to.predicted_ms = 1e3 * b->predicted[i], to.off = to.predicted_ms / to.ms.median - 1;
     if (uncut)
-        to.uncut = figures_of(uncut->seconds[i], n),
-        to.cost = figures_quotient(l->seconds[i], uncut->seconds[i], n);
+        to.uncut = rounds_of(uncut->seconds[i], n),
+        to.cost = rounds_quotient(l->seconds[i], uncut->seconds[i], n);
     return to;
 }
 
@@ -339,11 +339,11 @@ static void print_head(const struct bench *b)
         struct layout *l = b->layout[i];
         if (!l)
             continue;
-        struct figures read = figures_of(l->read, b->o->rounds);
+        struct rounds read = rounds_of(l->read, b->o->rounds);
         int cores = plan_cores(&l->plan);
         printf("%d core%s at most: reading %.1f GB/s (%.1f to %.1f), %s %.0f GFLOP/s\n", cores,
                cores == 1 ? "" : "s", 1e-9 * read.median, 1e-9 * read.least, 1e-9 * read.most,
-               math_name(math), 1e-9 * figures_of(l->math, b->o->rounds).median);
+               math_name(math), 1e-9 * rounds_of(l->math, b->o->rounds).median);
     }
     printf("\n%-20s %9s %19s %9s %7s %8s %9s%s%s%s\n", "step", "median ms", "least to most",
            "tokens/s", "GB/s", "GFLOP/s", "of limit",
@@ -410,8 +410,8 @@ static void print_json(const struct bench *b)
         if (l)
             json_array_append_new(
                 limits, json_pack("{s:i, s:f, s:f}", "cores", plan_cores(&l->plan), "read_gb_s",
-                                  1e-9 * figures_of(l->read, b->o->rounds).median, "math_gflop_s",
-                                  1e-9 * figures_of(l->math, b->o->rounds).median));
+                                  1e-9 * rounds_of(l->read, b->o->rounds).median, "math_gflop_s",
+                                  1e-9 * rounds_of(l->math, b->o->rounds).median));
     }
     json_t *all = json_pack("{s:o, s:i, s:o, s:o}", "plan", plan_to_json(&b->layout[ASKED]->plan),
                             "rounds", b->o->rounds, "limits", limits, "steps", steps);

@@ -195,14 +195,14 @@ static void print_text(const struct bench *b)
            "answer tokens/s", "least to most");
     for (int i = 0; i < b->n_point; i++) {
         const struct point *pt = &b->point[i];
-        struct figures prompt = figures_of(pt->prompt, b->o->few_rounds);
-        struct figures decode = figures_of(pt->decode, b->o->few_rounds);
+        struct rounds prompt = rounds_of(pt->prompt, b->o->few_rounds);
+        struct rounds decode = rounds_of(pt->decode, b->o->few_rounds);
         printf("%6d %8d %15.1f %8.1f to %7.1f %15.1f %8.1f to %7.1f\n", pt->batch, pt->context,
                prompt.median, prompt.least, prompt.most, decode.median, decode.least, decode.most);
     }
 }
 
-static json_t *figures_json(struct figures f)
+static json_t *rounds_json(struct rounds f)
 {
     return json_pack("{s:f, s:f, s:f}", "median", f.median, "least", f.least, "most", f.most);
 }
@@ -212,12 +212,11 @@ static void print_json(const struct bench *b)
     json_t *points = json_array();
     for (int i = 0; i < b->n_point; i++) {
         const struct point *pt = &b->point[i];
-        json_array_append_new(points,
-                              json_pack("{s:i, s:i, s:o, s:o}", "batch", pt->batch, "context",
-                                        pt->context, "prompt_tokens_per_s",
-                                        figures_json(figures_of(pt->prompt, b->o->few_rounds)),
-                                        "answer_tokens_per_s",
-                                        figures_json(figures_of(pt->decode, b->o->few_rounds))));
+        json_array_append_new(
+            points,
+            json_pack("{s:i, s:i, s:o, s:o}", "batch", pt->batch, "context", pt->context,
+                      "prompt_tokens_per_s", rounds_json(rounds_of(pt->prompt, b->o->few_rounds)),
+                      "answer_tokens_per_s", rounds_json(rounds_of(pt->decode, b->o->few_rounds))));
     }
     json_t *all = json_pack("{s:o, s:i, s:i, s:o}", "plan", plan_to_json(&b->at.plan), "rounds",
                             b->o->few_rounds, "max_tokens", b->o->new_tokens, "points", points);

@@ -60,22 +60,22 @@ int read_link(const char *text, struct link *to, struct err *e)
 
 double seconds(void) { return 1e-6 * clock_us(); }
 
-struct figures figures_of(const double *x, int n)
+struct rounds rounds_of(const double *x, int n)
 {
     double sorted[ROUNDS_MAX];
     must(0 < n && n <= ROUNDS_MAX);
     memcpy(sorted, x, (size_t)n * sizeof(*x));
     qsort(sorted, (size_t)n, sizeof(*sorted), by_value);
-    return (struct figures){sorted[n / 2], sorted[0], sorted[n - 1]};
+    return (struct rounds){sorted[n / 2], sorted[0], sorted[n - 1]};
 }
 
-struct figures figures_quotient(const double *x, const double *y, int n)
+struct rounds rounds_quotient(const double *x, const double *y, int n)
 {
     double q[ROUNDS_MAX];
     must(0 < n && n <= ROUNDS_MAX);
     for (int i = 0; i < n; i++)
         q[i] = x[i] / y[i];
-    return figures_of(q, n);
+    return rounds_of(q, n);
 }
 
 void plan_widen(struct plan *p, int n_seq, int tokens)

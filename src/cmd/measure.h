@@ -21,12 +21,12 @@ int read_link(const char *text, struct link *to, struct err *e);
 double seconds(void);
 
 /* One figure of n <= ROUNDS_MAX rounds. */
-struct figures {
+struct rounds {
     double median, least, most;
 };
-struct figures figures_of(const double *x, int n);
+struct rounds rounds_of(const double *x, int n);
 /* Of x / y, round by round: what both suffer from the neighbours of a shared machine cancels. */
-struct figures figures_quotient(const double *x, const double *y, int n);
+struct rounds rounds_quotient(const double *x, const double *y, int n);
 
 /* Room for n_seq sequences of `tokens` tokens in one step, in a plan that may have room for other
  * such steps already. plan_check() is the caller's. */
