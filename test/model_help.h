@@ -5,20 +5,28 @@
 #include "model/folder.h"
 #include "plan/plan.h"
 
-/* Weights in bf16, and the cache too unless ask says. */
-static inline struct plan plan_of(const char *model, struct plan_ask ask)
+static inline struct model shape_of(const char *name)
 {
     struct generation g;
     struct notes notes;
     struct model m = {0};
+    struct err e;
+    const char *config = model_config(name);
+    assert_non_null(config);
+    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e))
+        fail_msg("%s: %s", name, e.text);
+    return m;
+}
+
+/* Weights in bf16, and the cache too unless ask says. */
+static inline struct plan plan_of(const char *name, struct plan_ask ask)
+{
+    const struct model m = shape_of(name);
     struct plan p = {0};
     struct err e;
-    const char *config = model_config(model);
-    assert_non_null(config);
     ask.weight = NUM_BF16, ask.kv = ask.kv ? ask.kv : NUM_BF16, ask.numerics = "bf16-dot";
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e) ||
-        plan_make(&p, &m, &ask, &e))
-        fail_msg("%s: %s", model, e.text);
+    if (plan_make(&p, &m, &ask, &e))
+        fail_msg("%s: %s", name, e.text);
     return p;
 }
 

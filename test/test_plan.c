@@ -1,36 +1,16 @@
 /* test_plan.c - who holds what: totals, tiling, JSON, and plans that must be refused. */
 #include "dev/dev.h"
-#include "model/folder.h"
-#include "plan/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 
-static struct model shape(const char *name)
-{
-    struct model m;
-    struct generation g;
-    struct notes notes;
-    struct err e;
-    const char *config = model_config(name);
-    assert_non_null(config);
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e))
-        fail_msg("%s: %s", name, e.text);
-    return m;
-}
+#include "model_help.h"
 
-static struct plan plan_of(const char *name, int tp, int pp)
+static struct plan layout(const char *name, int tp, int pp)
 {
-    struct model m = shape(name);
-    struct plan p;
-    struct err e;
-    struct plan_ask ask = {
-        .tp = tp, .pp = pp, .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "bf16-dot"};
-    if (plan_make(&p, &m, &ask, &e))
-        fail_msg("%s", e.text);
-    return p;
+    return plan_of(name, (struct plan_ask){.tp = tp, .pp = pp});
 }
 
 static void parameters_are_the_published_numbers(void **state)
@@ -48,7 +28,7 @@ static void parameters_are_the_published_numbers(void **state)
                   {"qwen2.5-72b", 72706203648}};
     (void)state;
     for (size_t i = 0; i < COUNT(golden); i++) {
-        struct plan p = plan_of(golden[i].name, 1, 1);
+        struct plan p = layout(golden[i].name, 1, 1);
         if (plan_parameters(&p) != golden[i].numbers)
             fail_msg("%s: %llu", golden[i].name, (unsigned long long)plan_parameters(&p));
     }
@@ -57,7 +37,7 @@ static void parameters_are_the_published_numbers(void **state)
 /* Of 1000 tokens: per layer and head, a byte per number and two scales of two bytes. */
 static void an_int8_cache_is_sized_to_the_byte(void **state)
 {
-    struct plan p = plan_of("llama-3.2-1b", 2, 1);
+    struct plan p = layout("llama-3.2-1b", 2, 1);
     struct err e;
     (void)state;
     p.kv = NUM_INT8, p.pages = 1008 / KV_PAGE, p.ctx = 1000;
@@ -92,7 +72,7 @@ static void ranks_tile_every_cut_tensor(void **state)
     (void)state;
     for (int tp = 1; tp <= 8; tp++)
         for (int pp = 1; pp <= 4; pp++) {
-            struct plan p = plan_of("qwen2.5-0.5b", tp, pp);
+            struct plan p = layout("qwen2.5-0.5b", tp, pp);
             struct area a = {0};
             for (int r = 0; r < plan_ranks(&p); r++)
                 plan_pieces(&p, r, add_area, &a);
@@ -104,7 +84,7 @@ static void every_rank_has_heads_and_its_kv_heads(void **state)
 {
     (void)state;
     for (int tp = 1; tp <= 8; tp++) {
-        struct plan p = plan_of("qwen2.5-0.5b", tp, 1); /* 14 heads, 2 of keys and values */
+        struct plan p = layout("qwen2.5-0.5b", tp, 1); /* 14 heads, 2 of keys and values */
         int at = 0;
         for (int r = 0; r < tp; r++) {
             struct span h = plan_share(&p, r, HEADS), kv = plan_share(&p, r, KVHEADS);
@@ -120,7 +100,7 @@ static void every_rank_has_heads_and_its_kv_heads(void **state)
 
 static void stages_are_equal_by_bytes(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 1, 4);
+    struct plan p = layout("llama-3-70b", 1, 4);
     size_t most = 0;
     (void)state;
     for (int s = 0; s < 4; s++)
@@ -131,7 +111,7 @@ static void stages_are_equal_by_bytes(void **state)
 
 static void json_gives_the_plan_back(void **state)
 {
-    struct plan p = plan_of("mistral-7b-v0.1", 3, 2), q;
+    struct plan p = layout("mistral-7b-v0.1", 3, 2), q;
     struct err e;
     (void)state;
     json_t *o = plan_to_json(&p);
@@ -146,7 +126,7 @@ static void json_gives_the_plan_back(void **state)
 /* Change one field of a good plan's JSON; the refusal names it. */
 static void expect_refusal(const char *key, json_t *value, const char *word)
 {
-    struct plan p = plan_of("llama-3.2-1b", 2, 2), q;
+    struct plan p = layout("llama-3.2-1b", 2, 2), q;
     struct err e;
     json_t *o = plan_to_json(&p);
     json_object_set_new(o, key, value);
@@ -176,7 +156,7 @@ static void wrong_edits_are_refused_by_name(void **state)
 
 static void impossible_wishes_say_what_to_change(void **state)
 {
-    struct model m = shape("qwen2.5-0.5b");
+    struct model m = shape_of("qwen2.5-0.5b");
     struct plan p;
     struct err e;
     struct plan_ask ask = {.tp = 15, .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "f32-fma"};

@@ -1,6 +1,5 @@
 /* test_price_step.c - the price of a step (predict/price.h): it is what the forward pass says, and
  * behaves as times do. */
-#include "model/folder.h"
 #include "predict/count.h"
 #include "predict/price.h"
 #include "predict/probe.h"
@@ -11,27 +10,11 @@
 
 #include <cmocka.h>
 
-static struct plan plan_of(const char *name, int tp, int pp)
+#include "model_help.h"
+
+static struct plan layout(const char *name, int tp, int pp)
 {
-    struct model m;
-    struct generation g;
-    struct notes notes;
-    struct plan p;
-    struct err e;
-    const char *config = model_config(name);
-    assert_non_null(config);
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e))
-        fail_msg("%s: %s", name, e.text);
-    struct plan_ask ask = {.tp = tp,
-                           .pp = pp,
-                           .max_tok = 2048,
-                           .max_seq = 64,
-                           .weight = NUM_BF16,
-                           .kv = NUM_BF16,
-                           .numerics = "bf16-dot"};
-    if (plan_make(&p, &m, &ask, &e))
-        fail_msg("%s", e.text);
-    return p;
+    return plan_of(name, (struct plan_ask){.tp = tp, .pp = pp, .max_tok = 2048, .max_seq = 64});
 }
 
 static struct figure given(double value) { return (struct figure){value, 0, SOURCE_GIVEN}; }
@@ -145,7 +128,7 @@ static void a_step_costs_what_the_forward_pass_says(void **state)
         for (int tp = 1; tp <= 8; tp *= 2)
             for (int pp = 1; pp <= 2; pp++)
                 for (size_t k = 0; k < COUNT(step); k++) {
-                    struct plan p = plan_of(name[i], tp, pp);
+                    struct plan p = layout(name[i], tp, pp);
                     assert_naive(&p, &h, step[k]);
                     p.threads = 2;
                     assert_naive(&p, &h, step[k]);
@@ -156,7 +139,7 @@ static void a_step_costs_what_the_forward_pass_says(void **state)
 static void kinds_of_layers_cost_their_own(void **state)
 {
     const struct hardware h = machine();
-    struct plan p = plan_of("llama-3.2-1b", 2, 2);
+    struct plan p = layout("llama-3.2-1b", 2, 2);
     (void)state;
     p.model.kind[1] = p.model.kind[0];
     p.model.kind[1].window = 64;
@@ -170,7 +153,7 @@ static void kinds_of_layers_cost_their_own(void **state)
 static void uneven_slices_wait_for_the_slowest(void **state)
 {
     const struct hardware h = machine();
-    struct plan p = plan_of("llama-3.2-1b", 2, 1);
+    struct plan p = layout("llama-3.2-1b", 2, 1);
     (void)state;
     p.cut[1] = 2;
     for (int n = 1; n <= 64; n *= 4) {
@@ -183,7 +166,7 @@ static void uneven_slices_wait_for_the_slowest(void **state)
 static void the_parts_are_the_whole(void **state)
 {
     const struct hardware h = machine();
-    const struct plan p = plan_of("llama-3-8b", 4, 4);
+    const struct plan p = layout("llama-3-8b", 4, 4);
     struct step_price to = price_of(&p, &h, work_of(&p.model, 8, 1, 500));
     double parts = to.host_s + to.product_s + to.attend_s + to.other_s + to.comm_s;
     double stages = to.host_s + 3 * to.hop_s;
@@ -201,7 +184,7 @@ static void the_parts_are_the_whole(void **state)
 static void equal_work_has_equal_prices(void **state)
 {
     const struct hardware h = machine();
-    const struct plan p = plan_of("llama-3.2-1b", 2, 2);
+    const struct plan p = layout("llama-3.2-1b", 2, 2);
     struct err e;
     struct pricer *x = pricer_new(&p, &h, &e);
     struct step_price first[40], again;
@@ -227,7 +210,7 @@ static void more_rows_and_longer_contexts_take_longer(void **state)
     const struct hardware h = machine();
     (void)state;
     for (int tp = 1; tp <= 8; tp *= 2) {
-        const struct plan p = plan_of("llama-3-8b", tp, 1);
+        const struct plan p = layout("llama-3-8b", tp, 1);
         for (int n = 1; n < 64; n++)
             assert_true(decode_s(&p, &h, n + 1, 100) > decode_s(&p, &h, n, 100));
         for (int last = 1; last < 4096; last *= 2)
@@ -241,7 +224,7 @@ static void more_rows_and_longer_contexts_take_longer(void **state)
 static void one_rank_talks_to_nobody(void **state)
 {
     const struct hardware h = machine();
-    const struct plan p = plan_of("llama-3.2-1b", 1, 1);
+    const struct plan p = layout("llama-3.2-1b", 1, 1);
     (void)state;
     assert_true(price_of(&p, &h, work_of(&p.model, 4, 1, 500)).comm_s == 0);
 }
@@ -260,7 +243,7 @@ static void over_an_infinite_link_slices_divide_products(void **state)
             c->latency_s = c->byte_s = c->far_byte_s = given(0);
         }
     for (int tp = 1; tp <= 8; tp *= 2) {
-        const struct plan p = plan_of("llama-3-70b", tp, 1);
+        const struct plan p = layout("llama-3-70b", tp, 1);
         struct step_price to = price_of(&p, &h, work_of(&p.model, 1, 1, 500));
         one = tp == 1 ? to.product_s : one;
         assert_true(to.comm_s == 0);
@@ -271,8 +254,8 @@ static void over_an_infinite_link_slices_divide_products(void **state)
 static void the_farther_link_is_priced_where_ranks_cross_it(void **state)
 {
     const struct hardware h = machine();
-    struct plan inside = plan_of("llama-3-70b", 8, 1), across = plan_of("llama-3-70b", 16, 1);
-    const struct plan stages = plan_of("llama-3-70b", 4, 4);
+    struct plan inside = layout("llama-3-70b", 8, 1), across = layout("llama-3-70b", 16, 1);
+    const struct plan stages = layout("llama-3-70b", 4, 4);
     struct work w = work_of(&inside.model, 1, 1, 500);
     const double hop = (1e-6 + 8192 * 4 * 1e-10) * 2 / 3 + (10e-6 + 8192 * 4 * 1e-10) / 3;
     (void)state;
@@ -284,7 +267,7 @@ static void the_farther_link_is_priced_where_ranks_cross_it(void **state)
 static void steps_under_way_slow_each_other_down_where_memory_is_shared(void **state)
 {
     struct hardware h = machine();
-    const struct plan p = plan_of("llama-3.2-1b", 2, 4);
+    const struct plan p = layout("llama-3.2-1b", 2, 4);
     struct work alone = work_of(&p.model, 1, 1, 500), four = alone, many = alone;
     (void)state;
     four.flight = 4, many.flight = 9;
@@ -297,7 +280,7 @@ static void steps_under_way_slow_each_other_down_where_memory_is_shared(void **s
 static void a_format_without_figures_is_refused(void **state)
 {
     const struct hardware h = machine();
-    struct plan p = plan_of("llama-3.2-1b", 2, 1);
+    struct plan p = layout("llama-3.2-1b", 2, 1);
     struct err e;
     (void)state;
     p.weight = NUM_INT4;

@@ -1,7 +1,6 @@
 /* test_size.c - memory of plans to the byte: the formulas of the literature, where our layout means
  * the same, and what our layout adds to them; what fits, and what is missing. */
 #include "dev/dev.h"
-#include "model/folder.h"
 #include "predict/size.h"
 
 #include <setjmp.h>
@@ -9,34 +8,11 @@
 
 #include <cmocka.h>
 
-static struct model shape(const char *name)
-{
-    struct model m;
-    struct generation g;
-    struct notes notes;
-    struct err e;
-    const char *config = model_config(name);
-    assert_non_null(config);
-    if (model_parse(config, strlen(config), NULL, 0, &m, &g, &notes, &e))
-        fail_msg("%s: %s", name, e.text);
-    return m;
-}
+#include "model_help.h"
 
-static struct plan plan_of(const char *name, int tp, int pp, int ctx, int seqs)
+static struct plan layout(const char *name, int tp, int pp, int ctx, int seqs)
 {
-    struct model m = shape(name);
-    struct plan p;
-    struct err e;
-    struct plan_ask ask = {.tp = tp,
-                           .pp = pp,
-                           .ctx = ctx,
-                           .max_seq = seqs,
-                           .weight = NUM_BF16,
-                           .kv = NUM_BF16,
-                           .numerics = "bf16-dot"};
-    if (plan_make(&p, &m, &ask, &e))
-        fail_msg("%s", e.text);
-    return p;
+    return plan_of(name, (struct plan_ask){.tp = tp, .pp = pp, .ctx = ctx, .max_seq = seqs});
 }
 
 static struct hardware boxes(double bytes, double reserve, int n)
@@ -60,7 +36,7 @@ static void llama_3_70b_per_rank_is_that_of_the_literature_and_norms_in_f32(void
     const size_t norms = 161 * 8192 * (size_t)2;
     (void)state;
     for (size_t i = 0; i < COUNT(golden); i++) {
-        struct plan p = plan_of("llama-3-70b", golden[i].tp, 1, 8192, 1);
+        struct plan p = layout("llama-3-70b", golden[i].tp, 1, 8192, 1);
         for (int r = 0; r < golden[i].tp; r++)
             assert_int_equal(plan_weight_bytes(&p, r), golden[i].bytes + norms);
     }
@@ -70,7 +46,7 @@ static void llama_3_70b_per_rank_is_that_of_the_literature_and_norms_in_f32(void
  * embedding and head: 64 words of 8192 numbers; on the mean tp 8 is the published figure. */
 static void at_tp8_ranks_differ_by_one_run_of_words(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 8, 1, 8192, 1);
+    struct plan p = layout("llama-3-70b", 8, 1, 8192, 1);
     const size_t published = 17640734720, norms = 161 * 8192 * (size_t)2;
     const size_t run = 2 * (size_t)64 * 8192 * 2;
     size_t sum = 0;
@@ -87,7 +63,7 @@ static void at_tp8_ranks_differ_by_one_run_of_words(void **state)
 /* Two ranks hold each key-value head: k and v are 16 heads in all and not 8. */
 static void at_tp16_key_value_heads_are_held_twice(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 16, 1, 8192, 1);
+    struct plan p = layout("llama-3-70b", 16, 1, 8192, 1);
     const size_t published = 8989458432, norms = 161 * 8192 * (size_t)2;
     size_t sum = 0;
     (void)state;
@@ -100,7 +76,7 @@ static void at_tp16_key_value_heads_are_held_twice(void **state)
 
 static void stages_of_20_layers_hold_36_34_34_36_gb(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 1, 4, 8192, 1);
+    struct plan p = layout("llama-3-70b", 1, 4, 8192, 1);
     (void)state;
     for (int i = 0; i < 4; i++)
         p.stage[i] = (struct span){20 * i, 20 * i + 20};
@@ -123,7 +99,7 @@ static void a_token_of_llama_3_70b_is_327680_bytes_of_cache(void **state)
                   {"qwen2.5-0.5b", 1, 12288}, {"qwen3-0.6b", 1, 114688}};
     (void)state;
     for (size_t i = 0; i < COUNT(golden); i++) {
-        struct plan p = plan_of(golden[i].name, golden[i].tp, 1, 2048, 1);
+        struct plan p = layout(golden[i].name, golden[i].tp, 1, 2048, 1);
         assert_int_equal(size_of(&p, 0).page, 16 * golden[i].bytes);
         assert_int_equal(size_of(&p, 0).kv, 2048 * golden[i].bytes);
     }
@@ -132,10 +108,10 @@ static void a_token_of_llama_3_70b_is_327680_bytes_of_cache(void **state)
 /* The sizes by layers of a kind are those of walking every tensor. */
 static void the_tightest_rank_has_the_bytes_of_its_plan(void **state)
 {
-    static const int layout[][2] = {{1, 1}, {2, 1}, {3, 2}, {8, 1}, {1, 7}, {16, 2}};
+    static const int cut[][2] = {{1, 1}, {2, 1}, {3, 2}, {8, 1}, {1, 7}, {16, 2}};
     (void)state;
-    for (size_t i = 0; i < COUNT(layout); i++) {
-        struct plan p = plan_of("llama-3-70b", layout[i][0], layout[i][1], 4096, 4);
+    for (size_t i = 0; i < COUNT(cut); i++) {
+        struct plan p = layout("llama-3-70b", cut[i][0], cut[i][1], 4096, 4);
         struct hardware h = boxes(80 * 0x1p30, 0x1p30, 8);
         struct fit f = size_fit(&p, &h);
         double least = 1e18;
@@ -152,7 +128,7 @@ static void the_tightest_rank_has_the_bytes_of_its_plan(void **state)
 
 static void a_cpu_host_holds_weights_once_for_all_its_replicas(void **state)
 {
-    struct plan p = plan_of("llama-3-8b", 2, 2, 4096, 4);
+    struct plan p = layout("llama-3-8b", 2, 2, 4096, 4);
     struct hardware h = boxes(64 * 0x1p30, 0, 4);
     (void)state;
     h.kind = DEVICE_CPU;
@@ -170,7 +146,7 @@ static void a_cpu_host_holds_weights_once_for_all_its_replicas(void **state)
 
 static void the_cache_takes_what_is_left_and_not_a_page_more(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 4, 1, 8192, 1024);
+    struct plan p = layout("llama-3-70b", 4, 1, 8192, 1024);
     struct hardware h = boxes(80 * 0x1p30, 2 * 0x1p30, 8);
     (void)state;
     assert_true(size_fill(&p, &h));
@@ -180,13 +156,13 @@ static void the_cache_takes_what_is_left_and_not_a_page_more(void **state)
     p.max_seq = 2;
     assert_true(size_fill(&p, &h));
     assert_int_equal(p.pages, 2 * 8192 / KV_PAGE);
-    p = plan_of("llama-3-70b", 1, 1, 8192, 1);
+    p = layout("llama-3-70b", 1, 1, 8192, 1);
     assert_false(size_fill(&p, &h)); /* 141 GB on 84 */
 }
 
 static void what_is_missing_is_said_in_devices(void **state)
 {
-    struct plan p = plan_of("llama-3-70b", 1, 1, 8192, 8);
+    struct plan p = layout("llama-3-70b", 1, 1, 8192, 8);
     struct hardware h = boxes(80 * 0x1p30, 2 * 0x1p30, 8), small = boxes(5e8, 0, 8);
     struct fit f;
     (void)state;

@@ -94,14 +94,8 @@ static void make_steps(struct bench *b, struct point *pt, int chunk)
 static int make_one(struct bench *b, struct plan *one, struct err *e)
 {
     const struct plan *p = &b->at.plan;
-    struct plan_ask ask = {.tp = 1,
-                           .pp = 1,
-                           .shares = p->shares,
-                           .ctx = p->ctx,
-                           .max_tok = p->max_tok,
-                           .weight = p->weight,
-                           .kv = p->kv,
-                           .numerics = p->numerics};
+    struct plan_ask ask = plan_like(p);
+    ask.tp = ask.pp = 1, ask.max_seq = 0;
     int rc = plan_make(one, &p->model, &ask, e);
     one->core[0] = p->core[0];
     return rc;

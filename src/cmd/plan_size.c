@@ -7,15 +7,8 @@
 static bool same_but(struct plan *p, const struct plan *like, int tp, int pp)
 {
     struct err ignored;
-    struct plan_ask ask = {.tp = tp,
-                           .pp = pp,
-                           .threads = 1,
-                           .ctx = like->ctx,
-                           .max_tok = like->max_tok,
-                           .max_seq = like->max_seq,
-                           .weight = like->weight,
-                           .kv = like->kv,
-                           .numerics = like->numerics};
+    struct plan_ask ask = plan_like(like);
+    ask.tp = tp, ask.pp = pp, ask.threads = 1, ask.shares = 0;
     return !plan_make(p, &like->model, &ask, &ignored);
 }
 

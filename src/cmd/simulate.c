@@ -173,16 +173,6 @@ static void print_json(const struct options *o, const struct simulating *s,
     json_decref(all);
 }
 
-static int write_record(const char *file, const struct results *r, struct err *e)
-{
-    FILE *to = fopen(file, "w");
-    if (!to)
-        return err_set(e, -errno, "%s: %s", file, strerror(errno));
-    figures_record(to, r);
-    bool bad = ferror(to);
-    return fclose(to) || bad ? err_set(e, -EIO, "%s: cannot write", file) : 0;
-}
-
 /* ------------------------------------------------------------------------------- together */
 
 static int run(const struct options *o, struct simulating *s, FILE *timeline, struct err *e)
@@ -207,7 +197,7 @@ static int run(const struct options *o, struct simulating *s, FILE *timeline, st
     if (s->shown)
         fprintf(stderr, "\r\033[K");
     if (!rc && o->record)
-        rc = write_record(o->record, &r.results, e);
+        rc = figures_write_record(o->record, &r.results, e);
     if (!rc && o->json)
         print_json(o, s, &r);
     if (!rc && !o->json) {

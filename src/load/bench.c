@@ -98,16 +98,6 @@ static int ask(struct bench *b, struct err *e)
     return rc;
 }
 
-static int write_record(const char *file, const struct results *r, struct err *e)
-{
-    FILE *to = fopen(file, "w");
-    if (!to)
-        return err_set(e, -errno, "%s: %s", file, strerror(errno));
-    figures_record(to, r);
-    bool bad = ferror(to);
-    return fclose(to) || bad ? err_set(e, -EIO, "%s: cannot write", file) : 0;
-}
-
 static int measure(struct bench *b, struct err *e)
 {
     struct results r;
@@ -117,7 +107,7 @@ static int measure(struct bench *b, struct err *e)
     if (bench_talks(b))
         figures_text(stdout, &b->load, &r, &s);
     if (b->o->record)
-        rc = write_record(b->o->record, &r, e);
+        rc = figures_write_record(b->o->record, &r, e);
     if (!rc)
         rc = bench_json(b, figures_json(&b->load, &r, &s), e);
     if (!rc && r.interrupted)

@@ -213,3 +213,13 @@ void figures_record(FILE *to, const struct results *r)
         json_decref(line);
     }
 }
+
+int figures_write_record(const char *file, const struct results *r, struct err *e)
+{
+    FILE *to = fopen(file, "we");
+    if (!to)
+        return err_set(e, -errno, "%s: %s", file, strerror(errno));
+    figures_record(to, r);
+    bool bad = ferror(to);
+    return fclose(to) || bad ? err_set(e, -EIO, "%s: cannot write", file) : 0;
+}

@@ -13,6 +13,8 @@ json_t *figures_json(const struct load *l, const struct results *r, const struct
 
 /* A line of JSON for every request, in the order in which they ended. */
 void figures_record(FILE *to, const struct results *r);
+/* The same into a file, which is replaced. */
+int figures_write_record(const char *file, const struct results *r, struct err *e);
 
 /* "12.3 ms", into to[16]. */
 const char *figures_seconds(double s, char to[16]);

@@ -133,3 +133,14 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     place_ranks(p, ask->host);
     return plan_check(p, e);
 }
+
+struct plan_ask plan_like(const struct plan *p)
+{
+    return (struct plan_ask){.shares = p->shares,
+                             .ctx = p->ctx,
+                             .max_tok = p->max_tok,
+                             .max_seq = p->max_seq,
+                             .weight = p->weight,
+                             .kv = p->kv,
+                             .numerics = p->numerics};
+}

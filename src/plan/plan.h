@@ -56,6 +56,10 @@ struct plan_ask {
  * and cores (place.h). Errors as plan_check. */
 int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask, struct err *e);
 
+/* What would be asked for another layout of the same model, formats, limits of a step and sums: tp,
+ * pp and the rest are left to choose. */
+struct plan_ask plan_like(const struct plan *p);
+
 /* Refuse a plan that cannot run, in one sentence that says what to change. Every other function
  * here takes a checked plan. */
 int plan_check(const struct plan *p, struct err *e);

@@ -143,14 +143,8 @@ int size_devices(const struct plan *like, const struct hardware *h, int64_t kv_t
         for (int tp = together; tp >= 1; tp--) {
             struct plan p;
             struct err ignored;
-            struct plan_ask ask = {.tp = tp,
-                                   .pp = n / tp,
-                                   .ctx = like->ctx,
-                                   .max_tok = like->max_tok,
-                                   .max_seq = like->max_seq,
-                                   .weight = like->weight,
-                                   .kv = like->kv,
-                                   .numerics = like->numerics};
+            struct plan_ask ask = plan_like(like);
+            ask.tp = tp, ask.pp = n / tp, ask.shares = 0;
             if (n % tp || plan_make(&p, &like->model, &ask, &ignored))
                 continue;
             p.pages = (int)((kv_tok + KV_PAGE - 1) / KV_PAGE);
