@@ -142,6 +142,32 @@ static int bounds(const struct options *o, struct demand *d, struct assumed *a, 
 
 /* ------------------------------------------------------------------------------- the rest */
 
+static bool weights_format(enum num t) { return t != NUM_I32; }
+static bool cache_format(enum num t) { return t == NUM_F32 || t == NUM_BF16 || t == NUM_INT8; }
+
+/* A list of formats in the place of the one that is there. */
+static int formats(const char *option, const char *list, bool (*may)(enum num), enum num *to,
+                   int *n, struct err *e)
+{
+    if (!list)
+        return 0;
+    *n = 0;
+    for (const char *at = list, *end; *at; at = *end ? end + 1 : end) {
+        end = at + strcspn(at, ",");
+        int t = 0;
+        while (t < NUM_COUNT &&
+               (!may((enum num)t) || strlen(num_name((enum num)t)) != (size_t)(end - at) ||
+                strncmp(at, num_name((enum num)t), (size_t)(end - at)) != 0))
+            t++;
+        if (t == NUM_COUNT || *n == NUM_COUNT)
+            return err_set(e, CMD_USAGE, "plan: %s \"%.60s\": \"%.*s\" is no such format (%s)",
+                           option, list, (int)(end - at), at,
+                           may(NUM_INT4) ? "bf16, f16, f32, int8, int4, ..." : "bf16, f32, int8");
+        to[(*n)++] = (enum num)t;
+    }
+    return *n ? 0 : err_set(e, CMD_USAGE, "plan: %s names no format", option);
+}
+
 static int shape(const struct options *o, struct asked *to, struct err *e)
 {
     struct opened at;
@@ -159,11 +185,12 @@ static int shape(const struct options *o, struct asked *to, struct err *e)
     q->kv[0] = at.plan.kv;
     to->host = at.host;
     snprintf(to->model, sizeof(to->model), "%.200s", name ? name : "the demo model");
-    if (!o->given.dtype)
+    if (!o->given.dtype && !o->dtypes)
         assume(&to->assumed, "weights in %s, as %s (--dtype)", num_name(q->weight[0]),
                at.store || at.packed ? "the files have them" : "is usual");
     open_close(&at);
-    return 0;
+    rc = formats("--dtypes", o->dtypes, weights_format, q->weight, &q->n_weight, e);
+    return rc ? rc : formats("--kvs", o->kvs, cache_format, q->kv, &q->n_kv, e);
 }
 
 static void devices(const struct options *o, struct asked *to)
