@@ -74,7 +74,7 @@ refused 2 'takes a time' llama-3-8b $box --rate 1 --ttft soon
 refused 2 'one of' llama-3-8b $box --rate 1 --concurrency 4
 refused 2 'prompt-tokens takes tokens' llama-3-8b $box --rate 1 --prompt-tokens many
 plan llama-3-70b $box --rate 20 --dtypes bf16,int4 --kvs bf16,int8 -o "$work/plan.json"
-[ $rc = 0 ] && grep -q '"weights": "int4"' "$work/plan.json" && mentions 'cache bf16' out && mentions 'cache int8' out
+[ $rc = 0 ] && grep -q '"weight": "int4"' "$work/plan.json" && mentions 'cache bf16' out && mentions 'cache int8' out
 claim "formats are searched when they may be chosen: fewer devices do with int4"
 refused 2 '"i32" is no such format' llama-3-8b $box --rate 1 --dtypes bf16,i32
 refused 2 '"int4" is no such format' llama-3-8b $box --rate 1 --kvs int4
