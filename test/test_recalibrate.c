@@ -28,7 +28,7 @@ static void products_are_corrected_at_their_rows_and_the_rest_by_all_steps(void 
     struct hardware h = machine(), old = h;
     struct seen_steps s;
     struct err e;
-    double ratio;
+    double ratio = 0;
     (void)state;
     if (seen_read(&s, FIGURES, sizeof(FIGURES) - 1, "metrics", &e) ||
         recalibrate(&h, &s, &ratio, &e))
