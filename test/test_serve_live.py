@@ -161,10 +161,14 @@ def too_many_are_told_when_to_come_back():
 
 
 def who_would_wait_too_long_is_told_so():
-    s = Server("--max-seqs", "1", "--max-ttft", "0.0001")
-    seen, lock = [], threading.Lock()
+    s = Server("--max-ttft", "0.000001")
+    s.well()  # what steps take is not known before
+    status, text, headers = s.ask("POST", "/v1/chat/completions", CHAT)
+    assert status == 429 and "the first token would come in about" in text and headers["Retry-After"], (status, text)
+    s.end()
 
-    def one():
+
+def one():
         answer = s.ask("POST", "/v1/chat/completions", json.dumps({**LONG, "n": 1}))
         with lock:
             seen.append(answer)
