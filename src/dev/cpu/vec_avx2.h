@@ -86,14 +86,26 @@ INLINE struct vec v_fms(struct vec a, struct vec b, struct vec c) /* a * b - c *
     return (struct vec){_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
 }
 
+/* n whole, -126 .. 127. The sum has n + 127 in its lowest bits. */
 INLINE __m256 power_of_2(__m256 n)
 {
     __m256 sum = _mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f + 127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(sum), 23));
 }
 
-/* n whole, -126 .. 127. The sum has n + 127 in its lowest bits. */
-INLINE struct vec v_pow2(struct vec n) { return (struct vec){power_of_2(n.lo), power_of_2(n.hi)}; }
+/* In two steps: 2^n may be subnormal, or too large for a number. */
+INLINE __m256 times_power_of_2(__m256 v, __m256 n)
+{
+    __m256 round = _mm256_set1_ps(0x1.8p23f);
+    __m256 half = _mm256_sub_ps(_mm256_fmadd_ps(n, _mm256_set1_ps(0.5f), round), round);
+    return _mm256_mul_ps(_mm256_mul_ps(v, power_of_2(half)), power_of_2(_mm256_sub_ps(n, half)));
+}
+
+/* v * 2^n, n whole, -252 .. 254, rounded once if v is near 1. */
+INLINE struct vec v_times_pow2(struct vec v, struct vec n)
+{
+    return (struct vec){times_power_of_2(v.lo, n.lo), times_power_of_2(v.hi, n.hi)};
+}
 
 INLINE float v_sum(struct vec v) { return sum8(_mm256_add_ps(v.lo, v.hi)); }
 INLINE float v_top(struct vec v) { return top8(_mm256_max_ps(v.lo, v.hi)); }

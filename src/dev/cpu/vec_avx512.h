@@ -84,11 +84,10 @@ INLINE struct vec v_fms(struct vec a, struct vec b, struct vec c) /* a * b - c *
     return (struct vec){_mm512_fmsub_ps(a.v, b.v, c.v)};
 }
 
-/* n whole, -126 .. 127. The sum has n + 127 in its lowest bits. */
-INLINE struct vec v_pow2(struct vec n)
+/* v * 2^n, n whole, rounded once. */
+INLINE struct vec v_times_pow2(struct vec v, struct vec n)
 {
-    __m512 sum = _mm512_add_ps(n.v, _mm512_set1_ps(0x1.8p23f + 127));
-    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(sum), 23))};
+    return (struct vec){_mm512_scalef_ps(v.v, n.v)};
 }
 
 INLINE float v_sum(struct vec v)
