@@ -168,20 +168,6 @@ def who_would_wait_too_long_is_told_so():
     s.end()
 
 
-def one():
-        answer = s.ask("POST", "/v1/chat/completions", json.dumps({**LONG, "n": 1}))
-        with lock:
-            seen.append(answer)
-    crowd = [threading.Thread(target=one) for _ in range(20)]
-    for t in crowd:
-        t.start()
-    for t in crowd:
-        t.join()
-    refused = [text for status, text, _ in seen if status == 429]
-    assert refused and len(refused) < 20 and all("the first token would come in about" in text for text in refused), seen
-    s.end()
-
-
 def ten_thousand_requests_are_answered_or_refused_and_memory_stays():
     s = Server("--max-queue", "64", "--max-connections", "256", ASAN_OPTIONS="quarantine_size_mb=8")
     s.well()
