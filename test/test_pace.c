@@ -1,6 +1,6 @@
 /* test_pace.c - steps are learnt as a line of time over rows, and prompts get what it leaves. */
 #include "base/base.h"
-#include "sched/pace.h"
+#include "sched/drive.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -59,6 +59,21 @@ static void equal_steps_and_no_steps_do_no_harm(void **state)
     assert_in_range(pace_prompt_rows(&p, 8, 1, 0, 512), 16, 512);
 }
 
+/* Who comes when nobody waits is taken whatever it takes: nothing else would ever be served. */
+static void who_would_wait_too_long_is_refused(void **state)
+{
+    const struct queue_limits l = {.waiting = 3, .waiting_tok = 1000, .ttft_s = 2};
+    struct queue_state s = {.step_s = 0.1, .token_s = 0.01, .max_tok = 100};
+    (void)state;
+    assert_int_equal(queue_asked(&s, &l, 5000), QUEUE_TAKES);
+    s.waiting = 1, s.waiting_tok = 50;
+    assert_int_equal(queue_asked(&s, &l, 100), QUEUE_TAKES); /* 0.1 * 2.5 + 1.5 s */
+    assert_int_equal(queue_asked(&s, &l, 200), QUEUE_TOO_LATE);
+    assert_int_equal(queue_asked(&s, &l, 1000), QUEUE_TOO_MANY_TOK);
+    s.waiting = 3;
+    assert_int_equal(queue_asked(&s, &l, 1), QUEUE_TOO_MANY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -66,6 +81,7 @@ int main(void)
         cmocka_unit_test(it_follows_when_the_machine_changes),
         cmocka_unit_test(prompts_get_what_the_target_leaves),
         cmocka_unit_test(equal_steps_and_no_steps_do_no_harm),
+        cmocka_unit_test(who_would_wait_too_long_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
