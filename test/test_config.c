@@ -17,7 +17,7 @@ static int parse(const char *field, struct model *m, struct notes *notes, struct
         "2, "
         "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"intermediate_size\": 128, "
         "\"vocab_size\": 300, \"max_position_embeddings\": 512, \"hidden_act\": \"silu\"}";
-    char change[512];
+    char change[700];
     struct generation g;
     snprintf(change, sizeof(change), "{%s}", field);
     json_t *o = json_loads(whole, 0, NULL), *with = json_loads(change, 0, NULL);
@@ -83,6 +83,62 @@ static void absurd_fields_are_refused_by_name(void **state)
         if (!strstr(e.text, refused[i].words))
             fail_msg("%s: \"%s\" does not say \"%s\"", refused[i].field, e.text, refused[i].words);
     }
+}
+
+/* A mixture, whole but for what is said. */
+static const struct {
+    const char *field, *words;
+} refused_mixtures[] = {
+    {"\"num_experts\": 0", "num_experts"},
+    {"\"num_experts\": null", "num_experts is missing"},
+    {"\"num_experts\": 100000", "num_experts"},
+    {"\"num_experts_per_tok\": 9", "num_experts_per_tok 9 is more than the 8 experts"},
+    {"\"num_experts_per_tok\": 0", "num_experts_per_tok"},
+    {"\"moe_intermediate_size\": null", "moe_intermediate_size is missing"},
+    {"\"shared_expert_intermediate_size\": 0", "shared_expert_intermediate_size"},
+    {"\"decoder_sparse_step\": 3", "no layer that has them"},
+    {"\"mlp_only_layers\": [0, 1]", "no layer that has them"},
+    {"\"mlp_only_layers\": [2]", "mlp_only_layers: entry 0"},
+    {"\"mlp_only_layers\": 1", "mlp_only_layers"},
+};
+
+static void mixtures_that_contradict_themselves_are_refused(void **state)
+{
+    static const char whole[] = "\"architectures\": [\"Qwen2MoeForCausalLM\"], \"num_experts\": 8, "
+                                "\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 32, "
+                                "\"shared_expert_intermediate_size\": 48";
+    struct model m;
+    struct notes notes;
+    struct err e = {""};
+    char text[600];
+    (void)state;
+    assert_int_equal(parse(whole, &m, &notes, &e), 0);
+    assert_int_equal(notes.n, 0);
+    assert_true(m.experts.n == 8 && m.experts.top == 2 && m.experts.ff == 32 && m.n_ff == 128);
+    assert_true(m.experts.shared_ff == 48 && m.experts.shared_gate && !m.experts.renorm);
+    for (size_t i = 0; i < COUNT(refused_mixtures); i++) {
+        snprintf(text, sizeof(text), "%s, %s", whole, refused_mixtures[i].field);
+        if (!parse(text, &m, &notes, &e))
+            fail_msg("%s is accepted", refused_mixtures[i].field);
+        if (!strstr(e.text, refused_mixtures[i].words))
+            fail_msg("%s: \"%s\"", refused_mixtures[i].field, e.text);
+    }
+}
+
+static void layers_without_experts_are_found(void **state)
+{
+    struct model m;
+    struct notes notes;
+    struct err e;
+    (void)state;
+    assert_int_equal(parse("\"architectures\": [\"Qwen3MoeForCausalLM\"], \"num_experts\": 8, "
+                           "\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 32, "
+                           "\"num_hidden_layers\": 6, \"decoder_sparse_step\": 2, "
+                           "\"mlp_only_layers\": [3]",
+                           &m, &notes, &e),
+                     0);
+    for (int l = 0; l < 6; l++)
+        assert_int_equal(model_sparse(&m, l), l == 1 || l == 5);
 }
 
 static void missing_sizes_are_named(void **state)
@@ -155,6 +211,12 @@ static const struct {
     {"Qwen--Qwen3-14B.json", 14768},
     {"Qwen--Qwen3-32B.json", 32762},
     {"Qwen--Qwen3-8B.json", 8191},
+    {"Qwen--Qwen1.5-MoE-A2.7B-Chat.partial.json", 14316},
+    {"Qwen--Qwen3-235B-A22B.json", 235094},
+    {"Qwen--Qwen3-30B-A3B.json", 30532},
+    {"Qwen--Qwen3-Coder-480B-A35B-Instruct.json", 480155},
+    {"mistralai--Mixtral-8x22B-v0.1.json", 140621},
+    {"mistralai--Mixtral-8x7B-v0.1.json", 46703},
     {"codellama--CodeLlama-34b-Instruct-hf.json", 33744},
     {"meta-llama--Llama-2-70b-hf.json", 68977},
     {"meta-llama--Llama-2-7b-hf.json", 6738},
@@ -224,6 +286,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absurd_fields_are_refused_by_name),
+        cmocka_unit_test(mixtures_that_contradict_themselves_are_refused),
+        cmocka_unit_test(layers_without_experts_are_found),
         cmocka_unit_test(missing_sizes_are_named),
         cmocka_unit_test(rope_scalings_are_read),
         cmocka_unit_test(unknown_fields_are_noted_and_ignored),

@@ -25,13 +25,25 @@ static void parameters_are_the_published_numbers(void **state)
                   {"qwen3-32b", 32762123264},      {"mistral-7b-v0.1", 7241732096},
                   {"mistral-7b-v0.3", 7248023552}, {"llama-3.1-405b", 405853388800},
                   {"llama-2-70b", 68976648192},    {"qwen2.5-1.5b", 1543714304},
-                  {"qwen2.5-72b", 72706203648}};
+                  {"qwen2.5-72b", 72706203648},    {"mixtral-8x7b", 46702792704},
+                  {"qwen3-30b-a3b", 30532122624},  {"qwen3-235b-a22b", 235093634560}};
     (void)state;
     for (size_t i = 0; i < COUNT(golden); i++) {
         struct plan p = layout(golden[i].name, 1, 1);
         if (plan_parameters(&p) != golden[i].numbers)
             fail_msg("%s: %llu", golden[i].name, (unsigned long long)plan_parameters(&p));
     }
+}
+
+static void active_parameters_are_those_one_token_meets(void **state)
+{
+    struct plan dense = layout("llama-3-8b", 1, 1), mixtral = layout("mixtral-8x7b", 1, 1);
+    struct plan qwen = layout("qwen3-30b-a3b", 2, 2), large = layout("qwen3-235b-a22b", 1, 1);
+    (void)state;
+    assert_int_equal(plan_active(&dense), plan_parameters(&dense));
+    assert_int_equal(plan_active(&mixtral), 12879925248);
+    assert_int_equal(plan_active(&qwen), 3353032704);
+    assert_int_equal(plan_active(&large), 22190763520);
 }
 
 /* Of 1000 tokens: per layer and head, a byte per number and two scales of two bytes. */
@@ -109,6 +121,27 @@ static void stages_are_equal_by_bytes(void **state)
     assert_true(most < 36000000000);
 }
 
+static void json_gives_a_plan_with_experts_back(void **state)
+{
+    struct plan p = layout("qwen1.5-moe-a2.7b", 3, 2), q;
+    struct err e;
+    (void)state;
+    p.model.kind[2] = p.model.kind[1] = p.model.kind[0];
+    p.model.kind[3] = (struct layer_kind){0};
+    p.model.kind[2].dense = true;
+    p.model.kind_of[0] = p.model.kind_of[5] = 2;
+    json_t *o = plan_to_json(&p);
+    if (plan_from_json(o, &q, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(plan_hash(&p), plan_hash(&q));
+    assert_memory_equal(&p.model, &q.model, sizeof(p.model));
+    json_object_set_new(json_object_get(json_object_get(o, "model"), "experts"), "top",
+                        json_integer(61));
+    assert_int_equal(plan_from_json(o, &q, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "61"));
+    json_decref(o);
+}
+
 static void json_gives_the_plan_back(void **state)
 {
     struct plan p = layout("mistral-7b-v0.1", 3, 2), q;
@@ -179,6 +212,8 @@ int main(void)
         cmocka_unit_test(ranks_tile_every_cut_tensor),
         cmocka_unit_test(every_rank_has_heads_and_its_kv_heads),
         cmocka_unit_test(stages_are_equal_by_bytes),
+        cmocka_unit_test(active_parameters_are_those_one_token_meets),
+        cmocka_unit_test(json_gives_a_plan_with_experts_back),
         cmocka_unit_test(json_gives_the_plan_back),
         cmocka_unit_test(wrong_edits_are_refused_by_name),
         cmocka_unit_test(impossible_wishes_say_what_to_change),

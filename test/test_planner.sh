@@ -65,7 +65,7 @@ plan --article --json
 claim "the article's audit has 81 rows"
 
 refused 1 'needs 1 device' llama-3-70b $box --devices 1 --rate 1
-refused 1 'mixture of experts' mixtral-8x7b $box --rate 1
+refused 1 'mixture of experts' deepseek-v3 $box --rate 1
 refused 1 'known: llama-2-7b' llama-9-900b $box --rate 1
 refused 1 'no hardware profile' llama-3-8b --hardware dgx-x100 --rate 1
 refused 2 'for which load' llama-3-8b $box

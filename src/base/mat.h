@@ -12,6 +12,7 @@ enum num {
     NUM_F16,
     NUM_BF16,
     NUM_I32,
+    NUM_I64,       /* sums in fixed point: base/whole.h */
     NUM_INT8,      /* groups of 128 */
     NUM_INT4,      /* groups of 64 */
     NUM_INT8_G32,  /* what GGUF calls Q8_0 */
@@ -42,7 +43,7 @@ static inline bool num_is_float(enum num t) { return t <= NUM_BF16; }
 static inline size_t num_bytes(enum num t)
 {
     static const uint8_t bytes[NUM_COUNT] = {
-        [NUM_F32] = 4, [NUM_F16] = 2, [NUM_BF16] = 2, [NUM_I32] = 4};
+        [NUM_F32] = 4, [NUM_F16] = 2, [NUM_BF16] = 2, [NUM_I32] = 4, [NUM_I64] = 8};
     return bytes[t];
 }
 
@@ -52,6 +53,7 @@ static inline const char *num_name(enum num t)
                                                 [NUM_F16] = "f16",
                                                 [NUM_BF16] = "bf16",
                                                 [NUM_I32] = "i32",
+                                                [NUM_I64] = "i64",
                                                 [NUM_INT8] = "int8",
                                                 [NUM_INT4] = "int4",
                                                 [NUM_INT8_G32] = "int8-g32",

@@ -249,7 +249,7 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     if (!rc && model && access(model, F_OK) && model_is_mixture(model))
         return err_set(
             e, -ENOTSUP,
-            "%s is a mixture of experts, which Tandem cannot run or plan yet: name a dense "
+            "%s is a mixture of experts of a kind that Tandem cannot run or plan yet: name another "
             "model (tandem make-model --help lists some)",
             model);
     memset(to, 0, sizeof(*to));

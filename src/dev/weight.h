@@ -41,6 +41,11 @@ struct weight {
     const struct part *part;
 };
 
+/* What one rank holds of an expert: the same columns of gate and up as rows of down. */
+struct expert {
+    struct weight gate, up, down;
+};
+
 static inline int pack_k(enum num type) { return type == NUM_BF16 ? 2 : 1; }
 
 /* Scales, or least numbers, of a block of 16 rows. */

@@ -73,10 +73,12 @@ static struct arena host_arena(struct pool *pool, size_t bytes)
     return (struct arena){.base = at + skip, .size = bytes - skip};
 }
 
-static size_t rank_tables(const struct plan *p)
+static size_t rank_tables(const struct keeper *k, int rank)
 {
-    size_t n = (size_t)p->model.n_layer;
-    return n * (sizeof(struct kv) + sizeof(struct layer)) + (size_t)4 * ARENA_ALIGN;
+    struct weights view;
+    struct arena tables = {0};
+    weights_view(&view, &k->whole, k->p, rank, &tables);
+    return (size_t)k->p->model.n_layer * sizeof(struct kv) + tables.used + (size_t)2 * ARENA_ALIGN;
 }
 
 /* The same group over a slower link, when one was asked for. */
@@ -118,7 +120,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct mailbox *m = room->mailbox;
     bool own_core = p->core[id] >= 0;
     struct wait w = {.stop = &m->stop, .spins = own_core ? SPINS_OWN_CORE : SPINS_SHARED_CORE};
-    struct arena host = host_arena(&k->pool, rank_tables(p));
+    struct arena host = host_arena(&k->pool, rank_tables(k, id));
     struct arena *dev_arena = &room->rank[id].dev, *peer = &room->rank[id].peer;
     struct rank r;
     struct dev dev = {0}, profiled;
@@ -173,7 +175,7 @@ static int pages_in(const struct keeper *k, size_t bytes)
 static struct weights view_of(struct keeper *k, int rank)
 {
     struct weights view;
-    struct arena host = host_arena(&k->pool, rank_tables(k->p));
+    struct arena host = host_arena(&k->pool, rank_tables(k, rank));
     weights_view(&view, &k->whole, k->p, rank, &host);
     return view;
 }

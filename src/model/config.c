@@ -17,6 +17,8 @@ struct family {
     bool qk_norm;
     int head_dim; /* when the field is absent; 0: hidden_size / heads */
     enum { WINDOW_NONE, WINDOW_ALL, WINDOW_FLAG } window;
+    enum { EXPERTS_NONE, EXPERTS_MIXTRAL, EXPERTS_QWEN } experts;
+    bool shared_expert; /* one, behind a gate */
 };
 
 static const struct family families[] = {
@@ -28,6 +30,17 @@ static const struct family families[] = {
      .qk_norm = true,
      .head_dim = 128,
      .window = WINDOW_FLAG},
+    {.arch = "MixtralForCausalLM", .window = WINDOW_ALL, .experts = EXPERTS_MIXTRAL},
+    {.arch = "Qwen2MoeForCausalLM",
+     .qkv_bias = true,
+     .window = WINDOW_FLAG,
+     .experts = EXPERTS_QWEN,
+     .shared_expert = true},
+    {.arch = "Qwen3MoeForCausalLM",
+     .bias_field = true,
+     .qk_norm = true,
+     .window = WINDOW_FLAG,
+     .experts = EXPERTS_QWEN},
 };
 
 /* Fields that are read here, or that change nothing in a forward pass. */
@@ -54,6 +67,17 @@ static const char *const known[] = {
     "use_sliding_window",
     "max_window_layers",
     "layer_types",
+    "num_local_experts",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "norm_topk_prob",
+    "decoder_sparse_step",
+    "mlp_only_layers",
+    "output_router_logits",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
@@ -229,6 +253,85 @@ static int windows(const json_t *o, const struct family *f, struct model *m, str
     return 0;
 }
 
+/* ------------------------------------------------------------------------------- experts */
+
+enum { DENSE = 2 }; /* kinds of layers from here on have no experts, but are otherwise as before */
+
+/* Qwen: layer l has experts when l + 1 is a multiple of decoder_sparse_step and it is not listed.
+ */
+static int dense_layers(const json_t *o, struct model *m, struct err *e)
+{
+    const json_t *list = json_object_get(o, "mlp_only_layers");
+    int step = 1;
+    if (json_get_int(o, "decoder_sparse_step", 1, MODEL_LAYERS, &step, e))
+        return -EINVAL;
+    bool dense[MODEL_LAYERS];
+    for (int l = 0; l < m->n_layer; l++)
+        dense[l] = (l + 1) % step != 0;
+    if (list && !json_is_null(list) && !json_is_array(list))
+        return err_set(e, -EINVAL, "mlp_only_layers: a list of layers is needed");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *v = json_array_get(list, i);
+        json_int_t l = json_integer_value(v);
+        if (!json_is_integer(v) || l < 0 || l >= m->n_layer)
+            return err_set(e, -EINVAL, "mlp_only_layers: entry %zu is none of the %d layers", i,
+                           m->n_layer);
+        dense[l] = true;
+    }
+    for (int l = 0; l < m->n_layer; l++)
+        if (dense[l])
+            m->kind_of[l] = (uint8_t)(m->kind_of[l] + DENSE);
+    for (int k = 0; k < DENSE; k++) {
+        m->kind[k + DENSE] = m->kind[k];
+        m->kind[k + DENSE].dense = true;
+    }
+    return 0;
+}
+
+static int read_experts(const json_t *o, const struct family *f, struct model *m, struct err *e)
+{
+    struct experts *x = &m->experts;
+    const bool mixtral = f->experts == EXPERTS_MIXTRAL;
+    if (f->experts == EXPERTS_NONE)
+        return 0;
+    if (m->mlp_bias)
+        return err_set(e, -ENOTSUP, "mlp_bias is not supported with experts");
+    if (need_int(o, mixtral ? "num_local_experts" : "num_experts", MODEL_EXPERTS, &x->n, e) ||
+        need_int(o, "num_experts_per_tok", MODEL_TOP, &x->top, e) ||
+        json_get_bool(o, "norm_topk_prob", &x->renorm, e))
+        return -EINVAL;
+    x->ff = m->n_ff;
+    if (mixtral) {
+        x->renorm = x->numbered = true;
+        return 0;
+    }
+    if (need_int(o, "moe_intermediate_size", 1 << 24, &x->ff, e))
+        return -EINVAL;
+    x->shared_gate = f->shared_expert;
+    if (f->shared_expert &&
+        need_int(o, "shared_expert_intermediate_size", 1 << 24, &x->shared_ff, e))
+        return -EINVAL;
+    return dense_layers(o, m, e);
+}
+
+static int check_experts(const struct model *m, struct err *e)
+{
+    const struct experts *x = &m->experts;
+    int sparse = 0;
+    for (int l = 0; l < m->n_layer; l++)
+        sparse += model_sparse(m, l);
+    if (x->n && !sparse)
+        return err_set(e, -EINVAL, "%d experts, but no layer that has them", x->n);
+    if (x->n && x->top > x->n)
+        return err_set(e, -EINVAL, "num_experts_per_tok %d is more than the %d experts", x->top,
+                       x->n);
+    if (x->shared_gate && !x->shared_ff)
+        return err_set(e, -EINVAL, "a gate of a shared expert, but no shared expert");
+    if ((int64_t)max_int(x->ff, x->shared_ff) * m->n_embd > (int64_t)1 << 40)
+        return err_set(e, -EINVAL, "a matrix of more than 2^40 numbers in an expert");
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------- the model */
 
 static int refuse_unknown_arithmetic(const json_t *o, struct err *e)
@@ -310,7 +413,7 @@ int model_check(const struct model *m, struct err *e)
                        "a matrix of more than 2^40 numbers: vocab_size %d, "
                        "intermediate_size %d, hidden_size %d",
                        m->n_vocab, m->n_ff, m->n_embd);
-    return 0;
+    return check_experts(m, e);
 }
 
 static int model_from(const json_t *o, struct model *m, struct notes *notes, struct err *e)
@@ -329,6 +432,8 @@ static int model_from(const json_t *o, struct model *m, struct notes *notes, str
         rc = rope_from(o, m->n_ctx, &m->kind[0].rope, e);
     if (!rc)
         rc = windows(o, f, m, e);
+    if (!rc)
+        rc = read_experts(o, f, m, e);
     if (!rc)
         rc = model_check(m, e);
     if (!rc)

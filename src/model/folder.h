@@ -39,7 +39,8 @@ const char *model_known(int i);
 /* Their names, separated by commas, 0-terminated; as many as fit into to[n]. */
 void model_known_names(char *to, size_t n);
 
-/* Whether the name is that of a well-known mixture of experts, which nothing here can run yet. */
+/* Whether the name is that of a well-known mixture of experts, of a kind which nothing here can run
+ * yet. */
 bool model_is_mixture(const char *name);
 
 #endif

@@ -15,6 +15,10 @@
     ",\"head_dim\":" #d ",\"intermediate_size\":" #f ",\"vocab_size\":" #v                         \
     ",\"max_position_embeddings\":" #ctx ",\"rms_norm_eps\":" #eps ",\"rope_theta\":" #theta       \
     ",\"tie_word_embeddings\":" #tied ",\"hidden_act\":\"silu\"" more "}"
+#define MIXTRAL ",\"num_local_experts\":8,\"num_experts_per_tok\":2"
+#define EXPERTS(n, top, ff, norm)                                                                  \
+    ",\"num_experts\":" #n ",\"num_experts_per_tok\":" #top ",\"moe_intermediate_size\":" #ff      \
+    ",\"norm_topk_prob\":" #norm
 
 static const struct {
     const char *name, *config;
@@ -77,6 +81,19 @@ static const struct {
      SHAPE("Mistral", 4096, 32, 32, 8, 128, 14336, 32768, 32768, 1e-5, 1000000.0, false, "")},
     {"mistral-nemo-12b",
      SHAPE("Mistral", 5120, 40, 32, 8, 128, 14336, 131072, 131072, 1e-5, 1000000.0, false, "")},
+    {"mixtral-8x7b",
+     SHAPE("Mixtral", 4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e-5, 1000000.0, false, MIXTRAL)},
+    {"mixtral-8x22b",
+     SHAPE("Mixtral", 6144, 56, 48, 8, 128, 16384, 32000, 65536, 1e-5, 1000000.0, false, MIXTRAL)},
+    {"qwen1.5-moe-a2.7b",
+     SHAPE("Qwen2Moe", 2048, 24, 16, 16, 128, 5632, 151936, 32768, 1e-6, 1000000.0, false,
+           EXPERTS(60, 4, 1408, false) ",\"shared_expert_intermediate_size\":5632")},
+    {"qwen3-30b-a3b", SHAPE("Qwen3Moe", 2048, 48, 32, 4, 128, 6144, 151936, 40960, 1e-6, 1000000.0,
+                            false, EXPERTS(128, 8, 768, true))},
+    {"qwen3-235b-a22b", SHAPE("Qwen3Moe", 4096, 94, 64, 4, 128, 12288, 151936, 40960, 1e-6,
+                              1000000.0, false, EXPERTS(128, 8, 1536, true))},
+    {"tiny-moe", SHAPE("Qwen2Moe", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true,
+                       EXPERTS(6, 2, 68, false) ",\"shared_expert_intermediate_size\":100")},
     {"tiny", SHAPE("Llama", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true, "")},
 };
 
@@ -101,11 +118,10 @@ const char *model_config(const char *name)
     return NULL;
 }
 
-/* Mixtures of experts that people ask for. */
+/* Mixtures of experts that people ask for and that cannot run yet. */
 static const char *const mixtures[] = {
-    "mixtral-8x7b",  "mixtral-8x22b",    "qwen3-30b-a3b", "qwen3-235b-a22b", "deepseek-v2-lite",
-    "deepseek-v3",   "deepseek-r1",      "kimi-k2",       "gpt-oss-20b",     "gpt-oss-120b",
-    "llama-4-scout", "llama-4-maverick", "glm-4.5",
+    "deepseek-v2-lite", "deepseek-v3",   "deepseek-r1",      "kimi-k2", "gpt-oss-20b",
+    "gpt-oss-120b",     "llama-4-scout", "llama-4-maverick", "glm-4.5", "olmoe-1b-7b",
 };
 
 bool model_is_mixture(const char *name)

@@ -91,8 +91,9 @@ static int read_shape(struct making *w, char **config, struct err *e)
     struct notes notes;
     const char *known = model_config(w->make->name);
     size_t n;
-    if (!strncmp(w->make->name, "olmoe", 5) || !strncmp(w->make->name, "mixtral", 7))
-        return err_set(e, -ENOTSUP, "%s is a mixture of experts, which is not supported yet",
+    if (!strncmp(w->make->name, "olmoe", 5) || model_is_mixture(w->make->name))
+        return err_set(e, -ENOTSUP,
+                       "%s is a mixture of experts of a kind that is not supported yet",
                        w->make->name);
     if (known) {
         *config = strdup(known);

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-enum { MODEL_LAYERS = 256, MODEL_KINDS = 2 };
+enum { MODEL_LAYERS = 256, MODEL_KINDS = 4, MODEL_EXPERTS = 512, MODEL_TOP = 64 };
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
 
@@ -24,10 +24,23 @@ struct rope {
     bool truncate;              /* yarn: round the correction range to whole dimensions */
 };
 
-/* Layers differ by kind only: full attention, or the last `window` positions. */
+/* Layers differ by kind only: full attention, or the last `window` positions; and in a model with
+ * experts, some may be without. */
 struct layer_kind {
     int window; /* 0: all positions; w: position p sees p-w+1 .. p */
+    bool dense; /* no experts here */
     struct rope rope;
+};
+
+/* A feed-forward block of experts, of which a router picks `top` for every token. The weight of a
+ * chosen one is its softmax over all experts; `renorm` divides the chosen by their sum, which is
+ * the softmax over the chosen alone. The shared expert, if any, sees every token, with weight 1 or
+ * the sigmoid of a gate of its own; it counts as expert number n. */
+struct experts {
+    int n;                  /* 0: no layer has experts */
+    int top, ff, shared_ff; /* shared_ff 0: no shared expert */
+    bool renorm, shared_gate;
+    bool numbered; /* tensors are called w1, w2, w3 in block_sparse_moe, as Mixtral has it */
 };
 
 struct model {
@@ -39,6 +52,27 @@ struct model {
     float eps;
     struct layer_kind kind[MODEL_KINDS];
     uint8_t kind_of[MODEL_LAYERS]; /* [n_layer] index into kind */
+    struct experts experts;
 };
+
+static inline bool model_sparse(const struct model *m, int layer)
+{
+    return m->experts.n && !m->kind[m->kind_of[layer]].dense;
+}
+
+/* Experts with weights in a layer that has some: the shared one too. */
+static inline int model_experts(const struct model *m)
+{
+    return m->experts.n + (m->experts.shared_ff > 0);
+}
+
+/* Are all layers of one size? */
+static inline bool model_alike(const struct model *m)
+{
+    for (int l = 1; l < m->n_layer; l++)
+        if (model_sparse(m, l) != model_sparse(m, 0))
+            return false;
+    return true;
+}
 
 #endif

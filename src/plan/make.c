@@ -4,10 +4,13 @@
 
 /* Runs of columns as long as 32 (whole SIMD registers and quantisation groups), but at least four
  * runs a share, so that small models can be cut too. */
-static int choose_ff_unit(int n_ff, int shares)
+static int choose_ff_unit(const struct model *m, int shares)
 {
-    int unit = 32;
-    while (unit > 1 && n_ff / unit < 4 * shares)
+    const struct experts *x = &m->experts;
+    int unit = 32, least = m->n_ff;
+    if (x->n)
+        least = min_int(least, x->shared_ff ? min_int(x->ff, x->shared_ff) : x->ff);
+    while (unit > 1 && least / unit < 4 * shares)
         unit /= 2;
     return unit;
 }
@@ -50,6 +53,20 @@ static bool fill_stages(struct plan *p, const size_t *layer, size_t first, size_
     return at == L;
 }
 
+static bool same(const struct plan *p, int a, int b)
+{
+    return model_sparse(&p->model, a) == model_sparse(&p->model, b);
+}
+
+/* Bytes of a layer like this one that is neither first nor last; of any, when there is none. */
+static size_t middle_bytes(const struct plan *p, int layer)
+{
+    for (int l = 1; l < p->model.n_layer - 1; l++)
+        if (same(p, l, layer))
+            return stage_bytes(p, l, l + 1);
+    return stage_bytes(p, 1, 2);
+}
+
 /* The cut that makes the largest stage smallest, by bisection over its size. */
 static void cut_stages(struct plan *p)
 {
@@ -57,11 +74,11 @@ static void cut_stages(struct plan *p)
     size_t layer[MODEL_LAYERS], all = stage_bytes(p, 0, L), lo = 0, hi = 2 * all, sum = 0;
     /* layer 0 alone is a first stage, the last alone a last one; the middle ones are neither */
     for (int l = 0; l < L; l++)
-        layer[l] = L > 2 ? stage_bytes(p, 1, 2) : all;
+        layer[l] = L <= 2 ? all : l && same(p, l, l - 1) ? layer[l - 1] : middle_bytes(p, l);
     for (int l = 0; l < L; l++)
         sum += layer[l];
-    size_t first = L > 2 ? stage_bytes(p, 0, 1) - layer[0] : 0;
-    size_t last = L > 2 ? stage_bytes(p, L - 1, L) - layer[0] : 0;
+    size_t first = L > 2 ? stage_bytes(p, 0, 1) - layer[0] : 0; /* modulo 2^64, as are the sums */
+    size_t last = L > 2 ? stage_bytes(p, L - 1, L) - layer[L - 1] : 0;
     must(sum > 0);
     while (lo + 1 < hi) {
         size_t mid = lo + (hi - lo) / 2;
@@ -127,7 +144,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
                        m->n_layer);
     if (p->shares != 8 && p->shares != 16 && p->shares != 32)
         return err_set(e, -EINVAL, "plan: shares=%d, but sums are cut in 8, 16 or 32", p->shares);
-    p->ff_unit = choose_ff_unit(m->n_ff, p->shares);
+    p->ff_unit = choose_ff_unit(m, p->shares);
     cut_evenly(p);
     cut_stages(p);
     place_ranks(p, ask->host);

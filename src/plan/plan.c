@@ -15,13 +15,24 @@ int plan_ranks(const struct plan *p) { return p->pp * p->tp; }
 int plan_stage(const struct plan *p, int rank) { return rank / p->tp; }
 int plan_slice(const struct plan *p, int rank) { return rank % p->tp; }
 
+/* Feed-forward columns of a kind; 0 for what is not a kind of columns. */
+static int columns(const struct model *m, enum what what)
+{
+    return what == COLUMNS          ? m->n_ff
+           : what == EXPERT_COLUMNS ? m->experts.ff
+           : what == SHARED_COLUMNS ? m->experts.shared_ff
+                                    : 0;
+}
+
 static int units(const struct plan *p, enum what what)
 {
     const struct model *m = &p->model;
     switch (what) {
     case HEADS: return m->n_head;
     case KVHEADS: return m->n_kv;
-    case COLUMNS: return (m->n_ff + p->ff_unit - 1) / p->ff_unit;
+    case COLUMNS:
+    case EXPERT_COLUMNS:
+    case SHARED_COLUMNS: return (columns(m, what) + p->ff_unit - 1) / p->ff_unit;
     case WORDS: return (m->n_vocab + WORD_UNIT - 1) / WORD_UNIT;
     }
     must(!"unknown share");
@@ -32,11 +43,11 @@ static int units(const struct plan *p, enum what what)
 static int share_begins(const struct plan *p, enum what what, int s)
 {
     int at = (int)((int64_t)s * units(p, what) / p->shares);
-    if (what == COLUMNS)
-        return min_int(at * p->ff_unit, p->model.n_ff);
     if (what == WORDS)
         return min_int(at * WORD_UNIT, p->model.n_vocab);
-    return at;
+    if (what == HEADS || what == KVHEADS)
+        return at;
+    return min_int(at * p->ff_unit, columns(&p->model, what));
 }
 
 static struct span shares_of(const struct plan *p, int rank)
@@ -93,33 +104,43 @@ static void cut_piece(const struct plan *p, int rank, struct piece *pc)
     pc->n_part = pc->of == KVHEADS ? len(s) : len(shares);
 }
 
-/* The file's name for the tensor: "%d" in the pattern is the layer. */
+/* The file's name for the tensor: the first "%d" in the pattern is the layer, the second the
+ * expert. */
 static void set_name(struct piece *pc, const char *pattern)
 {
-    const char *at = strstr(pattern, "%d");
-    if (at)
-        snprintf(pc->name, sizeof(pc->name), "%.*s%d%s", (int)(at - pattern), pattern, pc->layer,
-                 at + 2);
-    else
-        snprintf(pc->name, sizeof(pc->name), "%s", pattern);
+    const int number[] = {pc->layer, pc->expert};
+    size_t n = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(pattern, "%d");
+        if (!at)
+            break;
+        n += (size_t)snprintf(pc->name + n, sizeof(pc->name) - n, "%.*s%d", (int)(at - pattern),
+                              pattern, number[i]);
+        must(n < sizeof(pc->name));
+        pattern = at + 2;
+    }
+    snprintf(pc->name + n, sizeof(pc->name) - n, "%s", pattern);
 }
 
 void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
 {
     const struct model *m = &p->model;
     const int h = m->n_embd, H = m->n_head, K = m->n_kv, D = m->head_dim, F = m->n_ff;
-    const int N = m->n_vocab;
+    const int N = m->n_vocab, E = m->experts.n, X = m->experts.ff, Y = m->experts.shared_ff;
+    const enum num FORMAT = p->weight, WIDE = NUM_F32;
     struct span stage = {0, m->n_layer};
     if (rank != PLAN_WHOLE)
         stage = p->stage[plan_stage(p, rank)];
     bool first = stage.lo == 0, last = stage.hi == m->n_layer;
 
     enum { ROWS = CUT_ROWS, COLS = CUT_COLS, NONE = CUT_NONE };
-#define PIECE(type, l, id, nm, is_matrix, r, c, along, what, when)                                 \
+#define PIECE(owner, l, x, id, nm, is_matrix, format, r, c, along, what, when)                     \
     if (when) {                                                                                    \
         struct piece pc = {.layer = l,                                                             \
-                           .field = offsetof(type, id),                                            \
+                           .expert = x,                                                            \
+                           .field = offsetof(owner, id),                                           \
                            .matrix = is_matrix,                                                    \
+                           .type = format,                                                         \
                            .cut = (enum cut)(along),                                               \
                            .of = what,                                                             \
                            .rows = r,                                                              \
@@ -128,14 +149,21 @@ void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
         cut_piece(p, rank, &pc);                                                                   \
         fn(arg, &pc);                                                                              \
     }
-#define MODEL_M(id, nm, r, c, ...) PIECE(struct shared, -1, id, nm, true, r, c, __VA_ARGS__)
-#define MODEL_V(id, nm, n, ...) PIECE(struct shared, -1, id, nm, false, 1, n, __VA_ARGS__)
-#define LAYER_M(id, nm, r, c, ...) PIECE(struct layer, l, id, nm, true, r, c, __VA_ARGS__)
-#define LAYER_V(id, nm, n, ...) PIECE(struct layer, l, id, nm, false, 1, n, __VA_ARGS__)
+#define MODEL_M(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, true, FORMAT, __VA_ARGS__)
+#define MODEL_F(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, true, WIDE, __VA_ARGS__)
+#define MODEL_V(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, false, WIDE, 1, __VA_ARGS__)
+#define LAYER_M(id, nm, ...) PIECE(struct layer, l, -1, id, nm, true, FORMAT, __VA_ARGS__)
+#define LAYER_F(id, nm, ...) PIECE(struct layer, l, -1, id, nm, true, WIDE, __VA_ARGS__)
+#define LAYER_V(id, nm, ...) PIECE(struct layer, l, -1, id, nm, false, WIDE, 1, __VA_ARGS__)
+#define EXPERT_M(id, nm, ...) PIECE(struct expert, l, e, id, nm, true, FORMAT, __VA_ARGS__)
 
-    MODEL_WEIGHTS(MODEL_M, MODEL_V)
+    MODEL_WEIGHTS(MODEL_M, MODEL_F, MODEL_V)
     for (int l = stage.lo; l < stage.hi; l++) {
-        LAYER_WEIGHTS(LAYER_M, LAYER_V)
+        const bool sparse = model_sparse(m, l);
+        LAYER_WEIGHTS(LAYER_M, LAYER_F, LAYER_V)
+        for (int e = 0; sparse && e < model_experts(m); e++) {
+            EXPERT_WEIGHTS(EXPERT_M)
+        }
     }
 }
 
@@ -145,20 +173,24 @@ struct sizing {
     const struct plan *p;
     size_t bytes;
     uint64_t numbers;
+    uint64_t chosen; /* of these, numbers of experts that a router picks from */
 };
 
 static void add_bytes(void *arg, const struct piece *pc)
 {
     struct sizing *s = arg;
-    s->numbers += (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
+    uint64_t numbers = (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
+    s->numbers += numbers;
+    if (pc->expert >= 0 && pc->expert < s->p->model.experts.n)
+        s->chosen += numbers;
     if (!pc->matrix) {
         s->bytes += round_up((size_t)len(pc->col) * sizeof(float), 64);
         return;
     }
     for (int i = 0; i < pc->n_part; i++) {
         int n = len(plan_part(s->p, pc, i));
-        s->bytes += pc->cut == CUT_COLS ? part_bytes(s->p->weight, pc->rows, n)
-                                        : part_bytes(s->p->weight, n, pc->cols);
+        s->bytes += pc->cut == CUT_COLS ? part_bytes(pc->type, pc->rows, n)
+                                        : part_bytes(pc->type, n, pc->cols);
     }
 }
 
@@ -174,6 +206,14 @@ uint64_t plan_parameters(const struct plan *p)
     struct sizing s = {.p = p};
     plan_pieces(p, PLAN_WHOLE, add_bytes, &s);
     return s.numbers;
+}
+
+uint64_t plan_active(const struct plan *p)
+{
+    const struct experts *x = &p->model.experts;
+    struct sizing s = {.p = p};
+    plan_pieces(p, PLAN_WHOLE, add_bytes, &s);
+    return x->n ? s.numbers - s.chosen + s.chosen / (uint64_t)x->n * (uint64_t)x->top : s.numbers;
 }
 
 size_t plan_kv_bytes(const struct plan *p, int rank)

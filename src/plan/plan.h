@@ -71,9 +71,10 @@ int plan_ranks(const struct plan *p);           /* of one replica */
 int plan_stage(const struct plan *p, int rank); /* pipeline coordinate */
 int plan_slice(const struct plan *p, int rank); /* tensor coordinate */
 
-enum what { HEADS, KVHEADS, COLUMNS, WORDS };
+enum what { HEADS, KVHEADS, COLUMNS, EXPERT_COLUMNS, SHARED_COLUMNS, WORDS };
 
-/* What a rank holds of it, counted in heads, feed-forward columns or words. */
+/* What a rank holds of it, counted in heads, feed-forward columns (of the dense block, of every
+ * expert, of the shared expert) or words. */
 struct span plan_share(const struct plan *p, int rank, enum what what);
 
 /* One tensor as one rank holds it: n_part parts of a matrix, or a run of a vector. Part i is
@@ -81,8 +82,10 @@ struct span plan_share(const struct plan *p, int rank, enum what what);
 struct piece {
     char name[96];
     int layer;    /* -1: of the model as a whole */
-    size_t field; /* offset of its struct weight or mat in struct layer or shared */
+    int expert;   /* -1: of no expert */
+    size_t field; /* offset of its struct weight or mat in struct shared, layer or expert */
     bool matrix;
+    enum num type; /* as it is held; a vector is f32 */
     enum cut cut;
     enum what of;
     int rows, cols;       /* of the whole tensor; a vector is 1 x n */
@@ -105,6 +108,7 @@ size_t plan_weight_bytes(const struct plan *p, int rank);
 /* Bytes of KV cache that belong to the rank's layers and heads (PLAN_WHOLE: the host's pool). */
 size_t plan_kv_bytes(const struct plan *p, int rank);
 uint64_t plan_parameters(const struct plan *p); /* numbers in the file, tied ones once */
+uint64_t plan_active(const struct plan *p);     /* of these, those that one token meets */
 
 /* JSON form (docs/PLAN.md), schema number inside. plan_from_json refuses unknown and mistyped
  * fields, names the field, and ends with plan_check. */

@@ -1,5 +1,6 @@
 /* text.c - the JSON form of a plan. See plan.h and docs/PLAN.md. */
 #include "base/json.h"
+#include "model/folder.h"
 #include "plan/plan.h"
 
 #include <xxhash.h>
@@ -24,6 +25,14 @@ static const char *const scaling_name[] = {"plain", "linear", "dynamic", "llama3
     BOOL(qk_norm)                                                                                  \
     BOOL(tied)                                                                                     \
     FLOAT(eps)
+#define EXPERT_FIELDS(INT, BOOL, FLOAT)                                                            \
+    INT(n, 1, MODEL_EXPERTS)                                                                       \
+    INT(top, 1, MODEL_TOP)                                                                         \
+    INT(ff, 1, 1 << 24)                                                                            \
+    INT(shared_ff, 0, 1 << 24)                                                                     \
+    BOOL(renorm)                                                                                   \
+    BOOL(shared_gate)                                                                              \
+    BOOL(numbered)
 #define ROPE_FIELDS(INT, BOOL, FLOAT)                                                              \
     FLOAT(theta)                                                                                   \
     FLOAT(factor)                                                                                  \
@@ -62,6 +71,13 @@ static json_t *rope_to_json(const struct rope *x)
     return o;
 }
 
+static json_t *experts_to_json(const struct experts *x)
+{
+    json_t *o = json_object();
+    EXPERT_FIELDS(PUT_INT, PUT_BOOL, PUT_FLOAT)
+    return o;
+}
+
 static json_t *model_to_json(const struct model *x)
 {
     json_t *o = json_object(), *kinds = json_array(), *of = json_array();
@@ -75,11 +91,15 @@ static json_t *model_to_json(const struct model *x)
     for (int i = 0; i < n; i++) {
         json_t *kind = json_object();
         json_object_set_new(kind, "window", json_integer(x->kind[i].window));
+        if (x->kind[i].dense)
+            json_object_set_new(kind, "dense", json_true());
         json_object_set_new(kind, "rope", rope_to_json(&x->kind[i].rope));
         json_array_append_new(kinds, kind);
     }
     json_object_set_new(o, "kinds", kinds);
     json_object_set_new(o, "kind_of", of);
+    if (x->experts.n)
+        json_object_set_new(o, "experts", experts_to_json(&x->experts));
     return o;
 }
 
@@ -125,8 +145,9 @@ uint64_t plan_weights_hash(const struct plan *p)
 
 /* ------------------------------------------------------------------------------- reading */
 
-/* Every field of o must be one of names; a wrong spelling would otherwise be a silent default. */
-static int known_only(const json_t *o, const char *const *names, int n, struct err *e)
+/* Every field of o must be one of names; a wrong spelling would otherwise be a silent default. All
+ * are needed but the last `spare`. */
+static int known_only(const json_t *o, const char *const *names, int n, int spare, struct err *e)
 {
     const char *key;
     json_t *v;
@@ -140,7 +161,7 @@ static int known_only(const json_t *o, const char *const *names, int n, struct e
         if (i == n)
             return err_set(e, -EINVAL, "unknown field \"%.60s\"", key);
     }
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n - spare; i++)
         if (!json_object_get(o, names[i]))
             return err_set(e, -EINVAL, "field \"%s\" is missing", names[i]);
     return 0;
@@ -208,7 +229,7 @@ static int number_at(const json_t *list, size_t i, const char *key, int lo, int 
 static int rope_from_json(const json_t *o, struct rope *x, struct err *e)
 {
     static const char *const names[] = {"scaling", ROPE_FIELDS(NAME, NAME, NAME)};
-    int scaling = 0, rc = known_only(o, names, COUNT(names), e);
+    int scaling = 0, rc = known_only(o, names, COUNT(names), 0, e);
     if (!rc)
         rc = get_choice(o, "scaling", scaling_name, COUNT(scaling_name), &scaling, e);
     x->scaling = (enum rope_scaling)scaling;
@@ -218,18 +239,28 @@ static int rope_from_json(const json_t *o, struct rope *x, struct err *e)
 
 static int kind_from_json(const json_t *o, struct layer_kind *x, struct err *e)
 {
-    static const char *const names[] = {"window", "rope"};
-    int rc = known_only(o, names, COUNT(names), e);
+    static const char *const names[] = {"window", "rope", "dense"};
+    int rc = known_only(o, names, COUNT(names), 1, e);
     GET_INT(window, 0, 1 << 28)
+    GET_BOOL(dense)
     return rc ? rc : rope_from_json(json_object_get(o, "rope"), &x->rope, e);
+}
+
+static int experts_from_json(const json_t *o, struct experts *x, struct err *e)
+{
+    static const char *const names[] = {EXPERT_FIELDS(NAME, NAME, NAME)};
+    int rc = known_only(o, names, COUNT(names), 0, e);
+    EXPERT_FIELDS(GET_INT, GET_BOOL, GET_FLOAT)
+    return rc ? err_add(e, rc, "experts") : 0;
 }
 
 static int model_from_json(const json_t *o, struct model *x, struct err *e)
 {
-    static const char *const names[] = {"arch", "kinds", "kind_of", MODEL_FIELDS(NAME, NAME, NAME)};
+    static const char *const names[] = {"arch", "kinds", "kind_of",
+                                        MODEL_FIELDS(NAME, NAME, NAME) "experts"};
     const json_t *kinds, *of;
     const char *arch = "";
-    int rc = known_only(o, names, COUNT(names), e);
+    int rc = known_only(o, names, COUNT(names), 1, e);
     if (!rc)
         rc = json_get_text(o, "arch", &arch, e);
     snprintf(x->arch, sizeof(x->arch), "%s", arch);
@@ -249,6 +280,10 @@ static int model_from_json(const json_t *o, struct model *x, struct err *e)
         rc = number_at(of, l, "kind_of", 0, (int)json_array_size(kinds) - 1, &k, e);
         x->kind_of[l] = (uint8_t)k;
     }
+    if (!rc && json_object_get(o, "experts"))
+        rc = experts_from_json(json_object_get(o, "experts"), &x->experts, e);
+    if (!rc)
+        rc = model_check(x, e);
     return rc ? err_add(e, rc, "model") : 0;
 }
 
@@ -286,7 +321,7 @@ int plan_from_json(const json_t *o, struct plan *x, struct err *e)
                                         "core",   "model",    PLAN_FIELDS(NAME, NAME, NAME)};
     const char *numerics = "";
     memset(x, 0, sizeof(*x));
-    int rc = known_only(o, names, COUNT(names), e), schema = 0;
+    int rc = known_only(o, names, COUNT(names), 0, e), schema = 0;
     if (!rc)
         rc = json_get_int(o, "schema", SCHEMA, SCHEMA, &schema, e);
     if (!rc)

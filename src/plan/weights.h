@@ -5,13 +5,14 @@
 #include "dev/weight.h"
 #include "model/weights.def"
 
-#define MATRIX(id, ...) struct weight id;
-#define VECTOR(id, ...) struct mat id; /* [1][n], f32; n == 0 when the model has none */
+#define MATRIX(id, ...) struct weight id; /* n_part == 0 when the model has none */
+#define VECTOR(id, ...) struct mat id;    /* [1][n], f32; n == 0 when the model has none */
 struct shared {
-    MODEL_WEIGHTS(MATRIX, VECTOR)
+    MODEL_WEIGHTS(MATRIX, MATRIX, VECTOR)
 };
 struct layer {
-    LAYER_WEIGHTS(MATRIX, VECTOR)
+    LAYER_WEIGHTS(MATRIX, MATRIX, VECTOR)
+    struct expert *expert; /* [model_experts()]; NULL in a layer without */
 };
 #undef MATRIX
 #undef VECTOR

@@ -53,19 +53,20 @@ static size_t layer_bytes(const struct plan *p, int slice, int layer)
     return plan_weight_bytes(&one, slice);
 }
 
-/* Layers of a slice are alike, so three of them tell what a stage weighs: the first has the
+/* When the layers of a slice are alike, three of them tell what a stage weighs: the first has the
  * embedding beside it, the last the head, and those between have neither. */
 static void weigh_slice(const struct plan *p, int slice, struct weighed *to)
 {
     int n = p->model.n_layer;
-    size_t layer = n < 3 ? 0 : layer_bytes(p, slice, 1);
-    size_t first = n < 3 ? 0 : layer_bytes(p, slice, 0) - layer;
-    size_t last = n < 3 ? 0 : layer_bytes(p, slice, n - 1) - layer;
+    bool few = n < 3 || !model_alike(&p->model);
+    size_t layer = few ? 0 : layer_bytes(p, slice, 1);
+    size_t first = few ? 0 : layer_bytes(p, slice, 0) - layer;
+    size_t last = few ? 0 : layer_bytes(p, slice, n - 1) - layer;
     for (int r = slice; r < plan_ranks(p); r += p->tp) {
         struct span l = p->stage[plan_stage(p, r)];
         to->page[r] = page_bytes(p, r);
         to->weights[r] = layer * (size_t)len(l) + (l.lo == 0 ? first : 0) + (l.hi == n ? last : 0);
-        if (n < 3)
+        if (few)
             to->weights[r] = plan_weight_bytes(p, r);
     }
 }

@@ -7,6 +7,7 @@
 struct job {
     const char *name;        /* of the tensor, the store's */
     const struct part *part; /* NULL: a vector */
+    enum num type;           /* that it is packed as */
     struct mat vector;
     struct stored src;
     size_t bytes;
@@ -47,6 +48,7 @@ static void add_matrix(struct load *l, const struct piece *pc, const struct tens
         size_t numbers = (size_t)w->part[i].rows * (size_t)w->part[i].cols;
         *new_job(l) = (struct job){.name = t->name,
                                    .part = &w->part[i],
+                                   .type = w->type,
                                    .src = {.at = t->data,
                                            .type = t->type,
                                            .stride = (size_t)pc->cols,
@@ -61,7 +63,6 @@ static void add_piece(void *arg, const struct piece *pc)
 {
     struct load *l = arg;
     struct tensor t;
-    char *owner = pc->layer < 0 ? (char *)&l->whole->shared : (char *)&l->whole->layer[pc->layer];
     if (l->rc)
         return;
     l->rc = store_find(l->store, pc->name, pc->matrix ? pc->rows : pc->cols,
@@ -70,10 +71,10 @@ static void add_piece(void *arg, const struct piece *pc)
         return;
     l->bytes += t.bytes;
     if (pc->matrix)
-        add_matrix(l, pc, &t, (const struct weight *)(owner + pc->field));
+        add_matrix(l, pc, &t, weights_field(l->whole, pc));
     else
         *new_job(l) = (struct job){.name = t.name,
-                                   .vector = *(const struct mat *)(owner + pc->field),
+                                   .vector = *(const struct mat *)weights_field(l->whole, pc),
                                    .src = {.at = t.data, .type = t.type, .pairs = t.pairs},
                                    .bytes = t.bytes};
 }
@@ -106,7 +107,7 @@ static void *work(void *arg)
         if (i >= l->n_job)
             return NULL;
         const struct job *j = &l->job[i];
-        if (j->part && part_pack(j->part, l->p->weight, &j->src))
+        if (j->part && part_pack(j->part, j->type, &j->src))
             atomic_store(&l->bad, i + 1);
         else if (!j->part)
             load_vector(j);
@@ -132,5 +133,5 @@ int load_all(struct load *l, int n_thread, _Atomic uint64_t *done, struct err *e
     return err_set(e, -EDOM,
                    "tensor \"%.80s\" holds numbers that are infinite, none, or too large for %s: "
                    "repair the file or choose --dtype f32",
-                   l->job[bad - 1].name, num_name(l->p->weight));
+                   l->job[bad - 1].name, num_name(l->job[bad - 1].type));
 }

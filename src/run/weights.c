@@ -9,16 +9,36 @@ struct context {
     size_t bytes;
 };
 
-/* The struct weight or mat that a piece names. */
-static void *field(const struct weights *w, const struct piece *pc)
+void *weights_field(const struct weights *w, const struct piece *pc)
 {
-    char *owner = pc->layer < 0 ? (char *)&w->shared : (char *)&w->layer[pc->layer];
+    char *owner = pc->layer < 0    ? (char *)&w->shared
+                  : pc->expert < 0 ? (char *)&w->layer[pc->layer]
+                                   : (char *)&w->layer[pc->layer].expert[pc->expert];
     return owner + pc->field;
+}
+
+/* The structs, all empty; of layers in the rank's stage, those of the experts too. */
+static void get_structs(struct weights *w, const struct plan *p, int rank, struct arena *host)
+{
+    const struct model *m = &p->model;
+    struct span stage = {0, m->n_layer};
+    size_t experts = (size_t)model_experts(m) * sizeof(struct expert);
+    if (rank != PLAN_WHOLE)
+        stage = p->stage[plan_stage(p, rank)];
+    memset(w, 0, sizeof(*w));
+    w->layer = arena_get(host, (size_t)m->n_layer * sizeof(*w->layer));
+    if (w->layer)
+        memset(w->layer, 0, (size_t)m->n_layer * sizeof(*w->layer));
+    for (int l = stage.lo; l < stage.hi; l++) {
+        void *at = model_sparse(m, l) ? arena_get(host, experts) : NULL;
+        if (at)
+            w->layer[l].expert = memset(at, 0, experts);
+    }
 }
 
 static void place_matrix(struct context *c, const struct piece *pc)
 {
-    enum num type = c->p->weight;
+    enum num type = pc->type;
     struct part *part = arena_get(c->host, (size_t)pc->n_part * sizeof(*part));
     for (int i = 0; i < pc->n_part; i++) {
         int n = len(plan_part(c->p, pc, i));
@@ -29,7 +49,7 @@ static void place_matrix(struct context *c, const struct piece *pc)
             part[i] = one;
     }
     if (part)
-        *(struct weight *)field(c->to, pc) =
+        *(struct weight *)weights_field(c->to, pc) =
             (struct weight){type, len(pc->row), len(pc->col), pc->first, pc->n_part, part};
 }
 
@@ -43,16 +63,13 @@ static void place(void *arg, const struct piece *pc)
     struct mat m = {1, len(pc->col), NUM_F32, NULL};
     m.at = arena_get(c->data, mat_bytes(&m));
     if (c->host->base)
-        *(struct mat *)field(c->to, pc) = m;
+        *(struct mat *)weights_field(c->to, pc) = m;
 }
 
 void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct arena *host,
                      struct arena *data)
 {
-    memset(w, 0, sizeof(*w));
-    w->layer = arena_get(host, (size_t)p->model.n_layer * sizeof(*w->layer));
-    if (w->layer)
-        memset(w->layer, 0, (size_t)p->model.n_layer * sizeof(*w->layer));
+    get_structs(w, p, rank, host);
     plan_pieces(p, rank, place, &(struct context){.p = p, .to = w, .host = host, .data = data});
 }
 
@@ -62,24 +79,21 @@ static void view(void *arg, const struct piece *pc)
     if (!c->host->base)
         return;
     if (!pc->matrix) {
-        struct mat m = *(const struct mat *)field(c->whole, pc);
-        *(struct mat *)field(c->to, pc) =
+        struct mat m = *(const struct mat *)weights_field(c->whole, pc);
+        *(struct mat *)weights_field(c->to, pc) =
             (struct mat){1, len(pc->col), NUM_F32, (float *)m.at + pc->col.lo};
         return;
     }
-    struct weight w = *(const struct weight *)field(c->whole, pc);
+    struct weight w = *(const struct weight *)weights_field(c->whole, pc);
     w.rows = len(pc->row), w.cols = len(pc->col);
     w.first = pc->first, w.n_part = pc->n_part, w.part += pc->first;
-    *(struct weight *)field(c->to, pc) = w;
+    *(struct weight *)weights_field(c->to, pc) = w;
 }
 
 void weights_view(struct weights *to, const struct weights *whole, const struct plan *p, int rank,
                   struct arena *host)
 {
-    memset(to, 0, sizeof(*to));
-    to->layer = arena_get(host, (size_t)p->model.n_layer * sizeof(*to->layer));
-    if (to->layer)
-        memset(to->layer, 0, (size_t)p->model.n_layer * sizeof(*to->layer));
+    get_structs(to, p, rank, host);
     plan_pieces(p, rank, view, &(struct context){.p = p, .to = to, .whole = whole, .host = host});
 }
 
@@ -94,7 +108,7 @@ static void run_of(void *arg, const struct piece *pc)
     const struct runs *c = arg;
     if (!pc->matrix)
         return;
-    const struct weight *w = field(c->view, pc);
+    const struct weight *w = weights_field(c->view, pc);
     const struct part *last = &w->part[w->n_part - 1];
     const char *end = (const char *)last->at + part_bytes(w->type, last->rows, last->cols);
     c->fn(c->arg, w->part[0].at, (size_t)(end - (const char *)w->part[0].at));
@@ -110,10 +124,10 @@ static void add_bytes(void *arg, const struct piece *pc)
 {
     struct context *c = arg;
     if (!pc->matrix) {
-        c->bytes += round_up(mat_bytes(field(c->whole, pc)), ARENA_ALIGN);
+        c->bytes += round_up(mat_bytes(weights_field(c->whole, pc)), ARENA_ALIGN);
         return;
     }
-    const struct weight *w = field(c->whole, pc);
+    const struct weight *w = weights_field(c->whole, pc);
     for (int i = 0; i < w->n_part; i++)
         c->bytes += part_bytes(w->type, w->part[i].rows, w->part[i].cols);
 }

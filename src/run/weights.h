@@ -25,6 +25,9 @@ typedef void weights_run_fn(void *arg, const char *at, size_t bytes);
 void weights_runs(const struct weights *view, const struct plan *p, int rank, weights_run_fn *fn,
                   void *arg);
 
+/* The struct weight or mat that a piece names. */
+void *weights_field(const struct weights *w, const struct piece *pc);
+
 /* Bytes of numbers a view reaches, for comparing with the plan. */
 size_t weights_bytes(const struct weights *w, const struct plan *p, int rank);
 
