@@ -9,7 +9,8 @@
  * the rank's peer arena, which the other ranks of a host can read; the layout of that arena is the
  * same on every rank, so that a peer's mat is found at the same offset. Other mats lie anywhere. So
  * that all can find all planes, every rank fills planes.at[] for the rank that has most of them,
- * whatever its own planes.n. All numbers are NUM_F32. `to` overlaps nothing that is read.
+ * whatever its own planes.n. All numbers are NUM_F32, but for sums in fixed point (base/whole.h):
+ * of these `to` and one plane per rank are NUM_I64. `to` overlaps nothing that is read.
  *
  * Reuse: what sum, scatter_sum and gather read from, and the `to` of sum, must not be written again
  * before the next collective call on the group has returned; but the next sum may have the same

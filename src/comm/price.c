@@ -16,12 +16,12 @@ static void spend(struct comm *c, enum collective_op op, size_t bytes)
         p->seconds += hardware_collective(p->hardware, op, &p->gang, (double)bytes);
 }
 
-/* Bytes of planes of other ranks, when each has `bytes`. */
-static size_t others(const struct comm *c, size_t bytes)
+/* Bytes of planes of other ranks, when each has `bytes`: sums in fixed point have one each. */
+static size_t others(const struct comm *c, const struct mat *to, size_t bytes)
 {
     const struct comm_price *p = c->ctx;
     must(p->sum.size == c->size);
-    return bytes * (size_t)p->gang.others;
+    return bytes * (size_t)(to->type == NUM_I64 ? c->size - 1 : p->gang.others);
 }
 
 /* Bytes of the rows of m that this rank owns. */
@@ -36,16 +36,16 @@ static void price_begin(struct comm *c) { (void)c; }
 
 static void price_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
-    size_t n = mat_bytes(to), mine = comm_shm_part(c->size, c->rank, n);
+    size_t n = mat_bytes(to), mine = comm_shm_part(c->size, c->rank, n, num_bytes(to->type));
     (void)from;
-    count(c, comm_shm_two_shot(c->size, n) ? others(c, mine) + n - mine : others(c, n));
+    count(c, comm_shm_two_shot(c->size, n) ? others(c, to, mine) + n - mine : others(c, to, n));
     spend(c, COLLECTIVE_SUM, n);
 }
 
 static void price_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
     (void)from;
-    count(c, others(c, own(c, to)));
+    count(c, others(c, to, own(c, to)));
     spend(c, COLLECTIVE_SCATTER_SUM, mat_bytes(to));
 }
 

@@ -13,6 +13,7 @@
  *      so message n - 2 of the pair was taken before message n is put anywhere: its entry is free.
  */
 #include "comm/shm.h"
+#include "base/whole.h"
 
 #include <time.h>
 
@@ -104,31 +105,32 @@ static bool meet(struct comm *c) { return wait_all(c, come(c)); }
 static size_t numbers(const struct mat *m) { return (size_t)m->n * (size_t)m->dim; }
 
 /* What lies where m lies here in the arena of another rank; at least `bytes` of it. */
-static float *of_peer(const struct comm *c, int rank, const struct mat *m, size_t bytes)
+static void *of_peer(const struct comm *c, int rank, const struct mat *m, size_t bytes)
 {
     const struct comm_shm *s = c->ctx;
     size_t at = (size_t)((char *)m->at - s->peer[c->rank]);
-    must(m->type == NUM_F32 && at <= s->peer_bytes && bytes <= s->peer_bytes - at);
-    return (float *)(void *)(s->peer[rank] + at);
+    must(at <= s->peer_bytes && bytes <= s->peer_bytes - at);
+    return s->peer[rank] + at;
 }
 
 /* The planes of all ranks, each of the shape of `to`, as the program numbers them. */
 static void find_planes(const struct comm *c, const struct mat *to, const struct planes *from,
-                        const float **plane)
+                        const void **plane)
 {
     const struct comm_shm *s = c->ctx;
-    must(s->sum.n_plane > 0 && from->n == s->sum.planes_of[c->rank] && to->type == NUM_F32);
+    bool whole = to->type == NUM_I64;
+    must(whole ? from->n == 1 : s->sum.n_plane > 0 && from->n == s->sum.planes_of[c->rank]);
     for (int i = 0; i < from->n; i++)
-        must(from->at[i].n == to->n && from->at[i].dim == to->dim);
+        must(from->at[i].n == to->n && from->at[i].dim == to->dim && from->at[i].type == to->type);
     for (int r = 0; r < c->size; r++)
-        for (int i = 0; i < s->sum.planes_of[r]; i++)
+        for (int i = 0; i < (whole ? 1 : s->sum.planes_of[r]); i++)
             *plane++ = of_peer(c, r, &from->at[i], mat_bytes(to));
 }
 
-static void count(struct comm *c, size_t read_numbers)
+static void count(struct comm *c, size_t read_bytes)
 {
     c->calls++;
-    c->bytes += read_numbers * sizeof(float);
+    c->bytes += read_bytes;
 }
 
 /* ------------------------------------------------------------------------------- sums */
@@ -152,29 +154,45 @@ static size_t part_begins(size_t n, int size, int r)
     return at < n ? at : n;
 }
 
-size_t comm_shm_part(int size, int rank, size_t bytes)
+size_t comm_shm_part(int size, int rank, size_t bytes, size_t number)
 {
-    size_t n = bytes / sizeof(float);
-    return (part_begins(n, size, rank + 1) - part_begins(n, size, rank)) * sizeof(float);
+    size_t n = bytes / number;
+    return (part_begins(n, size, rank + 1) - part_begins(n, size, rank)) * number;
+}
+
+static void add_whole(int64_t *to, const int64_t *const *plane, int n, size_t lo, size_t hi)
+{
+    for (size_t i = lo; i < hi; i++) {
+        int64_t sum = plane[0][i];
+        for (int k = 1; k < n; k++)
+            sum = whole_add(sum, plane[k][i]);
+        to[i] = sum;
+    }
 }
 
 /* Add [lo, hi) of all planes into `to`. */
-static void add_part(struct comm *c, const struct mat *to, const float *const *plane, size_t lo,
+static void add_part(struct comm *c, const struct mat *to, const void *const *plane, size_t lo,
                      size_t hi)
 {
     const struct comm_shm *s = c->ctx;
+    bool whole = to->type == NUM_I64;
+    int others = whole ? c->size - 1 : s->sum.n_plane - s->sum.planes_of[c->rank];
     uint64_t begin = now_ns();
-    sum_run(&s->sum, to->at, plane, lo, hi);
+    if (whole)
+        add_whole(to->at, (const int64_t *const *)plane, c->size, lo, hi);
+    else
+        sum_run(&s->sum, to->at, (const float *const *)plane, lo, hi);
     c->move_ns += now_ns() - begin;
-    count(c, (hi - lo) * (size_t)(s->sum.n_plane - s->sum.planes_of[c->rank]));
+    count(c, (hi - lo) * (size_t)others * num_bytes(to->type));
 }
 
 /* Copy [lo, hi) of m from rank r. */
 static void copy_part(struct comm *c, struct mat *m, int r, size_t lo, size_t hi)
 {
-    const float *from = of_peer(c, r, m, mat_bytes(m));
-    memcpy((float *)m->at + lo, from + lo, (hi - lo) * sizeof(float));
-    c->bytes += (hi - lo) * sizeof(float);
+    const size_t number = num_bytes(m->type);
+    const char *from = of_peer(c, r, m, mat_bytes(m));
+    memcpy((char *)m->at + lo * number, from + lo * number, (hi - lo) * number);
+    c->bytes += (hi - lo) * number;
 }
 
 static void shm_begin(struct comm *c)
@@ -187,7 +205,7 @@ static void shm_begin(struct comm *c)
 static void shm_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
     struct comm_shm *s = c->ctx;
-    const float *plane[SHARES_MAX];
+    const void *plane[SHARES_MAX];
     size_t n = numbers(to);
 
     must(s->n_ended < s->n_begun);
@@ -211,7 +229,7 @@ static void shm_sum(struct comm *c, struct mat *to, const struct planes *from)
 
 static void shm_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
-    const float *plane[SHARES_MAX];
+    const void *plane[SHARES_MAX];
     struct span mine = share(to->n, c->size, c->rank);
     size_t dim = (size_t)to->dim;
 
@@ -249,13 +267,12 @@ static void shm_merge(struct comm *c, struct mat *to, const struct mat *from)
     uint64_t begin = now_ns();
     memcpy(bits, from->at, mat_bytes(from));
     for (int i = 1; i < c->size; i++) {
-        const float *other = of_peer(c, (c->rank + i) % c->size, from, mat_bytes(from));
-        const uint32_t *other_bits = (const uint32_t *)(const void *)other;
+        const uint32_t *other_bits = of_peer(c, (c->rank + i) % c->size, from, mat_bytes(from));
         for (size_t k = 0; k < n; k++)
             bits[k] |= other_bits[k];
     }
     c->move_ns += now_ns() - begin;
-    count(c, n * (size_t)(c->size - 1));
+    count(c, mat_bytes(from) * (size_t)(c->size - 1));
     meet(c); /* `from` is free again */
 }
 
@@ -274,7 +291,7 @@ static void shm_join(struct comm *c, struct mat *to, const struct mat *from, con
     for (int t = 0; t < from->n; t++)
         memcpy(root + (size_t)t * (size_t)to->dim + lo, mat_row(from, t), dim * sizeof(float));
     c->move_ns += now_ns() - begin;
-    count(c, c->rank ? numbers(from) : 0);
+    count(c, c->rank ? mat_bytes(from) : 0);
     meet(c); /* complete at rank 0 */
 }
 
@@ -315,7 +332,7 @@ static void shm_recv(struct comm *c, int peer, struct mat *m)
     memcpy(m->at, slot_of(c, peer, pair->slot[number % SHM_SLOTS]), mat_bytes(m));
     atomic_store_explicit(&pair->taken, number, memory_order_release);
     c->move_ns += now_ns() - begin;
-    count(c, numbers(m));
+    count(c, mat_bytes(m));
 }
 
 /* ------------------------------------------------------------------------------- the group */

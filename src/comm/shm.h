@@ -20,7 +20,7 @@ size_t comm_shm_bytes(int size, size_t outbox_bytes);
 /* Whether a group of this size sums a mat of so many bytes in two shots, and the bytes of it that
  * rank `rank` then adds. */
 bool comm_shm_two_shot(int size, size_t bytes);
-size_t comm_shm_part(int size, int rank, size_t bytes);
+size_t comm_shm_part(int size, int rank, size_t bytes, size_t number);
 
 /* What a rank of the group keeps to itself. */
 struct comm_shm {

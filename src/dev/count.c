@@ -8,6 +8,8 @@
 #include "dev/count.h"
 #include "dev/dev.h"
 
+#include <math.h>
+
 static int threads_of(const struct costs *c) { return max_int(c->threads, 1); }
 
 /* What every operation takes, however small. */
@@ -164,6 +166,48 @@ static void count_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
     pass(d, 2 * size(gate) + size(up));
 }
 
+static void count_route(struct dev *d, struct routed *to, const struct mat *logits,
+                        const struct mat *gate, bool renorm)
+{
+    (void)renorm;
+    pass(d, size(logits) + size(gate) +
+                (double)to->n * routed_row(to) * (sizeof(int) + sizeof(float)));
+}
+
+/* Products of an expert with so many rows. */
+static void count_expert(struct dev *d, const struct expert *e, double rows, double times)
+{
+    const struct costs *c = &d->count.costs;
+    double all = weights(&e->gate) + weights(&e->up) + weights(&e->down);
+    count(d, times * 2 * rows * all,
+          times * (weight_bytes(&e->gate) + weight_bytes(&e->up) + weight_bytes(&e->down)));
+    if (c->rates)
+        d->count.product_s +=
+            times * (all * curve_at(&c->rates->product[e->gate.type], rows) / threads_of(c) +
+                     2 * fixed_s(c));
+}
+
+/* Where rows go is not known beforehand: as if the router picked blindly. n rows then meet
+ * E (1 - (1 - k/E)^n) of E experts, k of them each. */
+static void count_experts(struct dev *d, struct mat *y, const struct mat *x,
+                          const struct expert *expert, int n_expert, const struct routed *routed,
+                          const struct expert_room *room)
+{
+    double n = n_expert - routed->shared, top = routed->top;
+    double met = n * (1 - pow(1 - top / n, x->n));
+    (void)room;
+    if (met > 0)
+        count_expert(d, &expert[0], x->n * top / met, met);
+    if (routed->shared)
+        count_expert(d, &expert[n_expert - 1], x->n, 1);
+    pass(d, size(y) + routed_row(routed) * 2 * size(x));
+}
+
+static void count_settle(struct dev *d, struct mat *x, const struct mat *y)
+{
+    pass(d, 2 * size(x) + size(y));
+}
+
 static void count_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     (void)x, (void)row;
@@ -181,5 +225,8 @@ const struct dev_ops dev_count = {
     .store = count_store,
     .attend = count_attend,
     .swiglu = count_swiglu,
+    .route = count_route,
+    .experts = count_experts,
+    .settle = count_settle,
     .pick = count_pick,
 };

@@ -48,6 +48,24 @@ struct term {
     const struct mat *bias;
 };
 
+/* Which experts rows go to: for every row `top` choices in the order of choice, and then the shared
+ * expert, if there is one. Choice c of row t is number t * routed_row() + c. Nothing is owned. */
+enum { ROUTE_EXPERTS = 512, EXPERT_ROWS = 256 }; /* the most experts; rows of one done at once */
+struct routed {
+    int n, top;
+    bool shared;
+    int *expert;
+    float *weight;
+};
+
+static inline int routed_row(const struct routed *r) { return r->top + r->shared; }
+
+/* Scratch for the experts: min(rows of a step, EXPERT_ROWS) rows each; gate and up as wide as the
+ * rank's part of the widest expert. */
+struct expert_room {
+    struct mat x, gate, up, leaf;
+};
+
 struct dev;
 typedef void dev_together_fn(void *arg, int thread, int n);
 
@@ -64,6 +82,11 @@ struct dev_ops {
     void (*attend)(struct dev *, struct mat *y, const struct mat *q, const struct kv *,
                    const struct heads *, const struct batch *);
     void (*swiglu)(struct dev *, struct mat *gate, const struct mat *up);
+    void (*route)(struct dev *, struct routed *to, const struct mat *logits, const struct mat *gate,
+                  bool renorm);
+    void (*experts)(struct dev *, struct mat *y, const struct mat *x, const struct expert *expert,
+                    int n_expert, const struct routed *, const struct expert_room *);
+    void (*settle)(struct dev *, struct mat *x, const struct mat *y);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
     uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
@@ -177,6 +200,43 @@ static inline void dev_swiglu(struct dev *d, struct mat *gate, const struct mat 
     must(gate->n == up->n && gate->dim == up->dim);
     if (!d->err)
         d->ops->swiglu(d, gate, up);
+}
+
+/* The largest `top` of logits[n][experts], ties by the lower number. Weights are the softmax over
+ * all experts (its sum: 16 strided partial sums joined by the fixed tree), or with renorm over the
+ * chosen (their sum in the order of choice). The shared expert has the number logits->dim and
+ * weight 1, or the sigmoid of gate[n][1] when gate->n. A NaN among the logits makes all weights of
+ * the row NaN. */
+static inline void dev_route(struct dev *d, struct routed *to, const struct mat *logits,
+                             const struct mat *gate, bool renorm)
+{
+    must(to->n == logits->n && 0 < to->top && to->top <= logits->dim);
+    must(logits->dim <= ROUTE_EXPERTS && (!gate->n || (gate->n == to->n && gate->dim == 1)));
+    if (!d->err)
+        d->ops->route(d, to, logits, gate, renorm);
+}
+
+/* y[n][hidden] (NUM_I64, base/whole.h) = the sum over the experts that a row of x goes to, and over
+ * the shares of the rank, of
+ *     weight * (down_share * (silu(gate_share * x) * (up_share * x)))
+ * where the product with each share of down is one f32 sum, and times the weight one f32 rounding.
+ * Nothing else is rounded, so experts and shares may be anywhere. */
+static inline void dev_experts(struct dev *d, struct mat *y, const struct mat *x,
+                               const struct expert *expert, int n_expert,
+                               const struct routed *routed, const struct expert_room *room)
+{
+    must(y->type == NUM_I64 && y->n == x->n && y->dim == x->dim && routed->n == x->n);
+    must(room->x.dim == x->dim && room->leaf.dim == x->dim && room->gate.dim == room->up.dim);
+    if (!d->err)
+        d->ops->experts(d, y, x, expert, n_expert, routed, room);
+}
+
+/* x += y, a sum in fixed point, rounded once to f32. */
+static inline void dev_settle(struct dev *d, struct mat *x, const struct mat *y)
+{
+    must(y->type == NUM_I64 && x->n == y->n && x->dim == y->dim);
+    if (!d->err)
+        d->ops->settle(d, x, y);
 }
 
 /* Row i of y = row row[i] of x. */

@@ -6,9 +6,10 @@
 const char *op_name(enum op op)
 {
     static const char *const name[OP_COUNT] = {
-        [OP_EMBED] = "embed",     [OP_NORM] = "norm",     [OP_MATMUL] = "matmul",
-        [OP_PARTIAL] = "partial", [OP_ADD] = "add",       [OP_ROPE] = "rope",
-        [OP_STORE] = "store",     [OP_ATTEND] = "attend", [OP_SWIGLU] = "swiglu",
+        [OP_EMBED] = "embed",     [OP_NORM] = "norm",       [OP_MATMUL] = "matmul",
+        [OP_PARTIAL] = "partial", [OP_ADD] = "add",         [OP_ROPE] = "rope",
+        [OP_STORE] = "store",     [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",
+        [OP_ROUTE] = "route",     [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",
         [OP_PICK] = "pick",       [OP_TOGETHER] = "draw"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
@@ -109,6 +110,24 @@ static void profile_swiglu(struct dev *d, struct mat *gate, const struct mat *up
     TIMED(OP_SWIGLU, swiglu(in, gate, up));
 }
 
+static void profile_route(struct dev *d, struct routed *to, const struct mat *logits,
+                          const struct mat *gate, bool renorm)
+{
+    TIMED(OP_ROUTE, route(in, to, logits, gate, renorm));
+}
+
+static void profile_experts(struct dev *d, struct mat *y, const struct mat *x,
+                            const struct expert *expert, int n_expert, const struct routed *routed,
+                            const struct expert_room *room)
+{
+    TIMED(OP_EXPERTS, experts(in, y, x, expert, n_expert, routed, room));
+}
+
+static void profile_settle(struct dev *d, struct mat *x, const struct mat *y)
+{
+    TIMED(OP_SETTLE, settle(in, x, y));
+}
+
 static void profile_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     TIMED(OP_PICK, pick(in, y, x, row));
@@ -138,6 +157,9 @@ static const struct dev_ops dev_profile = {
     .store = profile_store,
     .attend = profile_attend,
     .swiglu = profile_swiglu,
+    .route = profile_route,
+    .experts = profile_experts,
+    .settle = profile_settle,
     .pick = profile_pick,
     .together = profile_together,
     .waited_ns = profile_waited_ns,

@@ -20,6 +20,9 @@ enum op {
     OP_STORE,
     OP_ATTEND,
     OP_SWIGLU,
+    OP_ROUTE,
+    OP_EXPERTS,
+    OP_SETTLE,
     OP_PICK,
     OP_TOGETHER,
     OP_COUNT

@@ -62,7 +62,7 @@ static inline int window_begin(const struct heads *h, int pos)
     return h->window && pos >= h->window ? pos - h->window + 1 : 0;
 }
 
-/* ref.c and ref_kv.c; those of them that only copy serve all. */
+/* ref.c, ref_kv.c and experts.c; those of them that only copy serve all. */
 extern const struct dev_ops cpu_ref;
 void cpu_embed(struct dev *d, struct mat *y, const struct weight *w, int first, const int *tok);
 void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
@@ -70,6 +70,11 @@ void cpu_store(struct dev *d, const struct kv *c, const struct mat *k, const str
 void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row);
 void cpu_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
                 const struct heads *h, const struct batch *b);
+void cpu_route(struct dev *d, struct routed *to, const struct mat *logits, const struct mat *gate,
+               bool renorm);
+void cpu_experts(struct dev *d, struct mat *y, const struct mat *x, const struct expert *expert,
+                 int n_expert, const struct routed *routed, const struct expert_room *room);
+void cpu_settle(struct dev *d, struct mat *x, const struct mat *y);
 float cpu_exp(float x);
 float cpu_join(float s[16]); /* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1 + 1 */
 
