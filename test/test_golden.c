@@ -95,6 +95,7 @@ static void logits_of_a_trained_model_are_golden(void **state)
     check_logits("stories260K-hf", "stories260K-hf");
     check_logits("stories260K-sharded-hf", "stories260K-hf");
     check_logits("stories260K-bf16-hf", "stories260K-bf16-hf");
+    check_logits("stories260K-moe8-hf", "stories260K-moe8-hf");
 }
 
 struct heard {
@@ -159,6 +160,8 @@ static void the_story_is_the_same_in_every_layout(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(layout); i++)
         tell("stories260K-hf", layout[i][0], layout[i][1], layout[i][2], layout[i][3]);
+    for (size_t i = 0; i < COUNT(layout); i++)
+        tell("stories260K-moe8-hf", layout[i][0], layout[i][1], layout[i][2], layout[i][3]);
     tell("stories260K-bf16-hf", 3, 2, false, 16);
 }
 

@@ -59,6 +59,35 @@ static struct model qwen3(void)
     return m;
 }
 
+/* Awkward too: experts that no power of two divides, and more of them chosen than a row block. */
+static struct model mixtral(void)
+{
+    struct model m = tiny_llama(3);
+    snprintf(m.arch, sizeof(m.arch), "MixtralForCausalLM");
+    m.experts = (struct experts){.n = 5, .top = 2, .ff = 100, .renorm = true, .numbered = true};
+    return m;
+}
+
+/* A shared expert wider than the others behind a gate, a dense layer between. */
+static struct model qwen2_moe(void)
+{
+    struct model m = qwen2();
+    snprintf(m.arch, sizeof(m.arch), "Qwen2MoeForCausalLM");
+    m.experts = (struct experts){.n = 7, .top = 3, .ff = 36, .shared_ff = 90, .shared_gate = true};
+    m.kind[3] = m.kind[0];
+    m.kind[3].dense = true;
+    m.kind_of[1] = 3;
+    return m;
+}
+
+static struct model qwen3_moe(void)
+{
+    struct model m = qwen3();
+    snprintf(m.arch, sizeof(m.arch), "Qwen3MoeForCausalLM");
+    m.experts = (struct experts){.n = 16, .top = 8, .ff = 40, .renorm = true};
+    return m;
+}
+
 static struct plan plan_of(const struct model *m, int tp, int pp, bool sp, int chunk, enum num type,
                            enum isa isa)
 {
@@ -137,16 +166,27 @@ static void every_layout_gives_the_bits_of_one_rank(void **state)
 
 static void every_architecture_gives_the_same_bits(void **state)
 {
-    struct model m[] = {llama3_scaled(), mistral(), qwen2(), qwen3()};
+    struct model m[] = {llama3_scaled(), mistral(),   qwen2(),    qwen3(),
+                        mixtral(),       qwen2_moe(), qwen3_moe()};
     (void)state;
     for (size_t i = 0; i < COUNT(m); i++)
         sweep(&m[i], NUM_F32, NUM_F32, isa_best(), few, COUNT(few), m[i].arch);
 }
 
+static void experts_give_the_bits_of_one_rank_in_every_layout(void **state)
+{
+    struct model m = qwen2_moe();
+    (void)state;
+    sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "qwen2-moe f32");
+}
+
 static void every_format_gives_the_same_bits(void **state)
 {
-    struct model m = qwen2();
+    struct model m = qwen2(), moe = qwen2_moe();
     (void)state;
+    sweep(&moe, NUM_BF16, NUM_BF16, isa_best(), few, COUNT(few), "experts bf16");
+    sweep(&moe, NUM_INT8, NUM_F32, isa_best(), few, COUNT(few), "experts int8");
+    sweep(&moe, NUM_INT4, NUM_F32, isa_best(), few, COUNT(few), "experts int4");
     sweep(&m, NUM_BF16, NUM_BF16, isa_best(), few, COUNT(few), "bf16");
     sweep(&m, NUM_F16, NUM_F32, isa_best(), few, COUNT(few), "f16");
     for (int type = NUM_INT8; type < NUM_COUNT; type++)
@@ -164,17 +204,15 @@ static void an_int8_cache_gives_the_same_bits_in_every_layout(void **state)
     }
 }
 
-static void every_instruction_set_gives_the_same_bits(void **state)
+static void expect_same_on_every_instruction_set(const struct model *m)
 {
     static const enum num type[] = {NUM_F32, NUM_INT8, NUM_INT4, NUM_INT4_G32Z, NUM_F32, NUM_INT4};
     static const enum num kv[] = {NUM_F32, NUM_F32, NUM_F32, NUM_F32, NUM_INT8, NUM_INT8};
-    struct model m = qwen3();
     int ids[TOKENS];
-    (void)state;
-    fill_ids(ids, TOKENS, m.n_vocab);
-    struct tiny t = tiny_make(&m, NUM_F32, 3);
+    fill_ids(ids, TOKENS, m->n_vocab);
+    struct tiny t = tiny_make(m, NUM_F32, 3);
     for (size_t i = 0; i < COUNT(type); i++) {
-        struct plan p = plan_of(&m, 2, 1, false, TOKENS, type[i], ISA_REF);
+        struct plan p = plan_of(m, 2, 1, false, TOKENS, type[i], ISA_REF);
         p.kv = kv[i];
         float *want = tiny_logits(&p, t.store, ISA_REF, ids, TOKENS);
         for (int isa = ISA_AVX2; isa < ISA_COUNT; isa++)
@@ -183,6 +221,14 @@ static void every_instruction_set_gives_the_same_bits(void **state)
         free(want);
     }
     tiny_free(&t);
+}
+
+static void every_instruction_set_gives_the_same_bits(void **state)
+{
+    struct model m = qwen3(), moe = qwen2_moe();
+    (void)state;
+    expect_same_on_every_instruction_set(&m);
+    expect_same_on_every_instruction_set(&moe);
 }
 
 static void uneven_cuts_by_hand_give_the_same_bits(void **state)
@@ -240,10 +286,9 @@ static void more_shares_keep_the_promise(void **state)
 }
 
 /* A sequence gives the same logits alone and among others in one step. */
-static void expect_neighbours_change_nothing(enum num kv)
+static void expect_neighbours_change_nothing(struct model m, enum num kv)
 {
     enum { A = 21, B = 13, STRIDE = 4 };
-    struct model m = mistral();
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = plan_of(&m, 3, 1, false, 64, NUM_F32, isa_best());
     struct team *team = NULL;
@@ -282,7 +327,7 @@ static void expect_neighbours_change_nothing(enum num kv)
 }
 
 /* Large steps of cut layers go in two waves (run/rank.h), small ones and one rank's do not. */
-static void waves_change_no_bit(void **state)
+static void expect_waves_change_no_bit(struct model m)
 {
     enum { LONG = WAVES_FROM + 77 };
     static const int layout[][3] = {/* tp, pp, chunk */
@@ -291,9 +336,7 @@ static void waves_change_no_bit(void **state)
                                     {8, 1, LONG},
                                     {2, 2, LONG}};
     static const enum num type[] = {NUM_F32, NUM_INT8};
-    struct model m = mistral();
     int ids[LONG];
-    (void)state;
     m.n_ctx = LONG + KV_PAGE;
     fill_ids(ids, LONG, m.n_vocab);
     struct tiny t = tiny_make(&m, NUM_F32, 17);
@@ -316,14 +359,22 @@ static void waves_change_no_bit(void **state)
     tiny_free(&t);
 }
 
+static void waves_change_no_bit(void **state)
+{
+    (void)state;
+    expect_waves_change_no_bit(mistral());
+    expect_waves_change_no_bit(qwen2_moe());
+}
+
 static void neighbours_in_the_batch_change_nothing(void **state)
 {
     (void)state;
-    expect_neighbours_change_nothing(NUM_F32);
-    expect_neighbours_change_nothing(NUM_INT8);
+    expect_neighbours_change_nothing(mistral(), NUM_F32);
+    expect_neighbours_change_nothing(mistral(), NUM_INT8);
+    expect_neighbours_change_nothing(qwen2_moe(), NUM_F32);
 }
 
-static void threads_of_a_rank_change_no_bit(void **state)
+static void expect_threads_change_no_bit(struct model m)
 {
     static const enum num type[] = {NUM_F32, NUM_BF16, NUM_INT8, NUM_INT4, NUM_F32, NUM_INT8};
     static const enum num kv[] = {NUM_F32, NUM_BF16, NUM_F32, NUM_F32, NUM_INT8, NUM_INT8};
@@ -332,9 +383,7 @@ static void threads_of_a_rank_change_no_bit(void **state)
                                     {1, 1, 7, 5},
                                     {3, 1, 16, 2},
                                     {2, 2, 40, 3}};
-    struct model m = qwen2();
     int ids[TOKENS];
-    (void)state;
     fill_ids(ids, TOKENS, m.n_vocab);
     struct tiny t = tiny_make(&m, NUM_F32, 13);
     for (size_t i = 0; i < COUNT(type); i++) {
@@ -350,6 +399,13 @@ static void threads_of_a_rank_change_no_bit(void **state)
         free(want);
     }
     tiny_free(&t);
+}
+
+static void threads_of_a_rank_change_no_bit(void **state)
+{
+    (void)state;
+    expect_threads_change_no_bit(qwen2());
+    expect_threads_change_no_bit(qwen2_moe());
 }
 
 static void teams_side_by_side_stop_in_any_order(void **state)
@@ -375,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout_gives_the_bits_of_one_rank),
         cmocka_unit_test(every_architecture_gives_the_same_bits),
+        cmocka_unit_test(experts_give_the_bits_of_one_rank_in_every_layout),
         cmocka_unit_test(every_format_gives_the_same_bits),
         cmocka_unit_test(an_int8_cache_gives_the_same_bits_in_every_layout),
         cmocka_unit_test(every_instruction_set_gives_the_same_bits),

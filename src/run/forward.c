@@ -39,11 +39,16 @@ static void go_on(struct rank *r, struct wave *wave)
     struct act *a = &wave->act;
     if (!wave->await)
         return;
+    bool whole = wave->await == &a->moe;
+    struct mat *sum = whole ? &a->whole : &a->sum;
     if (r->plan->sp)
-        comm_scatter_sum(r->tp, &a->sum, wave->await);
+        comm_scatter_sum(r->tp, sum, wave->await);
     else
-        comm_sum_end(r->tp, &a->sum, wave->await);
-    dev_add(r->dev, &a->x, &a->mine_sum, wave->bias);
+        comm_sum_end(r->tp, sum, wave->await);
+    if (whole)
+        dev_settle(r->dev, &a->x, &a->mine_whole);
+    else
+        dev_add(r->dev, &a->x, &a->mine_sum, wave->bias);
     wave->await = NULL;
 }
 
@@ -112,6 +117,25 @@ static void feed_forward(struct rank *r, int l, struct wave *wave)
     reduce(r, wave, &a->ffn, &w->down_bias);
 }
 
+/* Every rank routes all tokens alike, and holds the columns of its shares of every expert. */
+static void experts(struct rank *r, int l, struct wave *wave)
+{
+    const struct model *m = &r->plan->model;
+    const struct layer *w = &r->weights.layer[l];
+    struct dev *d = r->dev;
+    struct act *a = &wave->act;
+    const struct term route[] = {{&a->router, &w->router, &no_bias},
+                                 {&a->shared_gate, &w->shared_gate, &no_bias}};
+
+    go_on(r, wave);
+    dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, m->eps);
+    gather(r, &a->h);
+    dev_matmuls(d, &a->h, route, m->experts.shared_gate ? 2 : 1);
+    dev_route(d, &a->routed, &a->router, &a->shared_gate, m->experts.renorm);
+    dev_experts(d, &a->moe.at[0], &a->h, w->expert, model_experts(m), &a->routed, &a->room);
+    reduce(r, wave, &a->moe, &no_bias);
+}
+
 /* Each rank scores its own words; the slices are joined for the sampler. */
 static void head(struct rank *r, const struct batch *b)
 {
@@ -141,7 +165,10 @@ void forward(struct rank *r, const struct batch *b)
         for (int i = 0; i < r->n_wave; i++)
             attention(r, l, &r->wave[i]);
         for (int i = 0; i < r->n_wave; i++)
-            feed_forward(r, l, &r->wave[i]);
+            if (model_sparse(&r->plan->model, l))
+                experts(r, l, &r->wave[i]);
+            else
+                feed_forward(r, l, &r->wave[i]);
     }
     for (int i = 0; i < r->n_wave; i++)
         go_on(r, &r->wave[i]);

@@ -2,12 +2,14 @@
 #include "run/rank.h"
 #include "model/rope.h"
 
-static struct mat get(struct arena *a, int n, int dim)
+static struct mat get_as(struct arena *a, enum num type, int n, int dim)
 {
-    struct mat m = {n, dim, NUM_F32, NULL};
+    struct mat m = {n, dim, type, NULL};
     m.at = arena_get(a, mat_bytes(&m));
     return m;
 }
+
+static struct mat get(struct arena *a, int n, int dim) { return get_as(a, NUM_F32, n, dim); }
 
 /* Planes of this rank in a buffer large enough for any rank of the group. */
 static struct planes get_planes(const struct plan *p, int id, struct arena *peer)
@@ -44,11 +46,39 @@ static void lay_out_peer(struct act *a, const struct plan *p, int id, struct are
     a->ffn = alone ? a->attn : get_planes(p, id, peer);
     a->sum = alone ? a->attn.at[0] : get(peer, T, h);
     a->words = alone ? a->all_x : a->attn.at[0];
+    if (p->model.experts.n) {
+        a->moe = (struct planes){.n = 1, .at = {get_as(peer, NUM_I64, T, h)}};
+        a->whole = alone ? a->moe.at[0] : get_as(peer, NUM_I64, T, h);
+    }
     if (!last)
         return;
     a->slice = get(peer, p->max_out, most_words(p));
     a->slice.dim = len(plan_share(p, id, WORDS));
     a->logits = alone ? a->slice : get(peer, p->max_out, p->model.n_vocab);
+}
+
+static int most_columns(const struct plan *p, int id)
+{
+    return max_int(len(plan_share(p, id, EXPERT_COLUMNS)), len(plan_share(p, id, SHARED_COLUMNS)));
+}
+
+static void lay_out_experts(struct act *a, const struct plan *p, int id, struct arena *dev)
+{
+    const struct experts *x = &p->model.experts;
+    int T = p->max_tok, rows = min_int(T, EXPERT_ROWS), f = most_columns(p, id);
+    if (!x->n)
+        return;
+    a->router = get(dev, T, x->n);
+    if (x->shared_gate)
+        a->shared_gate = get(dev, T, 1);
+    a->routed = (struct routed){.n = T, .top = x->top, .shared = x->shared_ff > 0};
+    size_t choices = (size_t)T * (size_t)routed_row(&a->routed);
+    a->routed.expert = arena_get(dev, choices * sizeof(int));
+    a->routed.weight = arena_get(dev, choices * sizeof(float));
+    a->room = (struct expert_room){.x = get(dev, rows, p->model.n_embd),
+                                   .gate = get(dev, rows, f),
+                                   .up = get(dev, rows, f),
+                                   .leaf = get(dev, rows, p->model.n_embd)};
 }
 
 void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
@@ -78,12 +108,14 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     for (int i = 0; i < MODEL_KINDS; i++)
         a->angle[i] = get(dev, T, D);
     a->last = get(dev, p->max_out, m->n_embd);
+    lay_out_experts(a, p, id, dev);
 }
 
 int rank_max_dim(const struct plan *p)
 {
     const struct model *m = &p->model;
-    return max_int(m->n_embd, max_int(m->n_head * m->head_dim, m->n_ff));
+    int f = max_int(m->n_ff, max_int(m->experts.ff, m->experts.shared_ff));
+    return max_int(m->n_embd, max_int(m->n_head * m->head_dim, f));
 }
 
 size_t rank_page_bytes(const struct plan *p)
@@ -121,6 +153,14 @@ static void resize(struct planes *to, struct span rows)
             to->at[i] = mat_rows(&to->at[i], rows);
 }
 
+static void routed_rows(struct routed *r, struct span rows)
+{
+    size_t skip = (size_t)rows.lo * (size_t)routed_row(r);
+    r->n = len(rows);
+    if (r->expert)
+        r->expert += skip, r->weight += skip;
+}
+
 int rank_waves(const struct plan *p, int n_tok)
 {
     return p->tp > 1 && !p->sp && n_tok >= WAVES_FROM ? WAVES : 1;
@@ -133,15 +173,34 @@ static struct wave wave_of(const struct act *a, const struct batch *b, struct sp
     struct act *t = &to.act;
     struct mat *wave[] = {&t->x, &t->h, &t->mine_h, &t->sum,  &t->mine_sum, &t->q,
                           &t->k, &t->v, &t->o,      &t->gate, &t->up};
+    struct mat *sparse[] = {&t->router, &t->shared_gate, &t->whole, &t->mine_whole};
     part->n_tok = len(s);
     part->tok += s.lo, part->pos += s.lo, part->slot += s.lo, part->seq += s.lo;
     for (size_t i = 0; i < COUNT(wave); i++)
         *wave[i] = mat_rows(wave[i], s);
+    for (size_t i = 0; i < COUNT(sparse); i++)
+        if (sparse[i]->n)
+            *sparse[i] = mat_rows(sparse[i], s);
+    routed_rows(&t->routed, s);
+    resize(&t->moe, s);
     for (int i = 0; i < MODEL_KINDS; i++)
         t->angle[i] = mat_rows(&t->angle[i], s);
     resize(&t->attn, s);
     resize(&t->ffn, s);
     return to;
+}
+
+static void begin_experts(struct act *a, struct span all, struct span mine)
+{
+    if (!a->router.dim)
+        return;
+    a->router = mat_rows(&a->router, all);
+    if (a->shared_gate.dim)
+        a->shared_gate = mat_rows(&a->shared_gate, all);
+    a->whole = mat_rows(&a->whole, all);
+    a->mine_whole = mat_rows(&a->whole, mine);
+    routed_rows(&a->routed, all);
+    resize(&a->moe, all);
 }
 
 static void cut_waves(struct rank *r, const struct batch *b)
@@ -167,6 +226,7 @@ void rank_begin(struct rank *r, const struct batch *b)
     a->words = mat_rows(&a->words, all);
     resize(&a->attn, all);
     resize(&a->ffn, all);
+    begin_experts(a, all, mine);
     a->x = mat_rows(&a->all_x, mine);
     a->mine_h = mat_rows(&a->h, mine);
     a->mine_sum = mat_rows(&a->sum, mine);

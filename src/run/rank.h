@@ -9,13 +9,18 @@
 /* Activations. n rows are the tokens of the step; mine_* are this rank's rows of the
  * mat without mine_ (all of them unless the plan says sp). */
 struct act {
-    struct mat all_x, x;           /* [n][hidden] residual stream; x: my rows of it */
-    struct mat h, mine_h;          /* [n][hidden] normed input of a block */
-    struct planes attn, ffn;       /* [n][hidden] partial sums, by subtree of the rank's shares */
-    struct mat sum, mine_sum;      /* [n][hidden] their sum over the ranks */
-    struct mat words;              /* [n][hidden] embedding rows this rank knows */
-    struct mat q, k, v, o;         /* [n][heads * head_dim] of this rank */
-    struct mat gate, up;           /* [n][columns] of this rank */
+    struct mat all_x, x;            /* [n][hidden] residual stream; x: my rows of it */
+    struct mat h, mine_h;           /* [n][hidden] normed input of a block */
+    struct planes attn, ffn;        /* [n][hidden] partial sums, by subtree of the rank's shares */
+    struct mat sum, mine_sum;       /* [n][hidden] their sum over the ranks */
+    struct mat words;               /* [n][hidden] embedding rows this rank knows */
+    struct mat q, k, v, o;          /* [n][heads * head_dim] of this rank */
+    struct mat gate, up;            /* [n][columns] of this rank */
+    struct mat router, shared_gate; /* [n][experts], [n][1] logits */
+    struct routed routed;
+    struct planes moe;            /* [n][hidden] in fixed point: one plane, of the experts */
+    struct mat whole, mine_whole; /* [n][hidden] their sum over the ranks */
+    struct expert_room room;
     struct mat angle[MODEL_KINDS]; /* [n][head_dim] cos and sin of each position */
     struct mat last;               /* [n_out][hidden] */
     struct mat slice, logits;      /* [n_out][words] of this rank; of all, at slice 0 */
