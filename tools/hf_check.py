@@ -24,6 +24,8 @@ SHAPE = dict(hidden_size=96, intermediate_size=200, num_hidden_layers=3, num_att
              eos_token_id=None, torch_dtype="float32")
 LLAMA = ("LlamaForCausalLM", "llama")
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
+MOE = dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=56, norm_topk_prob=False,
+           decoder_sparse_step=1, mlp_only_layers=[], use_sliding_window=False)
 CASES = {
     "llama": (LLAMA, {}),
     "llama-mha-tied": (LLAMA, dict(num_key_value_heads=6, tie_word_embeddings=True)),
@@ -46,6 +48,15 @@ CASES = {
                      dict(use_sliding_window=True, sliding_window=24, max_window_layers=1)),
     "qwen3": (("Qwen3ForCausalLM", "qwen3"), dict(head_dim=32)),
     "qwen3-tied": (("Qwen3ForCausalLM", "qwen3"), dict(head_dim=16, tie_word_embeddings=True)),
+    "mixtral": (("MixtralForCausalLM", "mixtral"),
+                dict(num_local_experts=5, num_experts_per_tok=2, sliding_window=None)),
+    "qwen2-moe": (("Qwen2MoeForCausalLM", "qwen2_moe"),
+                  dict(MOE, shared_expert_intermediate_size=120, num_experts=6, qkv_bias=True)),
+    "qwen2-moe-dense-layer": (("Qwen2MoeForCausalLM", "qwen2_moe"), dict(
+        MOE, shared_expert_intermediate_size=40, mlp_only_layers=[1], norm_topk_prob=True)),
+    "qwen3-moe": (("Qwen3MoeForCausalLM", "qwen3_moe"), dict(MOE, head_dim=32, norm_topk_prob=True)),
+    "qwen3-moe-every-second": (("Qwen3MoeForCausalLM", "qwen3_moe"),
+                               dict(MOE, head_dim=32, decoder_sparse_step=2)),
 }
 SPLITS = [[], ["--tp", "3", "--pp", "3", "--chunk", "7"], ["--tp", "2", "--sp", "--chunk", "50"]]
 
