@@ -142,8 +142,7 @@ static void sum_of(struct block *b, enum isa isa, struct span rows, const struct
                    int64_t *sum)
 {
     struct mat x = mat_rows(&b->x, rows), y = {len(rows), HIDDEN, NUM_I64, sum};
-    struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP,
-                       b->weight + rows.lo * TOP};
+    struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP, b->weight + rows.lo * TOP};
     dev_experts(&b->h.dev[isa], &y, &x, expert, EXPERTS, &r, &b->room);
     assert_int_equal(b->h.dev[isa].err, 0);
 }
