@@ -26,7 +26,8 @@ static void print_rank(const struct opened *at, const struct room *room, int r)
     snprintf(range, sizeof(range), "%d-%d", layers.lo, layers.hi - 1);
     printf("%4d %5s  %-7s %5d %4d %6d %6d  %10s %10s %10s  %9.3f %10s %6llu %10s\n", r,
            open_core(core, &at->host, p->core[r]), range, len(plan_share(p, r, HEADS)),
-           len(plan_share(p, r, KVHEADS)), len(plan_share(p, r, COLUMNS)),
+           len(plan_share(p, r, KVHEADS)),
+           len(plan_share(p, r, p->model.experts.n ? EXPERT_COLUMNS : COLUMNS)),
            len(plan_share(p, r, WORDS)), size_text(weights, (double)plan_weight_bytes(p, r)),
            size_text(kv, (double)plan_kv_bytes(p, r)),
            size_text(scratch, (double)room->rank_bytes[r]), (double)cost.flops / 1e9,
