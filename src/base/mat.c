@@ -1,4 +1,4 @@
-/* mat.c - conversions between number formats. See mat.h. */
+/* mat.c - conversions between number formats, and numbers to measure with. See mat.h. */
 #include "base/mat.h"
 
 float f16_to_f32(uint16_t h)
@@ -33,4 +33,14 @@ uint16_t f32_to_f16(float f)
     }
     u += 0xfff + (u >> 13 & 1);
     return sign | (uint16_t)((u - 0x38000000) >> 13);
+}
+
+struct mat mat_sample(struct pool *pool, int n, int dim)
+{
+    struct mat m = {n, dim, NUM_F32, NULL};
+    m.at = pool_get(pool, mat_bytes(&m) + ARENA_ALIGN);
+    m.at = (char *)m.at + (ARENA_ALIGN - (uintptr_t)m.at % ARENA_ALIGN) % ARENA_ALIGN;
+    for (int64_t i = 0; i < (int64_t)n * dim; i++)
+        ((float *)m.at)[i] = (float)(i % 2001 * 7919 % 2001 - 1000) * 1e-3f;
+    return m;
 }

@@ -2,7 +2,7 @@
 #ifndef TANDEM_MAT_H
 #define TANDEM_MAT_H
 
-#include "base/base.h"
+#include "base/arena.h"
 
 /* The formats from NUM_INT8 on are for weights only: whole numbers in groups of columns, with a
  * scale (f16) per row and group, and perhaps the number that 0 stands for. A KV cache of NUM_INT8
@@ -103,6 +103,9 @@ static inline struct mat mat_rows(const struct mat *m, struct span s)
     must(0 <= s.lo && s.lo <= s.hi && s.hi <= m->n);
     return (struct mat){len(s), m->dim, m->type, m->at ? (char *)m->at + skip : NULL};
 }
+
+/* To measure with: f32 numbers between -1 and 1, the same ones in every run, the pool's. */
+struct mat mat_sample(struct pool *pool, int n, int dim);
 
 static inline float *mat_row(const struct mat *m, int i)
 {

@@ -121,17 +121,6 @@ static bool wanted(const struct bench *b, const char *name, enum num type)
     return named && typed && type != NUM_I32;
 }
 
-/* Numbers between -1 and 1; the same ones in every run. */
-static struct mat get_mat(struct bench *b, int n, int dim)
-{
-    struct mat m = {n, dim, NUM_F32, NULL};
-    m.at = pool_get(&b->pool, mat_bytes(&m) + ARENA_ALIGN);
-    m.at = (char *)m.at + (ARENA_ALIGN - (uintptr_t)m.at % ARENA_ALIGN) % ARENA_ALIGN;
-    for (int64_t i = 0; i < (int64_t)n * dim; i++)
-        ((float *)m.at)[i] = (float)(i % 2001 * 7919 % 2001 - 1000) * 1e-3f;
-    return m;
-}
-
 /* Repeat what its first `bytes` are through all memory. */
 static int repeat_memory(struct bench *b, size_t bytes)
 {
@@ -175,7 +164,7 @@ static void call_product(struct bench *b, void *arg, int run)
 /* The weight in its first copy, then in all. */
 static void make_weight(struct bench *b, struct product *p)
 {
-    struct mat from = get_mat(b, b->out, b->in);
+    struct mat from = mat_sample(&b->pool, b->out, b->in);
     int col = 0;
     place_weight(p, b->memory);
     for (int i = 0; i < p->w.n_part; col += p->part[i++].cols) {
@@ -188,7 +177,8 @@ static void make_weight(struct bench *b, struct product *p)
 
 static void bench_product(struct bench *b, enum num type, int n, bool cut)
 {
-    struct product p = {.x = get_mat(b, n, b->in), .y = get_mat(b, n, b->out), .cut = cut};
+    struct product p = {
+        .x = mat_sample(&b->pool, n, b->in), .y = mat_sample(&b->pool, n, b->out), .cut = cut};
     p.planes = (struct planes){.n = 1, .at[0] = p.y};
     p.w = (struct weight){type, b->out, b->in, 0, cut ? SHARES : 1, p.part};
     for (int i = 0; i < p.w.n_part; i++)
@@ -228,7 +218,7 @@ static void call_attention(struct bench *b, void *arg, int run)
 /* Keys and values of `pages` pages: small numbers in all of memory. */
 static void make_cache(struct bench *b, struct attention *a, enum num type, int pages)
 {
-    struct mat row = get_mat(b, 1, HEADS_ALL / GROUP * HEAD_DIM);
+    struct mat row = mat_sample(&b->pool, 1, HEADS_ALL / GROUP * HEAD_DIM);
     a->cache = (struct kv){type, HEADS_ALL / GROUP, HEAD_DIM, 0, kv_head_bytes(type, HEAD_DIM), 0};
     a->cache.page_bytes = a->cache.head_bytes * HEADS_ALL / GROUP;
     a->bytes = a->cache.page_bytes * (size_t)pages;
@@ -248,8 +238,8 @@ static void bench_attention(struct bench *b, enum num type, int n, int context)
     int *pos = pool_get(&b->pool, (size_t)n * sizeof(int));
     int *seq = pool_get(&b->pool, (size_t)n * sizeof(int));
     int *page = pool_get(&b->pool, (size_t)pages * sizeof(int));
-    struct attention a = {.q = get_mat(b, n, dim),
-                          .y = get_mat(b, n, dim),
+    struct attention a = {.q = mat_sample(&b->pool, n, dim),
+                          .y = mat_sample(&b->pool, n, dim),
                           .heads = {.head_dim = HEAD_DIM, .group = GROUP, .scale = 0.125f}};
     double pairs = 0;
     for (int i = 0; i < pages; i++)
@@ -324,7 +314,9 @@ static const struct element {
 static void bench_element(struct bench *b, const struct element *k, int n)
 {
     int dim = (b->in + HEAD_DIM - 1) / HEAD_DIM * HEAD_DIM; /* whole heads, for rope */
-    struct elements e = {.x = get_mat(b, n, dim), .y = get_mat(b, n, dim), .w = get_mat(b, 1, dim)};
+    struct elements e = {.x = mat_sample(&b->pool, n, dim),
+                         .y = mat_sample(&b->pool, n, dim),
+                         .w = mat_sample(&b->pool, 1, dim)};
     struct line l = {.name = k->name,
                      .type = NUM_F32,
                      .rows = n,

@@ -60,7 +60,7 @@ static struct attend_case attend_case(struct core_bench *b, enum num type, int g
 /* Small numbers in all of the region. */
 static void fill_keys(struct core_bench *b, enum num type)
 {
-    struct mat row = core_mat(b, 1, HEADS_KV * DIM);
+    struct mat row = mat_sample(&b->pool, 1, HEADS_KV * DIM);
     struct kv cache = {.type = type, .n_head = HEADS_KV, .head_dim = DIM, .at = b->region};
     cache.head_bytes = kv_head_bytes(type, DIM);
     cache.page_bytes = cache.head_bytes * HEADS_KV;

@@ -5,16 +5,6 @@
 
 enum { ROUNDS = 5, ROUNDS_LEAST = 3 };
 
-struct mat core_mat(struct core_bench *b, int n, int dim)
-{
-    struct mat m = {n, dim, NUM_F32, NULL};
-    m.at = pool_get(&b->pool, mat_bytes(&m) + ARENA_ALIGN);
-    m.at = (char *)m.at + (ARENA_ALIGN - (uintptr_t)m.at % ARENA_ALIGN) % ARENA_ALIGN;
-    for (int64_t i = 0; i < (int64_t)n * dim; i++)
-        ((float *)m.at)[i] = (float)(i % 2001 * 7919 % 2001 - 1000) * 1e-3f;
-    return m;
-}
-
 struct mat core_rows(const struct mat *m, int n) { return mat_rows(m, (struct span){0, n}); }
 
 void core_time(struct core_bench *b, member_call *call, void *const *arg, int n, struct figure *to)
@@ -51,13 +41,14 @@ int core_open(struct core_bench *b, enum isa isa, int threads, const int *core, 
     a = (struct arena){.base = scratch, .size = a.used};
     dev_cpu_init(&b->dev, isa, ROWS_MOST, FF, threads, &a);
     dev_cpu_start(&b->dev, core);
-    b->x = core_mat(b, ROWS_MOST, HIDDEN), b->h = core_mat(b, ROWS_MOST, HIDDEN);
-    b->q = core_mat(b, ROWS_MOST, HIDDEN), b->o = core_mat(b, ROWS_MOST, HIDDEN);
-    b->k = core_mat(b, ROWS_MOST, HEADS_KV * DIM), b->v = core_mat(b, ROWS_MOST, HEADS_KV * DIM);
-    b->gate = core_mat(b, ROWS_MOST, FF), b->up = core_mat(b, ROWS_MOST, FF);
-    b->y = core_mat(b, ROWS_MOST, HIDDEN);
-    b->norm = core_mat(b, 1, HIDDEN);
-    b->angle = core_mat(b, ROWS_MOST, DIM);
+    b->x = mat_sample(&b->pool, ROWS_MOST, HIDDEN), b->h = mat_sample(&b->pool, ROWS_MOST, HIDDEN);
+    b->q = mat_sample(&b->pool, ROWS_MOST, HIDDEN), b->o = mat_sample(&b->pool, ROWS_MOST, HIDDEN);
+    b->k = mat_sample(&b->pool, ROWS_MOST, HEADS_KV * DIM),
+    b->v = mat_sample(&b->pool, ROWS_MOST, HEADS_KV * DIM);
+    b->gate = mat_sample(&b->pool, ROWS_MOST, FF), b->up = mat_sample(&b->pool, ROWS_MOST, FF);
+    b->y = mat_sample(&b->pool, ROWS_MOST, HIDDEN);
+    b->norm = mat_sample(&b->pool, 1, HIDDEN);
+    b->angle = mat_sample(&b->pool, ROWS_MOST, DIM);
     for (int i = 0; i < b->angle.n * b->angle.dim; i++) /* cosines 1, sines 0 */
         ((float *)b->angle.at)[i] = i % DIM < DIM / 2;
     return 0;

@@ -30,8 +30,7 @@ struct core_bench {
 /* The device with its threads, on cores (NULL: not pinned), and all of the above. */
 int core_open(struct core_bench *b, enum isa isa, int threads, const int *core, struct err *e);
 
-/* Numbers between -1 and 1, the same ones in every run; the first n rows of m. */
-struct mat core_mat(struct core_bench *b, int n, int dim);
+/* The first n rows of m. */
 struct mat core_rows(const struct mat *m, int n);
 
 /* Medians over turns of n <= 16 cases; each turn takes all cases, so that a machine that slows down

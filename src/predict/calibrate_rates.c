@@ -120,7 +120,7 @@ static void call_draw(void *arg, int i)
 
 static void measure_draw(struct core_bench *b, struct figure *to)
 {
-    struct mat logits = core_mat(b, DRAW_ROWS, VOCABULARY);
+    struct mat logits = mat_sample(&b->pool, DRAW_ROWS, VOCABULARY);
     for (int i = 0; i < DRAW_ROWS; i++)
         mat_row(&logits, i)[VOCABULARY / 2] = 2; /* the largest is found halfway */
     struct draw_case c = {logits.at, pool_get(&b->pool, sample_scratch(VOCABULARY))};
@@ -141,7 +141,7 @@ static int rates_member(struct member *m, void *arg, struct err *e)
     int rc = core_open(&b, o->isa, 1, NULL, e);
     if (rc)
         return rc;
-    struct mat from = core_mat(&b, 64, FF);
+    struct mat from = mat_sample(&b.pool, 64, FF);
     measure_fixed(&b, &to->op_s);
     b.op_s = to->op_s.value;
     measure_others(&b, &to->byte_s);
