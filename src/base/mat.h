@@ -3,24 +3,7 @@
 #define TANDEM_MAT_H
 
 #include "base/arena.h"
-
-/* The formats from NUM_INT8 on are for weights only: whole numbers in groups of columns, with a
- * scale (f16) per row and group, and perhaps the number that 0 stands for. A KV cache of NUM_INT8
- * has scales of its own: dev/kv.h. */
-enum num {
-    NUM_F32,
-    NUM_F16,
-    NUM_BF16,
-    NUM_I32,
-    NUM_I64,       /* sums in fixed point: base/whole.h */
-    NUM_INT8,      /* groups of 128 */
-    NUM_INT4,      /* groups of 64 */
-    NUM_INT8_G32,  /* what GGUF calls Q8_0 */
-    NUM_INT4_G32,  /* Q4_0 */
-    NUM_INT4_G32Z, /* Q4_1: with the least number of the group */
-    NUM_INT4_G128,
-    NUM_COUNT
-};
+#include "base/num.h"
 
 /* A weight is scale * (q - zero), or scale * q + least; q has no sign. bits == 0: not quantised. */
 struct quant {

@@ -1,0 +1,106 @@
+/* kernels.h - every kernel of the CUDA device, as C calls it: one function enqueues one operation
+ * of dev.h on a stream.
+ *
+ * For C and CUDA alike, so there is nothing here but numbers and pointers; `at` and other pointers
+ * to numbers are the device's memory, structs are read before the call returns. A stream is a
+ * cudaStream_t. Every function returns a cudaError_t as int; 0: enqueued.
+ *
+ * Numerics: weights and caches in f32, weights in f16 and whole numbers, and all row operations
+ * give the CPU's bits (dev.h says which). Weights in bf16, and attention over a bf16 cache, are
+ * tensor-core arithmetic of a class of its own: a product is a fixed sequence of m16n8k16 steps
+ * over the columns of a share, cut and joined by the number of columns alone. No result depends on
+ * the rows beside it, on the grid, or on which ranks there are.
+ */
+#ifndef TANDEM_CUDA_KERNELS_H
+#define TANDEM_CUDA_KERNELS_H
+
+#include "base/num.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { GPU_PARTS = 32, GPU_PLANES = 8, GPU_TERMS = 4 };
+
+/* As struct weight of dev/weight.h, packed alike. */
+struct gpu_part {
+    const void *at;
+    int rows, cols;
+};
+struct gpu_weight {
+    enum num type;
+    int rows, cols, first, n_part;
+    struct gpu_part part[GPU_PARTS];
+};
+
+/* As struct kv, heads and batch. most_keys: no row of the batch sees more; it may be rounded up. */
+struct gpu_kv {
+    enum num type;
+    int n_head, head_dim;
+    size_t page_bytes, head_bytes;
+    char *at;
+};
+struct gpu_heads {
+    int head_dim, group, q_first, kv_first, window;
+    float scale;
+};
+struct gpu_batch {
+    int n_tok, n_seq, stride, most_keys;
+    const int *pos, *slot, *seq, *page;
+};
+
+/* y[n][w.rows] = x * w^T + bias (NULL: none). */
+struct gpu_term {
+    float *y;
+    struct gpu_weight w;
+    const float *bias;
+};
+
+/* Memory that kernels may use between the calls of one stream, of at least so many bytes as
+ * gpu_room_bytes() says for the largest step; `sm` is the number of multiprocessors. */
+struct gpu_room {
+    void *at;
+    size_t bytes;
+    int sm;
+};
+struct gpu_sizes {
+    int max_tok, max_dim;             /* rows of a step, numbers of a row that is multiplied */
+    int heads, head_dim, ctx;         /* query heads of the rank; the longest sequence */
+    int experts, top, expert_columns; /* 0: none */
+    int sm;
+};
+size_t gpu_room_bytes(const struct gpu_sizes *);
+
+int gpu_embed(void *stream, float *y, int n, const struct gpu_weight *w, int first, const int *tok);
+int gpu_norm(void *stream, float *y, const float *x, int n, int dim, const float *w, int w_dim,
+             float eps);
+int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
+                 int n_term, const struct gpu_room *);
+/* plane[i] is the sum of the i-th complete subtree of the shares of w (base/tree.h). */
+int gpu_partial(void *stream, float *const plane[GPU_PLANES], int n_plane, const float *x, int n,
+                const struct gpu_weight *w, const struct gpu_room *);
+int gpu_add(void *stream, float *x, const float *y, const float *bias, int n, int dim);
+int gpu_rope(void *stream, float *x, int n, int dim, int head_dim, const float *angle);
+int gpu_store(void *stream, const struct gpu_kv *, const float *k, const float *v, int n,
+              const int *slot);
+int gpu_attend(void *stream, float *y, const float *q, int dim, const struct gpu_kv *,
+               const struct gpu_heads *, const struct gpu_batch *, const struct gpu_room *);
+int gpu_swiglu(void *stream, float *gate, const float *up, int n, int dim);
+int gpu_pick(void *stream, float *y, const float *x, const int *row, int n, int dim);
+int gpu_route(void *stream, int *expert, float *weight, const float *logits, int n, int experts,
+              int top, bool shared, const float *gate, bool renorm);
+/* y[n][dim], 64-bit fixed point. expert: n_expert times gate, up, down, in the device's memory. */
+int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
+                const struct gpu_weight *expert, int n_expert, const int *chosen,
+                const float *weight, int per_row, const struct gpu_room *);
+int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

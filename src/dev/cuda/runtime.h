@@ -1,0 +1,43 @@
+/* runtime.h - the little of the CUDA runtime that the host side of the device uses.
+ *
+ * runtime.c is the one file that knows cudart; the tests have another body of it, on which kernels
+ * run in software on any machine. Functions return a cudaError_t as int, 0 when all is well, and
+ * gpu_error() says it in words. Calls that take a stream are in order with what was enqueued on it.
+ */
+#ifndef TANDEM_CUDA_RUNTIME_H
+#define TANDEM_CUDA_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One GPU. arch: 10 * major + minor of its compute capability. */
+struct gpu_about {
+    char name[96], bus[24];
+    int arch, sm;
+    size_t memory, memory_free;
+};
+
+int gpu_count(int *n);                        /* asks the driver; none is an error in words */
+int gpu_use(int gpu);                         /* this process's GPU from now on */
+int gpu_about(int gpu, struct gpu_about *to); /* memory_free: of the GPU in use, otherwise 0 */
+const char *gpu_error(int code);
+
+int gpu_alloc(void **at, size_t bytes);
+int gpu_free(void *at);
+int gpu_pinned(void **at, size_t bytes); /* host memory that copies at full speed */
+int gpu_pinned_free(void *at);
+
+int gpu_stream(void **stream);
+int gpu_copy_in(void *to, const void *from, size_t bytes, void *stream);  /* host to device */
+int gpu_copy_out(void *to, const void *from, size_t bytes, void *stream); /* device to host */
+int gpu_copy(void *to, const void *from, size_t bytes, void *stream);     /* device to device */
+int gpu_clear(void *at, size_t bytes, void *stream);
+int gpu_wait(void *stream); /* until all of it is done; a kernel's failure appears here */
+
+/* What is enqueued between begin and end is recorded instead, and may then be run many times. */
+int gpu_record_begin(void *stream);
+int gpu_record_end(void *stream, void **recorded);
+int gpu_replay(void *recorded, void *stream);
+int gpu_record_free(void *recorded);
+
+#endif
