@@ -93,6 +93,9 @@ run topo --json
 [ $rc = 0 ] && python3 -c 'import json, sys; json.load(sys.stdin)["between"]' <"$work/out"
 claim "topo --json is JSON"
 usage_error topo -o "$work/profile.json"
+run topo --measure -o "$work/nowhere/profile.json"
+[ $rc = 1 ] && [ ! -s "$work/out" ] && mentions 'No such file' err
+claim "topo refuses a file that cannot be written before it measures"
 
 run help --man
 [ $rc = 0 ] && [ "$(head -c 3 "$work/out")" = .TH ]

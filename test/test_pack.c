@@ -127,9 +127,17 @@ static void parts_stand_on_whole_cache_lines(void **state)
             }
 }
 
+static void sums_are_no_format_of_weights(void **state)
+{
+    (void)state;
+    for (int t = 0; t < NUM_COUNT; t++)
+        assert_int_equal(num_can_weigh((enum num)t), t != NUM_I32 && t != NUM_I64);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_are_no_format_of_weights),
         cmocka_unit_test(every_element_is_where_the_layout_says),
         cmocka_unit_test(a_share_without_columns_is_no_bytes),
         cmocka_unit_test(parts_stand_on_whole_cache_lines),

@@ -68,6 +68,7 @@ refused 1 'needs 1 device' llama-3-70b $box --devices 1 --rate 1
 refused 1 'mixture of experts' deepseek-v3 $box --rate 1
 refused 1 'known: llama-2-7b' llama-9-900b $box --rate 1
 refused 1 'no hardware profile' llama-3-8b --hardware dgx-x100 --rate 1
+refused 1 '9 ranks, but 8 devices' llama-3-8b $box --rate 1 --tp 9
 refused 2 'for which load' llama-3-8b $box
 refused 2 'for which machine' llama-3-8b --rate 1
 refused 2 'takes a time' llama-3-8b $box --rate 1 --ttft soon

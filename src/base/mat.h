@@ -22,6 +22,9 @@ static inline struct quant num_quant(enum num t)
 
 static inline bool num_is_float(enum num t) { return t <= NUM_BF16; }
 
+/* Whether weights can be held in it. */
+static inline bool num_can_weigh(enum num t) { return num_is_float(t) || num_quant(t).bits; }
+
 /* Of one number; 0 for a quantised one. */
 static inline size_t num_bytes(enum num t)
 {

@@ -118,7 +118,7 @@ static bool wanted(const struct bench *b, const char *name, enum num type)
     for (int i = 0; i < o->n_word; i++)
         named |= !strcmp(o->word[i], name);
     bool typed = !strcmp(o->kernel_dtype, "all") || !strcmp(o->kernel_dtype, num_name(type));
-    return named && typed && type != NUM_I32;
+    return named && typed && num_can_weigh(type);
 }
 
 /* Repeat what its first `bytes` are through all memory. */

@@ -74,7 +74,7 @@ static enum num stored_type(const struct store *s)
         if (store_at(s, i)->type < NUM_COUNT)
             bytes[store_at(s, i)->type] += store_at(s, i)->bytes;
     for (int i = NUM_F32; i < NUM_COUNT; i++)
-        if (i != NUM_I32 && bytes[i] > bytes[most])
+        if (num_can_weigh((enum num)i) && bytes[i] > bytes[most])
             most = (enum num)i;
     return most;
 }

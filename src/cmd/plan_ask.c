@@ -142,7 +142,6 @@ static int bounds(const struct options *o, struct demand *d, struct assumed *a, 
 
 /* ------------------------------------------------------------------------------- the rest */
 
-static bool weights_format(enum num t) { return t != NUM_I32; }
 static bool cache_format(enum num t) { return t == NUM_F32 || t == NUM_BF16 || t == NUM_INT8; }
 
 /* A list of formats in the place of the one that is there. */
@@ -189,7 +188,7 @@ static int shape(const struct options *o, struct asked *to, struct err *e)
         assume(&to->assumed, "weights in %s, as %s (--dtype)", num_name(q->weight[0]),
                at.store || at.packed ? "the files have them" : "is usual");
     open_close(&at);
-    rc = formats("--dtypes", o->dtypes, weights_format, q->weight, &q->n_weight, e);
+    rc = formats("--dtypes", o->dtypes, num_can_weigh, q->weight, &q->n_weight, e);
     return rc ? rc : formats("--kvs", o->kvs, cache_format, q->kv, &q->n_kv, e);
 }
 

@@ -196,17 +196,28 @@ static void print_profile(const struct hardware *h)
         print_level(&h->level[i]);
 }
 
-static int write_profile(const struct hardware *h, const char *path, struct err *e)
+static int write_profile(const struct hardware *h, FILE *f, const char *name, struct err *e)
 {
-    FILE *f = path ? fopen(path, "we") : stdout;
-    if (!f)
-        return err_set(e, -errno, "%s: %s", path, strerror(errno));
     json_t *o = hardware_to_json(h);
-    bool bad = json_dumpf(o, f, JSON_INDENT(1)) || putc('\n', f) == EOF;
+    bool bad = json_dumpf(o, f, JSON_INDENT(1)) || putc('\n', f) == EOF || fflush(f);
     json_decref(o);
-    if (path && fclose(f))
-        bad = true;
-    return bad ? err_set(e, -EIO, "%s: cannot be written", path ? path : "standard output") : 0;
+    return bad ? err_set(e, -EIO, "%s: cannot be written", name) : 0;
+}
+
+/* Opened before anything is measured, which takes long; a file that is there stays until then. */
+static int open_out(const char *path, FILE **f, struct err *e)
+{
+    *f = path ? fopen(path, "ae") : NULL;
+    return path && !*f ? err_set(e, -errno, "%s: %s", path, strerror(errno)) : 0;
+}
+
+static int finish_out(FILE *f, const char *path, const struct hardware *h, struct err *e)
+{
+    if (!f)
+        return 0;
+    if (ftruncate(fileno(f), 0) && errno != EINVAL) /* a pipe has no length */
+        return err_set(e, -errno, "%s: %s", path, strerror(errno));
+    return write_profile(h, f, path, e);
 }
 
 /* What is here, without measuring. */
@@ -236,13 +247,16 @@ int cmd_topo(const struct options *o, struct err *e)
         show_machine(o->json);
         return 0;
     }
-    int rc = o->from_metrics ? correct(o, &h, e) : measure(o, &h, e);
-    if (rc)
-        return rc;
-    if (o->profile_out)
-        rc = write_profile(&h, o->profile_out, e);
+    FILE *out;
+    int rc = open_out(o->profile_out, &out, e);
+    if (!rc)
+        rc = o->from_metrics ? correct(o, &h, e) : measure(o, &h, e);
+    if (!rc)
+        rc = finish_out(out, o->profile_out, &h, e);
+    if (out)
+        fclose(out);
     if (!rc && o->json)
-        return write_profile(&h, NULL, e);
+        return write_profile(&h, stdout, "standard output", e);
     if (!rc)
         print_profile(&h);
     return rc;

@@ -214,7 +214,7 @@ int store_find(const struct store *s, const char *name, int rows, int cols, stru
                        "tensor \"%.80s\" is %s, which is not read; F32, F16, BF16, Q8_0, Q4_0 and "
                        "Q4_1 are",
                        name, t->format);
-    if (t->type >= NUM_COUNT || (!num_is_float(t->type) && !num_quant(t->type).bits))
+    if (t->type >= NUM_COUNT || !num_can_weigh(t->type))
         return err_set(e, -EINVAL,
                        "tensor \"%.80s\" is neither F32, F16 nor BF16: other safetensors are not "
                        "read",

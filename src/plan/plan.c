@@ -284,7 +284,7 @@ static int check_spans(const struct plan *p, struct err *e)
 static int check_limits(const struct plan *p, struct err *e)
 {
     const struct model *m = &p->model;
-    if (!num_is_float(p->weight) && !num_quant(p->weight).bits)
+    if (!num_can_weigh(p->weight))
         return err_set(e, -EINVAL, "plan: weights cannot be %s", num_name(p->weight));
     if (!kv_can_be(p->kv))
         return err_set(e, -EINVAL, "plan: the KV cache must be f32, bf16 or int8");

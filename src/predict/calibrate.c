@@ -63,7 +63,7 @@ static int measure_limits(struct hardware *h, const struct host *host, enum isa 
         read[i] = limits_read(l);
     h->memory_rate = fit_median(read, REPEATS);
     for (int t = 0; t < NUM_COUNT; t++) {
-        enum math m = t == NUM_I32 ? MATH_NONE : isa_math(isa, (enum num)t);
+        enum math m = num_can_weigh((enum num)t) ? isa_math(isa, (enum num)t) : MATH_NONE;
         for (int i = 0; m != MATH_NONE && i < REPEATS; i++)
             math[i] = limits_math(l, m) / host->n_core;
         if (m != MATH_NONE)

@@ -149,7 +149,7 @@ static int rates_member(struct member *m, void *arg, struct err *e)
     measure_draw(&b, &to->draw_s);
     member_done(m);
     for (int t = 0; t < NUM_COUNT; t++)
-        if (t != NUM_I32) {
+        if (num_can_weigh((enum num)t)) {
             if (!o->only_one || t == (int)o->only)
                 core_products(&b, (enum num)t, &from, &to->product[t]);
             member_done(m);

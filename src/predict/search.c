@@ -238,6 +238,17 @@ static void prefer_simple(struct search *s)
 
 /* ------------------------------------------------------------------------------- all of it */
 
+/* What was asked for needs more devices than there are, so nothing was tried. */
+static int too_many(const struct question *q, struct err *e)
+{
+    int ranks = max_int(q->tp, 1) * max_int(q->pp, 1) * max_int(q->dp, 1);
+    return err_set(e, -EINVAL,
+                   "tp %d, pp %d and %d replica%s are %d ranks, but %d devices of a host of %s may "
+                   "be used: ask for fewer",
+                   max_int(q->tp, 1), max_int(q->pp, 1), max_int(q->dp, 1), q->dp > 1 ? "s" : "",
+                   ranks, q->devices, q->hardware->name);
+}
+
 /* No way to cut fits: say what is needed. */
 static int refuse(const struct question *q, const struct search *s, struct err *e)
 {
@@ -251,7 +262,7 @@ static int refuse(const struct question *q, const struct search *s, struct err *
             near = x;
     }
     if (!near)
-        return err_set(e, -EINVAL, "%s", s->shapes.n ? s->shapes.at[0].why : "no layout is left");
+        return s->shapes.n ? err_set(e, -EINVAL, "%s", s->shapes.at[0].why) : too_many(q, e);
     const double gb = 1e9;
     struct fit fit;
     double weights = (double)plan_weight_bytes(&near->plan, PLAN_WHOLE) / gb;

@@ -53,7 +53,7 @@ static struct rates device_rates(const struct hardware_ask *ask)
 {
     struct rates r = {.active = 1};
     for (int t = 0; t < NUM_COUNT; t++)
-        if (t != NUM_I32)
+        if (num_can_weigh((enum num)t))
             r.product[t] = product(weight_bits((enum num)t), ask);
     static const enum num keys[] = {NUM_F32, NUM_F16, NUM_BF16, NUM_INT8};
     for (size_t i = 0; i < COUNT(keys); i++) {
@@ -114,7 +114,7 @@ int hardware_simple(const struct hardware_ask *ask, struct hardware *h, struct e
     h->reserve_bytes = usual(usual_reserve_bytes, 0.5);
     h->memory_rate = given(ask->memory_rate);
     for (int t = 0; t < NUM_COUNT; t++)
-        if (t != NUM_I32)
+        if (num_can_weigh((enum num)t))
             h->math_rate[t] = given(ask->math_rate);
     h->step_s = usual(step_s, 1);
     h->seq_s = usual(seq_s, 0.5);
