@@ -4,8 +4,7 @@
 
 #include <unistd.h>
 
-/* The folder of the running program, without the last '/'. */
-static void program_folder(char to[PATH_MAX])
+void place_program(char to[PATH_MAX])
 {
     ssize_t n = readlink("/proc/self/exe", to, PATH_MAX - 1);
     to[n > 0 ? n : 0] = 0;
@@ -26,7 +25,7 @@ bool place_find(char to[PATH_MAX], const char *env, const char *below, const cha
 {
     char here[PATH_MAX], beside[PATH_MAX + 64], above[PATH_MAX + 64];
     const char *chosen = getenv(env);
-    program_folder(here);
+    place_program(here);
     snprintf(beside, sizeof(beside), "%s/../share/tandem/%s", here, below);
     snprintf(above, sizeof(above), "%s/../%s", here, below);
     const char *place[] = {chosen ? chosen : beside, above, installed, source};

@@ -5,6 +5,9 @@
 #include <limits.h>
 #include <stdbool.h>
 
+/* The folder of the running program, without the last '/'. */
+void place_program(char to[PATH_MAX]);
+
 /* The folder share/tandem/BELOW as installed (below: "models/demo"). Looked for, in this order, as
  * the environment's variable `env` says, alone when it is set; beside the program; BELOW above the
  * program, as in a build folder; `installed`; `source`. It must hold the file `probe`. False when

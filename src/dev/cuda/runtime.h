@@ -17,6 +17,9 @@ struct gpu_about {
     size_t memory, memory_free;
 };
 
+/* CUDA versions, 1000 * major + 10 * minor: what the driver can do (0: there is none), and what
+ * this library needs. */
+int gpu_driver(int *have, int *need);
 int gpu_count(int *n);                        /* asks the driver; none is an error in words */
 int gpu_use(int gpu);                         /* this process's GPU from now on */
 int gpu_about(int gpu, struct gpu_about *to); /* memory_free: of the GPU in use, otherwise 0 */

@@ -1,0 +1,45 @@
+# The CUDA plugin, libtandem-cuda.so: the device of src/dev/cuda, loaded at run time. The program
+# neither links nor needs anything of CUDA's; the plugin brings cudart along and asks it for the
+# driver, so that it loads where there is none.
+set(TANDEM_CUDA AUTO CACHE STRING "build the CUDA plugin: ON, OFF or AUTO (when nvcc is found)")
+set(TANDEM_CUDA_ARCHITECTURES "80;86;89;90;100;120" CACHE STRING
+    "GPUs the kernels are compiled for, beside portable code of the first; one alone builds faster")
+
+set(TANDEM_CUDA_BUILT OFF)
+if(TANDEM_CUDA STREQUAL "OFF" OR TANDEM_SANITIZE MATCHES "thread" OR TANDEM_FUZZ)
+  return()
+endif()
+
+find_program(NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDACXX} /usr/local/cuda/bin)
+find_program(NVCC_HOST NAMES g++)
+if(NOT NVCC OR NOT NVCC_HOST)
+  if(TANDEM_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TANDEM_CUDA=ON, but nvcc or its host compiler g++ is not found")
+  endif()
+  message(STATUS "CUDA plugin: skipped: no nvcc (or no g++ for it)")
+  return()
+endif()
+
+list(GET TANDEM_CUDA_ARCHITECTURES 0 PORTABLE)
+set(CMAKE_CUDA_COMPILER ${NVCC} CACHE FILEPATH "")
+set(CMAKE_CUDA_HOST_COMPILER ${NVCC_HOST} CACHE FILEPATH "")
+set(CMAKE_CUDA_ARCHITECTURES ${TANDEM_CUDA_ARCHITECTURES})
+list(TRANSFORM CMAKE_CUDA_ARCHITECTURES APPEND -real)
+list(APPEND CMAKE_CUDA_ARCHITECTURES ${PORTABLE}-virtual)
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+
+file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c)
+file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu)
+add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} src/base/base.c)
+set_target_properties(tandem-cuda PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+                      POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
+target_include_directories(tandem-cuda PRIVATE src)
+target_include_directories(tandem-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+target_compile_definitions(tandem-cuda PRIVATE _GNU_SOURCE)
+# Row operations give the CPU's bits: what is fused says so.
+target_compile_options(tandem-cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
+target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
+install(TARGETS tandem-cuda DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
+set(TANDEM_CUDA_BUILT ON)

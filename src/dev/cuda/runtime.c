@@ -1,0 +1,95 @@
+/* runtime.c - the CUDA runtime behind runtime.h. The one file on the host side that knows cudart,
+ * which is linked into the plugin and finds the driver by itself. */
+#include "dev/cuda/runtime.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <string.h>
+
+int gpu_driver(int *have, int *need)
+{
+    *have = 0;
+    *need = CUDART_VERSION;
+    return (int)cudaDriverGetVersion(have);
+}
+
+int gpu_count(int *n)
+{
+    *n = 0;
+    return (int)cudaGetDeviceCount(n);
+}
+
+int gpu_use(int gpu) { return (int)cudaSetDevice(gpu); }
+
+int gpu_about(int gpu, struct gpu_about *to)
+{
+    struct cudaDeviceProp p;
+    int used = -1, rc = (int)cudaGetDeviceProperties(&p, gpu);
+    memset(to, 0, sizeof(*to));
+    if (!rc)
+        rc = (int)cudaDeviceGetPCIBusId(to->bus, (int)sizeof(to->bus), gpu);
+    if (rc)
+        return rc;
+    snprintf(to->name, sizeof(to->name), "%.95s", p.name);
+    to->arch = 10 * p.major + p.minor;
+    to->sm = p.multiProcessorCount;
+    to->memory = p.totalGlobalMem;
+    if (cudaGetDevice(&used) == cudaSuccess && used == gpu) {
+        size_t all;
+        rc = (int)cudaMemGetInfo(&to->memory_free, &all);
+    }
+    return rc;
+}
+
+const char *gpu_error(int code) { return cudaGetErrorString((cudaError_t)code); }
+
+int gpu_alloc(void **at, size_t bytes) { return (int)cudaMalloc(at, bytes); }
+int gpu_free(void *at) { return (int)cudaFree(at); }
+int gpu_pinned(void **at, size_t bytes) { return (int)cudaMallocHost(at, bytes); }
+int gpu_pinned_free(void *at) { return (int)cudaFreeHost(at); }
+
+int gpu_stream(void **stream)
+{
+    return (int)cudaStreamCreateWithFlags((cudaStream_t *)stream, cudaStreamNonBlocking);
+}
+
+int gpu_copy_in(void *to, const void *from, size_t bytes, void *stream)
+{
+    return (int)cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
+}
+
+int gpu_copy_out(void *to, const void *from, size_t bytes, void *stream)
+{
+    return (int)cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream);
+}
+
+int gpu_copy(void *to, const void *from, size_t bytes, void *stream)
+{
+    return (int)cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+}
+
+int gpu_clear(void *at, size_t bytes, void *stream)
+{
+    return (int)cudaMemsetAsync(at, 0, bytes, stream);
+}
+
+int gpu_wait(void *stream) { return (int)cudaStreamSynchronize(stream); }
+
+int gpu_record_begin(void *stream)
+{
+    return (int)cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+}
+
+int gpu_record_end(void *stream, void **recorded)
+{
+    cudaGraph_t graph = NULL;
+    int rc = (int)cudaStreamEndCapture(stream, &graph);
+    if (rc)
+        return rc;
+    rc = (int)cudaGraphInstantiate((cudaGraphExec_t *)recorded, graph, 0);
+    cudaGraphDestroy(graph);
+    return rc;
+}
+
+int gpu_replay(void *recorded, void *stream) { return (int)cudaGraphLaunch(recorded, stream); }
+int gpu_record_free(void *recorded) { return (int)cudaGraphExecDestroy(recorded); }

@@ -1,0 +1,140 @@
+/* plugin.c - see plugin.h. */
+#include "dev/plugin.h"
+#include "base/place.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PATIENCE_MS = 60000 };
+
+/* ------------------------------------------------------------------------------- loading */
+
+static int load(const char *path, const struct plugin **to, struct err *e)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return err_set(e, -ELIBACC, "the GPU plugin cannot be loaded: %.400s", dlerror());
+    const struct plugin *p = dlsym(library, PLUGIN_SYMBOL);
+    if (!p || p->abi != PLUGIN_ABI) {
+        dlclose(library);
+        return err_set(e, -EPROTO,
+                       "%.300s is not the GPU plugin of this version of tandem: install both from "
+                       "one build",
+                       path);
+    }
+    *to = p;
+    return 0;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+int plugin_open(const struct plugin **to, struct err *e)
+{
+    char path[PATH_MAX + 64], here[PATH_MAX];
+    const char *chosen = getenv("TANDEM_PLUGIN_PATH");
+    *to = NULL;
+    if (chosen) {
+        bool folder = is_folder(chosen);
+        snprintf(path, sizeof(path), "%s%s", chosen, folder ? "/" PLUGIN_FILE : "");
+        if (!access(path, R_OK))
+            return load(path, to, e);
+        return err_set(e, -ENOENT, "TANDEM_PLUGIN_PATH is %.200s, but no GPU plugin is there",
+                       chosen);
+    }
+    place_program(here);
+    snprintf(path, sizeof(path), "%s/" PLUGIN_FILE, here);
+    if (access(path, R_OK))
+        snprintf(path, sizeof(path), "%s/" PLUGIN_FILE, TANDEM_PLUGINS_INSTALLED);
+    if (!access(path, R_OK))
+        return load(path, to, e);
+    return err_set(e, -ENOENT,
+                   "the GPU plugin " PLUGIN_FILE " is neither in %.150s nor in %.150s: it is built "
+                   "where nvcc is found",
+                   here, TANDEM_PLUGINS_INSTALLED);
+}
+
+/* ------------------------------------------------------------------------------- listing */
+
+/* What the process that lists them says. */
+struct listed {
+    int rc, n;
+    struct err err;
+    struct gpu gpu[GPUS];
+};
+
+static _Noreturn void list(const struct plugin *p, int fd)
+{
+    static struct listed all; /* of this process alone, which is too large for some stacks */
+    all.rc = p->list(all.gpu, &all.n, &all.err);
+    const char *at = (const char *)&all, *end = at + sizeof(all);
+    for (ssize_t n; at < end && (n = write(fd, at, (size_t)(end - at))) > 0;)
+        at += n;
+    _exit(0);
+}
+
+/* All of it within the time, or none. */
+static bool hear(int fd, struct listed *to)
+{
+    struct pollfd on = {.fd = fd, .events = POLLIN};
+    char *at = (char *)to, *end = at + sizeof(*to);
+    while (at < end) {
+        int ready = poll(&on, 1, PATIENCE_MS);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        ssize_t n = ready > 0 ? read(fd, at, (size_t)(end - at)) : 0;
+        if (n <= 0)
+            return false;
+        at += n;
+    }
+    return true;
+}
+
+int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
+{
+    struct listed all;
+    int fd[2];
+    memset(to, 0, sizeof(*to));
+    if (pipe2(fd, O_CLOEXEC))
+        return err_set(e, -errno, "cannot make a pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0)
+        list(plugin, fd[1]);
+    close(fd[1]);
+    if (child < 0) {
+        close(fd[0]);
+        return err_set(e, -EAGAIN, "cannot start a process to list the GPUs");
+    }
+    bool heard = hear(fd[0], &all);
+    close(fd[0]);
+    kill(child, SIGKILL);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (!heard)
+        return err_set(e, -ETIMEDOUT,
+                       "the NVIDIA driver did not list its GPUs in %d s, or failed at it: look at "
+                       "nvidia-smi and dmesg",
+                       PATIENCE_MS / 1000);
+    if (all.rc)
+        return err_set(e, all.rc, "%s", all.err.text);
+    to->plugin = plugin;
+    to->n = min_int(all.n, GPUS);
+    memcpy(to->gpu, all.gpu, sizeof(to->gpu));
+    return 0;
+}
+
+void gpu_numerics(char to[16], int arch, enum num weight, enum num kv)
+{
+    if (weight == NUM_BF16 || kv == NUM_BF16)
+        snprintf(to, 16, "cuda-sm%d", arch);
+    else
+        snprintf(to, 16, "f32-fma");
+}

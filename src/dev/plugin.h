@@ -1,0 +1,69 @@
+/* plugin.h - GPUs. What drives them is a library of its own, libtandem-cuda.so, so that the program
+ * starts with and without it, and with and without a driver; this is what the two agree on.
+ *
+ * CUDA does not survive fork(): whoever will fork a rank must never have called it. So GPUs are
+ * listed by a process of its own, and ranks open theirs after they were forked. Loading the plugin
+ * calls nothing.
+ */
+#ifndef TANDEM_DEV_PLUGIN_H
+#define TANDEM_DEV_PLUGIN_H
+
+#include "dev/dev.h"
+
+enum { GPUS = 32, PLUGIN_ABI = 1 << 16 | sizeof(struct dev_ops) };
+
+struct gpu {
+    char name[96], bus[24]; /* bus: as NVML says it */
+    int arch, sm;           /* 10 * major + minor of its compute capability; multiprocessors */
+    size_t memory, memory_free;
+};
+
+/* What a device is for: the largest step, and the rank's part of the model. */
+struct gpu_ask {
+    int gpu;
+    int max_tok, max_seq, max_out, ctx;
+    int max_dim;                      /* numbers of the widest row that is multiplied */
+    int words;                        /* numbers of a row that the host fetches */
+    int heads, head_dim;              /* query heads of the rank */
+    int experts, top, expert_columns; /* 0: none */
+    bool profile;                     /* every operation is waited for, so that it can be timed */
+};
+
+struct plugin {
+    unsigned abi; /* PLUGIN_ABI; the only field that may be read when it differs */
+    const char *built;
+    /* All GPUs of this host, at most GPUS. -ENODEV with one sentence when there is none that can be
+     * used. */
+    int (*list)(struct gpu *to, int *n, struct err *e);
+    /* Device memory that a device takes for itself, but for what CUDA does. Calls no CUDA. */
+    size_t (*scratch_bytes)(const struct gpu_ask *, const struct gpu *);
+    /* Make d a device on one GPU, until this process ends. */
+    int (*open)(struct dev *d, const struct gpu_ask *, struct err *e);
+    /* Zeroed memory of the device, aligned to 256 bytes, until this process ends. */
+    int (*memory)(struct dev *d, size_t bytes, char **to, struct err *e);
+    /* Fill memory of the device from the host's at the speed of reading that, and wait. */
+    int (*load)(struct dev *d, void *to, const void *from, size_t bytes, struct err *e);
+};
+
+#define PLUGIN_SYMBOL "tandem_plugin"
+#define PLUGIN_FILE "libtandem-cuda.so"
+
+/* Load the plugin for good: TANDEM_PLUGIN_PATH (a file or a folder), alone when it is set; the
+ * program's folder; tandem/ in the library folder it was installed with. -ENOENT when there is
+ * none, -EPROTO when it was built from other sources; one sentence. */
+int plugin_open(const struct plugin **to, struct err *e);
+
+/* The GPUs of this host, asked by a process of its own, which may take a second per GPU; -ETIMEDOUT
+ * when the driver does not answer for long. n > 0 on success. */
+struct gpus {
+    const struct plugin *plugin;
+    int n;
+    struct gpu gpu[GPUS];
+};
+int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e);
+
+/* Which bits to expect: those of the CPU, "f32-fma", where tensor cores do nothing, otherwise those
+ * of this kind of GPU, "cuda-sm90". */
+void gpu_numerics(char to[16], int arch, enum num weight, enum num kv);
+
+#endif
