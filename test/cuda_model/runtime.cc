@@ -1,0 +1,263 @@
+/* runtime.cc - the body of dev/cuda/runtime.h on the model: memory that only kernels and copies may
+ * touch, and streams that do nothing until someone waits for them.
+ */
+#include "block.h"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* in C a struct and a function may share a name */
+extern "C" {
+#include "dev/cuda/runtime.h"
+int gpu_driver(int *have, int *need);
+}
+#pragma GCC diagnostic pop
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <sys/mman.h>
+#include <vector>
+
+/* As cudaError_t has them. */
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_LAUNCH = 9, LAUNCH_FAILED = 719 };
+
+static thread_local char words[600];
+
+static int failed(int code, const std::string &why)
+{
+    snprintf(words, sizeof(words), "%s", why.c_str());
+    return code;
+}
+
+const char *gpu_error(int code)
+{
+    return code && words[0] ? words : code ? "an error of the model of a GPU" : "no error";
+}
+
+/* ------------------------------------------------------------------------------- the GPU */
+
+int gpu_driver(int *have, int *need) { return *have = *need = 13000, 0; }
+int gpu_count(int *n) { return *n = 1, 0; }
+int gpu_use(int gpu) { return gpu ? failed(INVALID_VALUE, "the model has one GPU") : 0; }
+
+int gpu_about(int gpu, struct gpu_about *to)
+{
+    const size_t memory = (size_t)1 << 30;
+    *to = {"model of a GPU", "0000:00:00.0", 80, 4, memory, memory};
+    return gpu_use(gpu);
+}
+
+/* ------------------------------------------------------------------------------- memory */
+
+struct allocation {
+    size_t mapped; /* with the page behind it, which is never open */
+};
+
+static std::mutex lock;
+static std::map<char *, allocation> memory; /* by the first byte mapped */
+static int users;                           /* threads whose streams run */
+
+static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+static void protect(int how)
+{
+    for (const auto &one : memory)
+        mprotect(one.first, one.second.mapped - 4096, how);
+}
+
+static void open_memory(void)
+{
+    std::lock_guard<std::mutex> held(lock);
+    if (!users++)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+static void close_memory(void)
+{
+    std::lock_guard<std::mutex> held(lock);
+    if (!--users)
+        protect(PROT_NONE);
+}
+
+static bool on_device(const void *at, size_t bytes)
+{
+    std::lock_guard<std::mutex> held(lock);
+    auto next = memory.upper_bound((char *)at);
+    if (next == memory.begin())
+        return false;
+    --next;
+    return (char *)at + bytes <= next->first + next->second.mapped - 4096;
+}
+
+/* It ends where the closed page begins, but for what rounds it to 16 bytes: cudaMalloc's 256 would
+ * hide reading behind the end. */
+int gpu_alloc(void **at, size_t bytes)
+{
+    const size_t size = (bytes + 15) / 16 * 16, mapped = pages(size) + 4096;
+    std::lock_guard<std::mutex> held(lock);
+    char *from =
+        (char *)mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *at = NULL;
+    if (from == MAP_FAILED)
+        return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
+    memset(from, 0xff, mapped - 4096);
+    mprotect(from, mapped, PROT_NONE);
+    if (users)
+        mprotect(from, mapped - 4096, PROT_READ | PROT_WRITE);
+    memory[from] = {mapped};
+    *at = from + mapped - 4096 - size;
+    return 0;
+}
+
+int gpu_free(void *at)
+{
+    std::lock_guard<std::mutex> held(lock);
+    auto one = memory.upper_bound((char *)at);
+    if (!at)
+        return 0;
+    if (one == memory.begin())
+        return failed(INVALID_VALUE, "gpu_free: not the device's memory");
+    --one;
+    munmap(one->first, one->second.mapped);
+    memory.erase(one);
+    return 0;
+}
+
+int gpu_pinned(void **at, size_t bytes)
+{
+    *at = aligned_alloc(4096, pages(bytes));
+    return *at ? 0 : failed(OUT_OF_MEMORY, "not enough memory");
+}
+
+int gpu_pinned_free(void *at)
+{
+    free(at);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- streams */
+
+typedef std::function<int(void)> task;
+
+struct stream {
+    std::vector<task> todo, *recording;
+    int error; /* remembered, as a GPU does */
+};
+
+static struct stream *stream_of(void *stream)
+{
+    static thread_local struct stream none;
+    return stream ? (struct stream *)stream : &none;
+}
+
+static int enqueue(void *stream, task what)
+{
+    struct stream *s = stream_of(stream);
+    (s->recording ? s->recording : &s->todo)->push_back(std::move(what));
+    return 0;
+}
+
+int gpu_stream(void **stream)
+{
+    static auto *all = new std::vector<struct stream *>(); /* so that none counts as lost memory */
+    std::lock_guard<std::mutex> held(lock);
+    all->push_back(new struct stream());
+    *stream = all->back();
+    return 0;
+}
+
+int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *stream,
+                  std::function<void()> thread)
+{
+    const size_t threads = (size_t)block.x * block.y * block.z;
+    struct model_kernel kernel = {what, grid, block, shared, std::move(thread)};
+    if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || !threads ||
+        threads > MODEL_THREADS_MOST || shared > MODEL_SHARED_MOST)
+        return failed(INVALID_LAUNCH, std::string("no GPU can launch ") + what);
+    if (threads % 32)
+        return failed(INVALID_LAUNCH, std::string("the model knows whole warps only: ") + what);
+    return enqueue(stream, [kernel] {
+        std::string wrong = model_run(&kernel);
+        return wrong.empty() ? 0 : failed(LAUNCH_FAILED, wrong);
+    });
+}
+
+static int copy(void *to, const void *from, size_t bytes, void *stream, bool to_device,
+                bool from_device)
+{
+    if (bytes && (on_device(to, bytes) != to_device || on_device(from, bytes) != from_device))
+        return failed(INVALID_VALUE, "a copy in the wrong direction, or beyond an allocation");
+    return enqueue(stream, [=] {
+        memmove(to, from, bytes);
+        return 0;
+    });
+}
+
+int gpu_copy_in(void *to, const void *from, size_t bytes, void *stream)
+{
+    return copy(to, from, bytes, stream, true, false);
+}
+
+int gpu_copy_out(void *to, const void *from, size_t bytes, void *stream)
+{
+    return copy(to, from, bytes, stream, false, true);
+}
+
+int gpu_copy(void *to, const void *from, size_t bytes, void *stream)
+{
+    return copy(to, from, bytes, stream, true, true);
+}
+
+int gpu_clear(void *at, size_t bytes, void *stream)
+{
+    if (bytes && !on_device(at, bytes))
+        return failed(INVALID_VALUE, "gpu_clear: not the device's memory");
+    return enqueue(stream, [=] {
+        memset(at, 0, bytes);
+        return 0;
+    });
+}
+
+int gpu_wait(void *stream)
+{
+    struct stream *s = stream_of(stream);
+    std::vector<task> todo;
+    todo.swap(s->todo);
+    open_memory();
+    for (size_t i = 0; i < todo.size() && !s->error; i++)
+        s->error = todo[i]();
+    close_memory();
+    return s->error;
+}
+
+/* ------------------------------------------------------------------------------- recording */
+
+int gpu_record_begin(void *stream)
+{
+    struct stream *s = stream_of(stream);
+    if (s->recording)
+        return failed(INVALID_VALUE, "the stream is being recorded already");
+    s->recording = new std::vector<task>();
+    return 0;
+}
+
+int gpu_record_end(void *stream, void **recorded)
+{
+    struct stream *s = stream_of(stream);
+    *recorded = s->recording;
+    s->recording = NULL;
+    return *recorded ? 0 : failed(INVALID_VALUE, "the stream is not being recorded");
+}
+
+int gpu_replay(void *recorded, void *stream)
+{
+    for (const task &one : *(std::vector<task> *)recorded)
+        enqueue(stream, one);
+    return 0;
+}
+
+int gpu_record_free(void *recorded)
+{
+    delete (std::vector<task> *)recorded;
+    return 0;
+}
