@@ -3,6 +3,7 @@
 #include "base/whole.h"
 #include "dev_help.h"
 
+#include <limits.h>
 #include <math.h>
 
 static void a_term_is_rounded_once_to_a_multiple_of_two_to_the_minus_32(void **state)
@@ -44,7 +45,7 @@ static struct choice route(float *logits, int n, int top, bool renorm, bool shar
     struct choice c;
     struct help h = help_begin(1, 16);
     struct mat row = {1, n, NUM_F32, logits}, one = {gate ? 1 : 0, 1, NUM_F32, gate};
-    struct routed to = {1, top, shared, c.expert, c.weight};
+    struct routed to = {1, top, shared, c.expert, c.weight, NULL};
     dev_route(&h.dev[ISA_REF], &to, &row, &one, renorm);
     assert_int_equal(h.dev[ISA_REF].err, 0);
     help_end(&h);
@@ -142,7 +143,8 @@ static void sum_of(struct block *b, enum isa isa, struct span rows, const struct
                    int64_t *sum)
 {
     struct mat x = mat_rows(&b->x, rows), y = {len(rows), HIDDEN, NUM_I64, sum};
-    struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP, b->weight + rows.lo * TOP};
+    struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP, b->weight + rows.lo * TOP,
+                       NULL};
     dev_experts(&b->h.dev[isa], &y, &x, expert, EXPERTS, &r, &b->room);
     assert_int_equal(b->h.dev[isa].err, 0);
 }
@@ -240,6 +242,32 @@ static void experts_may_be_anywhere(void **state)
     help_end(&b.h);
 }
 
+/* Three ranks hold all experts and take turns at their rows: the sums add up to the bit. */
+static void rows_of_an_expert_may_be_shared_out(void **state)
+{
+    enum { RANKS = 3 };
+    static int64_t want[ROWS * HIDDEN], part[ROWS * HIDDEN], sum[ROWS * HIDDEN];
+    struct block b;
+    (void)state;
+    block_begin(&b, NUM_F32);
+    sum_of(&b, isa_best(), (struct span){0, ROWS}, b.expert, want);
+    struct mat y = {ROWS, HIDDEN, NUM_I64, part};
+    for (int r = 0; r < RANKS; r++) {
+        struct span turn[EXPERTS] = {{0, 0}}; /* expert 4 is all of rank 2 */
+        for (int e = 0; e < EXPERTS - 1; e++)
+            turn[e] = (struct span){r * (5 + e), r < RANKS - 1 ? (r + 1) * (5 + e) : INT_MAX};
+        if (r == 2)
+            turn[4] = (struct span){0, INT_MAX};
+        struct routed to = {ROWS, TOP, false, b.chosen, b.weight, turn};
+        dev_experts(&b.h.dev[isa_best()], &y, &b.x, b.expert, EXPERTS, &to, &b.room);
+        assert_true(memcmp(part, want, sizeof(want)));
+        for (int i = 0; i < ROWS * HIDDEN; i++)
+            sum[i] = whole_add(sum[i], part[i]);
+    }
+    assert_memory_equal(sum, want, sizeof(want));
+    help_end(&b.h);
+}
+
 static void a_weight_that_is_no_number_spoils_its_row_only(void **state)
 {
     static int64_t sum[ROWS * HIDDEN];
@@ -266,6 +294,7 @@ int main(void)
         cmocka_unit_test(experts_are_what_arithmetic_says),
         cmocka_unit_test(rows_alone_and_together_give_the_same_bits_everywhere),
         cmocka_unit_test(experts_may_be_anywhere),
+        cmocka_unit_test(rows_of_an_expert_may_be_shared_out),
         cmocka_unit_test(a_weight_that_is_no_number_spoils_its_row_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

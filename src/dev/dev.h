@@ -49,13 +49,18 @@ struct term {
 };
 
 /* Which experts rows go to: for every row `top` choices in the order of choice, and then the shared
- * expert, if there is one. Choice c of row t is number t * routed_row() + c. Nothing is owned. */
+ * expert, if there is one. Choice c of row t is number t * routed_row() + c. Of the rows that go to
+ * an expert, in ascending order, this rank does those numbered turn[e].lo .. turn[e].hi - 1; other
+ * ranks do the others. expert and weight are the device's memory, turn the host's. Nothing is
+ * owned.
+ */
 enum { ROUTE_EXPERTS = 512, EXPERT_ROWS = 256 }; /* the most experts; rows of one done at once */
 struct routed {
     int n, top;
     bool shared;
     int *expert;
     float *weight;
+    const struct span *turn; /* [n_expert], hi may be larger than there are rows; NULL: all rows */
 };
 
 static inline int routed_row(const struct routed *r) { return r->top + r->shared; }
@@ -216,11 +221,11 @@ static inline void dev_route(struct dev *d, struct routed *to, const struct mat 
         d->ops->route(d, to, logits, gate, renorm);
 }
 
-/* y[n][hidden] (NUM_I64, base/whole.h) = the sum over the experts that a row of x goes to, and over
- * the shares of the rank, of
- *     weight * (down_share * (silu(gate_share * x) * (up_share * x)))
- * where the product with each share of down is one f32 sum, and times the weight one f32 rounding.
- * Nothing else is rounded, so experts and shares may be anywhere. */
+/* y[n][hidden] (NUM_I64, base/whole.h) = the sum over the experts that a row of x goes to, as far
+ * as it is this rank's turn, and over the shares of the rank, of weight * (down_share *
+ * (silu(gate_share * x) * (up_share * x))) where the product with each share of down is one f32
+ * sum, and times the weight one f32 rounding. Nothing else is rounded, so experts and shares may be
+ * anywhere. */
 static inline void dev_experts(struct dev *d, struct mat *y, const struct mat *x,
                                const struct expert *expert, int n_expert,
                                const struct routed *routed, const struct expert_room *room)

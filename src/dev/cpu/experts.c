@@ -7,6 +7,7 @@
 #include "base/whole.h"
 #include "dev/cpu/cpu.h"
 
+#include <limits.h>
 #include <math.h>
 
 /* ------------------------------------------------------------------------------- routing */
@@ -139,9 +140,10 @@ void cpu_experts(struct dev *d, struct mat *y, const struct mat *x, const struct
     const int per_row = routed_row(routed);
     memset(y->at, 0, mat_bytes(y));
     for (int e = 0; e < n_expert; e++) {
+        struct span turn = routed->turn ? routed->turn[e] : (struct span){0, INT_MAX};
         struct job j = {.d = d, .expert = &expert[e], .y = y, .x = x};
-        for (int i = 0; i < x->n * per_row; i++) {
-            if (routed->expert[i] != e)
+        for (int i = 0, row = 0; i < x->n * per_row && row < turn.hi; i++) {
+            if (routed->expert[i] != e || row++ < turn.lo)
                 continue;
             j.row[j.n] = i / per_row;
             j.weight[j.n++] = routed->weight[i];
