@@ -115,10 +115,12 @@ static void tree_and_matrix_show_all_of_it(void **state)
               "socket 0\n"
               "  node 0: 1 GiB of memory, 2 cores, threads 0-1\n"
               "    GPU: Test GPU A at 0000:17:00.0, 80 GiB, PCIe 63.0 GB/s\n"
-              "    GPU: Test GPU B at 0000:27:00.0, 80 GiB, PCIe 63.0 GB/s\n"
+              "    GPU: Test GPU B at 0000:27:00.0, 80 GiB, PCIe 63.0 GB/s, cut into "
+              "instances (MIG)\n"
               "socket 1\n"
               "  node 1: 1 GiB of memory, 2 cores, threads 2-3\n"
-              "    GPU: Test GPU C at 0000:37:00.0, 80 GiB, PCIe 63.0 GB/s, 2 NVLinks to switches\n"
+              "    GPU: Test GPU C at 0000:37:00.0, 80 GiB, PCIe 63.0 GB/s, 2 NVLinks to switches, "
+              "compute mode: one process\n"
               "    GPU: Test GPU D at 0000:47:00.0, 80 GiB, PCIe 63.0 GB/s, 2 NVLinks to switches\n"
               "    network: ib0 at 0000:57:00.0, PCIe 63.0 GB/s\n"
               "NVIDIA driver 999.1, 4 GPUs\n");
@@ -137,6 +139,13 @@ static void json_has_the_same_matrix(void **state)
     const json_t *row = json_array_get(json_object_get(o, "between"), 2);
     assert_int_equal(json_array_size(row), 7);
     assert_string_equal(json_string_value(json_array_get(row, 3)), "NVLink x4");
+    const json_t *cards = json_object_get(o, "cards");
+    assert_true(json_is_true(json_object_get(json_array_get(cards, 1), "mig")));
+    assert_true(json_is_false(json_object_get(json_array_get(cards, 0), "mig")));
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(cards, 2), "compute_mode")),
+        "one process");
+    assert_null(json_object_get(json_array_get(cards, 4), "mig")); /* a network card */
     json_decref(o);
 }
 

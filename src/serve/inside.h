@@ -2,6 +2,7 @@
 #ifndef TANDEM_SERVE_INSIDE_H
 #define TANDEM_SERVE_INSIDE_H
 
+#include "serve/gpu_metrics.h"
 #include "serve/guide.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
@@ -49,6 +50,7 @@ struct server {
     struct choice *bucket[BUCKETS];
     uint64_t n_call;
     struct metrics metrics;
+    struct gpu_metrics *gpus; /* NULL: none here */
     struct keys *keys;
     struct guides guides;
     char fingerprint[24];

@@ -92,6 +92,7 @@ void metrics_route(struct server *s, struct call *c)
     must(to);
     s->metrics.connections = http_connections(s->http);
     metrics_write(to, &s->metrics, s->fleet, s->opts.plan);
+    gpu_metrics_write(to, s->gpus, s->metrics.labels);
     fclose(to);
     call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", text, n);
     free(text);

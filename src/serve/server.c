@@ -93,6 +93,8 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     if (!rc && o->admin_socket)
         rc = start_admin(s, e);
     if (!rc)
+        s->gpus = gpu_metrics_start(NULL);
+    if (!rc)
         rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
     if (rc) {
         server_free(s);
@@ -174,6 +176,7 @@ void server_free(struct server *s)
     http_free(s->admin);
     http_free(s->http); /* whoever is still connected is gone: their requests end here */
     fleet_stop(s->fleet);
+    gpu_metrics_stop(s->gpus);
     keys_free(s->keys);
     guides_free(&s->guides);
     if (s->log && s->log != stdout)

@@ -30,6 +30,26 @@ static void print_caches(const struct machine *m, const char *indent, FILE *to)
         putc('\n', to);
 }
 
+static const char *mode_text(enum gpu_mode m)
+{
+    static const char *const text[GPU_MODES] = {[GPU_SHARED] = "shared",
+                                                [GPU_ONE_THREAD] = "one thread",
+                                                [GPU_PROHIBITED] = "prohibited",
+                                                [GPU_ONE_PROCESS] = "one process"};
+    return text[m];
+}
+
+/* What the driver adds; what is usual is not worth a word. */
+static void print_driver(const struct nvml_gpu *g, FILE *to)
+{
+    if (g->switch_links)
+        fprintf(to, ", %d NVLinks to switches", g->switch_links);
+    if (g->mig)
+        fprintf(to, ", cut into instances (MIG)");
+    if (g->mode != GPU_SHARED)
+        fprintf(to, ", compute mode: %s", mode_text(g->mode));
+}
+
 static void print_card(const struct machine *m, int i, const char *indent, FILE *to)
 {
     const struct machine_card *c = &m->card[i];
@@ -39,8 +59,8 @@ static void print_card(const struct machine *m, int i, const char *indent, FILE 
         fprintf(to, ", %s", bytes_text(size, c->memory_bytes));
     if (c->link_bytes_s > 0)
         fprintf(to, ", PCIe %.1f GB/s", 1e-9 * c->link_bytes_s);
-    if (c->nvml >= 0 && m->nvml.gpu[c->nvml].switch_links)
-        fprintf(to, ", %d NVLinks to switches", m->nvml.gpu[c->nvml].switch_links);
+    if (c->nvml >= 0)
+        print_driver(&m->nvml.gpu[c->nvml], to);
     putc('\n', to);
 }
 
@@ -170,12 +190,17 @@ void machine_print_matrix(const struct machine *m, FILE *to)
 
 /* ------------------------------------------------------------------------------- JSON */
 
-static json_t *card_json(const struct machine_card *c)
+static json_t *card_json(const struct machine *m, const struct machine_card *c)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "kind",
-                     c->kind == CARD_GPU ? "gpu" : "network", "name", c->name, "bus", c->bus,
-                     "socket", c->at.package, "node", c->at.node, "pcie_bytes_s", c->link_bytes_s,
-                     "memory_bytes", c->memory_bytes);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f}", "kind",
+                          c->kind == CARD_GPU ? "gpu" : "network", "name", c->name, "bus", c->bus,
+                          "socket", c->at.package, "node", c->at.node, "pcie_bytes_s",
+                          c->link_bytes_s, "memory_bytes", c->memory_bytes);
+    if (c->nvml >= 0) {
+        json_object_set_new(o, "mig", json_boolean(m->nvml.gpu[c->nvml].mig));
+        json_object_set_new(o, "compute_mode", json_string(mode_text(m->nvml.gpu[c->nvml].mode)));
+    }
+    return o;
 }
 
 static json_t *between_json(const struct machine *m)
@@ -213,7 +238,7 @@ json_t *machine_to_json(const struct machine *m)
                                         "node", m->group[i].at.node, "cores", m->group[i].n_core,
                                         "threads", m->group[i].cores));
     for (int i = 0; i < m->n_card; i++)
-        json_array_append_new(cards, card_json(&m->card[i]));
+        json_array_append_new(cards, card_json(m, &m->card[i]));
     return json_pack("{s:s, s:i, s:i, s:i, s:f, s:s, s:o, s:o, s:o, s:o, s:o}", "processor",
                      m->processor, "sockets", m->n_package, "cores", m->n_core, "threads",
                      m->n_thread, "memory_bytes", m->memory_bytes, "nvidia", m->nvidia, "nodes",

@@ -7,6 +7,9 @@
 
 enum { NVML_GPUS = 32 };
 
+/* Who may compute on a GPU, by NVML's numbers (1 is no longer in use). */
+enum gpu_mode { GPU_SHARED, GPU_ONE_THREAD, GPU_PROHIBITED, GPU_ONE_PROCESS, GPU_MODES };
+
 struct nvml {
     char driver[64]; /* its version; "" when there is none */
     int n;
@@ -14,8 +17,10 @@ struct nvml {
         char name[64], bus[32]; /* bus: "00000000:17:00.0", domain, bus, device, function */
         double memory_bytes;
         int pcie_generation, pcie_width; /* as they are now; 0: not told */
-        int switch_links;                /* NVLinks to switches, which join all that have some */
-        int links[NVML_GPUS];            /* NVLinks to the other GPU itself */
+        bool mig; /* cut into instances (MIG), which alone can be computed on */
+        enum gpu_mode mode;
+        int switch_links;     /* NVLinks to switches, which join all that have some */
+        int links[NVML_GPUS]; /* NVLinks to the other GPU itself */
     } gpu[NVML_GPUS];
 };
 
