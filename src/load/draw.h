@@ -20,7 +20,8 @@ enum draw_use {
     DRAW_WORDS,
     DRAW_PREFIX,
     DRAW_JITTER,
-    DRAW_DEATHS
+    DRAW_DEATHS,
+    DRAW_EXPERTS
 };
 
 struct draws draw_of(uint64_t seed, enum draw_use use, uint64_t i);

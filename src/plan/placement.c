@@ -66,15 +66,15 @@ int placement_check(const struct placement *p, struct err *e)
 
 /* ------------------------------------------------------------------------------- of a step */
 
-/* A step as it is shared out; loads and room are counted as struct turn_cost does. */
+/* A step as it is shared out; loads are counted as struct turn_cost does. */
 struct sharing {
     struct turns *to;
     const struct placement *p;
     const int *rows;
     struct turn_cost cost;
     int n, order[MODEL_EXPERTS]; /* experts that have rows */
-    int load[PLACEMENT_RUNS];
-    int target; /* what every run may have to do */
+    int *load;                   /* [n_run] of the turns so far */
+    int target;                  /* what every run may have to do */
 };
 
 static int copies(const struct sharing *s, int expert)
@@ -122,19 +122,21 @@ static int level(const int *load, uint64_t runs, int more)
     }
 }
 
-/* The load that no run needs to exceed if experts could be split at will. */
+/* The load that no run needs to exceed if experts could be split at will; worked out in fine units,
+ * since levels are rounded up once per expert. */
 static int target(const struct sharing *s)
 {
+    enum { FINE = 6 };
     int load[PLACEMENT_RUNS] = {0}, most = 0;
     for (int i = 0; i < s->n; i++) {
         int e = s->order[i];
         uint64_t holders = s->p->holders[e];
-        int high = level(load, holders, s->rows[e] + s->cost.weights);
+        int high = level(load, holders, (s->rows[e] + s->cost.weights) << FINE);
         for (uint64_t r = holders; r; r &= r - 1)
             load[__builtin_ctzll(r)] = max_int(load[__builtin_ctzll(r)], high);
         most = max_int(most, high);
     }
-    return most;
+    return (most + (1 << FINE) - 1) >> FINE;
 }
 
 /* Of these runs, the first of those with the least to do. */
@@ -192,11 +194,12 @@ static void share_out(struct sharing *s, int i)
 void placement_assign(struct turns *to, const struct placement *p, const int *rows,
                       const struct turn_cost *cost)
 {
-    struct sharing s = {.to = to, .p = p, .rows = rows, .cost = *cost};
+    struct sharing s = {.to = to, .p = p, .rows = rows, .cost = *cost, .load = to->load};
     to->n = 0;
     to->n_run = p->n_run;
     memset(to->first, -1, sizeof(to->first));
     memset(to->rows, 0, sizeof(to->rows));
+    memset(to->load, 0, sizeof(to->load));
     put_in_order(&s);
     s.target = target(&s);
     for (int i = 0; i < s.n; i++)
@@ -227,6 +230,6 @@ double turns_lambda(const struct turns *t)
 {
     double load[PLACEMENT_RUNS];
     for (int r = 0; r < t->n_run; r++)
-        load[r] = t->rows[r];
+        load[r] = t->load[r];
     return loads_lambda(load, t->n_run);
 }

@@ -75,6 +75,7 @@ struct turns {
     struct turn turn[TURNS];
     int first[MODEL_EXPERTS]; /* [n_expert] the first of an expert's turns; -1: it has no rows */
     int rows[PLACEMENT_RUNS]; /* [n_run] of all its turns */
+    int load[PLACEMENT_RUNS]; /* [n_run] the same as struct turn_cost counts */
 };
 
 /* Share out a step: rows[e] (n_expert numbers) tokens chose expert e. Largest first, to its home
@@ -86,8 +87,8 @@ void placement_assign(struct turns *to, const struct placement *p, const int *ro
 /* Which run computes row i of those that chose the expert. */
 int turns_run(const struct turns *t, int expert, int i);
 
-/* lambda: the largest run's rows beside the mean of all: 1 is even, n_run is one for all. 1 when
- * there are no rows. planning.md's formula for any loads is runs * max / sum. */
+/* lambda: the largest run's load beside the mean of all (runs * max / sum): 1 is even, n_run is one
+ * for all; 1 when there is none. Of a step, of what its turns cost. */
 double turns_lambda(const struct turns *t);
 double loads_lambda(const double *load, int n);
 

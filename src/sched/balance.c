@@ -1,0 +1,211 @@
+/* balance.c - a placement of experts from measured loads. See balance.h. */
+#include "sched/balance.h"
+
+#include <math.h>
+
+int balance_check(const struct balance *b, struct err *e)
+{
+    if (b->n_expert < b->n_run)
+        return err_set(e, -EINVAL,
+                       "%d experts cannot be dealt to %d runs of ranks: ask for a smaller --ep",
+                       b->n_expert, b->n_run);
+    if (b->redundant < 0 || len(share(b->n_expert, b->n_run, 0)) + b->redundant > b->n_expert)
+        return err_set(e, -EINVAL,
+                       "%d redundant experts beside %d of %d are more than there are: at most %d",
+                       b->redundant, len(share(b->n_expert, b->n_run, 0)), b->n_expert,
+                       b->n_expert - len(share(b->n_expert, b->n_run, 0)));
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- packing */
+
+/* Some experts, and the runs that hold them and no others. */
+struct pack {
+    const double *load;
+    int n, expert[MODEL_EXPERTS], copies[MODEL_EXPERTS]; /* copies: by number of expert */
+    struct span runs;
+    int slots[PLACEMENT_RUNS];
+    double sum[PLACEMENT_RUNS]; /* what a run has got so far */
+    struct placement *to;
+};
+
+static double per_copy(const struct pack *k, int e) { return k->load[e] / k->copies[e]; }
+
+/* Take all slots: one copy each, and one more to whichever expert has the most load per copy. */
+static void replicate(struct pack *k)
+{
+    int slots = -k->n;
+    for (int r = k->runs.lo; r < k->runs.hi; r++)
+        slots += k->slots[r];
+    for (int i = 0; i < k->n; i++)
+        k->copies[k->expert[i]] = 1;
+    for (; slots > 0; slots--) {
+        int best = -1;
+        for (int i = 0; i < k->n; i++) {
+            int e = k->expert[i];
+            if (k->copies[e] < len(k->runs) && (best < 0 || per_copy(k, e) > per_copy(k, best)))
+                best = e;
+        }
+        if (best < 0)
+            return;
+        k->copies[best]++;
+    }
+}
+
+/* The heaviest copies first; of equals the lower number. */
+static void heaviest_first(struct pack *k)
+{
+    for (int i = 1; i < k->n; i++) {
+        int e = k->expert[i], j = i;
+        for (; j > 0 && per_copy(k, e) > per_copy(k, k->expert[j - 1]); j--)
+            k->expert[j] = k->expert[j - 1];
+        k->expert[j] = e;
+    }
+}
+
+/* The run with the least load of those that have a slot and not yet this expert; -1: none. */
+static int idlest(const struct pack *k, int e)
+{
+    int best = -1;
+    for (int r = k->runs.lo; r < k->runs.hi; r++)
+        if (k->slots[r] && !placement_holds(k->to, r, e) && (best < 0 || k->sum[r] < k->sum[best]))
+            best = r;
+    return best;
+}
+
+static bool hold(struct pack *k, int e)
+{
+    int r = idlest(k, e);
+    if (r < 0)
+        return false;
+    k->to->holders[e] |= (uint64_t)1 << r;
+    k->sum[r] += per_copy(k, e);
+    k->slots[r]--;
+    return true;
+}
+
+/* First copies always find a slot: there are as many slots as copies. A further copy may find free
+ * slots only beside another of its own; such slots then go to whoever is busiest. */
+static void pack(struct pack *k)
+{
+    replicate(k);
+    heaviest_first(k);
+    for (int i = 0; i < k->n; i++)
+        for (int c = 0; c < k->copies[k->expert[i]]; c++)
+            hold(k, k->expert[i]);
+    for (int i = 0; i < k->n;)
+        if (!hold(k, k->expert[i]))
+            i++;
+}
+
+/* ------------------------------------------------------------------------------- hosts */
+
+/* Groups to hosts, as many to each: the heaviest to the host with the least load. */
+static void groups_to_hosts(const struct balance *b, const double *load, int *host)
+{
+    double group[MODEL_EXPERTS] = {0}, sum[PLACEMENT_RUNS] = {0};
+    int room[PLACEMENT_RUNS];
+    for (int e = 0; e < b->n_expert; e++)
+        group[e * b->n_group / b->n_expert] += load[e];
+    for (int h = 0; h < b->n_host; h++)
+        room[h] = b->n_group / b->n_host;
+    for (int i = 0; i < b->n_group; i++) {
+        int heaviest = 0, to = -1;
+        for (int g = 1; g < b->n_group; g++)
+            if (group[g] > group[heaviest])
+                heaviest = g;
+        for (int h = 0; h < b->n_host; h++)
+            if (room[h] && (to < 0 || sum[h] < sum[to]))
+                to = h;
+        host[heaviest] = to;
+        sum[to] += group[heaviest];
+        room[to]--;
+        group[heaviest] = -1; /* done */
+    }
+}
+
+static bool by_host(const struct balance *b)
+{
+    return b->n_host > 1 && b->n_group > 1 && b->n_group % b->n_host == 0 &&
+           b->n_run % b->n_host == 0 && b->n_expert % b->n_group == 0;
+}
+
+struct placement balance_place(const struct balance *b, const double *load)
+{
+    struct placement p = {.n_expert = b->n_expert, .n_run = b->n_run};
+    const int hosts = by_host(b) ? b->n_host : 1;
+    int host[MODEL_EXPERTS] = {0};
+    must(b->n_run <= PLACEMENT_RUNS && b->n_expert <= MODEL_EXPERTS);
+    if (hosts > 1)
+        groups_to_hosts(b, load, host);
+    for (int h = 0; h < hosts; h++) {
+        struct pack k = {.load = load, .runs = share(b->n_run, hosts, h), .to = &p};
+        for (int e = 0; e < b->n_expert; e++)
+            if (hosts == 1 || host[e * b->n_group / b->n_expert] == h)
+                k.expert[k.n++] = e;
+        for (int r = k.runs.lo; r < k.runs.hi; r++)
+            k.slots[r] = len(share(k.n, len(k.runs), r - k.runs.lo)) + b->redundant;
+        pack(&k);
+    }
+    return p;
+}
+
+/* ------------------------------------------------------------------------------- figures */
+
+/* Pour the load of one expert onto its holders: the lower ones rise until all that are touched are
+ * level. */
+static void pour(uint64_t holders, double load, double *to)
+{
+    double high = 0;
+    for (uint64_t runs = holders, below;; runs = below) {
+        double sum = load;
+        below = 0;
+        for (uint64_t r = runs; r; r &= r - 1)
+            sum += to[__builtin_ctzll(r)];
+        high = sum / __builtin_popcountll(runs);
+        for (uint64_t r = runs; r; r &= r - 1)
+            if (to[__builtin_ctzll(r)] < high)
+                below |= r & -r;
+        if (below == runs || !below)
+            break;
+    }
+    for (uint64_t r = holders; r; r &= r - 1)
+        to[__builtin_ctzll(r)] = fmax(to[__builtin_ctzll(r)], high);
+}
+
+void balance_loads(const struct placement *p, const double *load, double *to)
+{
+    for (int r = 0; r < p->n_run; r++)
+        to[r] = 0;
+    for (int copies = 1; copies <= p->n_run; copies++) /* who has no choice comes first */
+        for (int e = 0; e < p->n_expert; e++)
+            if (__builtin_popcountll(p->holders[e]) == copies && load[e] > 0)
+                pour(p->holders[e], load[e], to);
+}
+
+double balance_uneven(const double *load, int n)
+{
+    double sum = 0, far = 0;
+    for (int i = 0; i < n; i++)
+        sum += load[i];
+    if (!(sum > 0))
+        return 0;
+    for (int i = 0; i < n; i++)
+        far += pow(load[i] / sum - 1.0 / n, 2);
+    return far;
+}
+
+void balance_zipf(double *load, int n, double alpha, struct draws d)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += pow(i + 1, -alpha);
+    for (int i = 0; i < n; i++)
+        load[i] = pow(i + 1, -alpha) / sum;
+    for (int i = n - 1; i > 0; i--) { /* Fisher and Yates */
+        int j = (int)(draw_bits(&d) % (uint64_t)(i + 1));
+        double last = load[i];
+        load[i] = load[j];
+        load[j] = last;
+    }
+}
