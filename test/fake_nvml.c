@@ -1,7 +1,7 @@
 /* fake_nvml.c - a library with NVML's functions and four GPUs: 0 and 1 joined by four NVLinks, 2
  * and 3 by two links to a switch each. 1 is cut into instances, 2 is for one process, 3 tells
  * little, and the file that FAKE_NVML_FAULT names, once it is there, makes 0 report an error and 1
- * fall off the bus. For test_topo and test_gpu_metrics. */
+ * fall off the bus. For test_topo and test_metrics_gpu. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

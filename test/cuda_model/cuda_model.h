@@ -42,8 +42,9 @@
 #define __device__
 #define __host__
 #define __constant__ static const
-#define __shared__ static thread_local /* not guarded, and zero or what another block left there   \
-                                        */
+#define __shared__                                                                                 \
+    static thread_local /* not guarded, and zero or what another block left there                  \
+                         */
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)

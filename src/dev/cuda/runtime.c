@@ -48,6 +48,34 @@ int gpu_free(void *at) { return (int)cudaFree(at); }
 int gpu_pinned(void **at, size_t bytes) { return (int)cudaMallocHost(at, bytes); }
 int gpu_pinned_free(void *at) { return (int)cudaFreeHost(at); }
 
+int gpu_handle(struct gpu_handle *to, void *at)
+{
+    cudaIpcMemHandle_t handle;
+    _Static_assert(sizeof(handle) == sizeof(*to), "a handle is that many bytes");
+    int rc = (int)cudaIpcGetMemHandle(&handle, at);
+    memcpy(to, &handle, sizeof(*to));
+    return rc;
+}
+
+int gpu_map(void **at, const struct gpu_handle *from)
+{
+    cudaIpcMemHandle_t handle;
+    memcpy(&handle, from, sizeof(handle));
+    return (int)cudaIpcOpenMemHandle(at, handle, cudaIpcMemLazyEnablePeerAccess);
+}
+
+int gpu_unmap(void *at) { return (int)cudaIpcCloseMemHandle(at); }
+
+int gpu_show(void **seen, void *host, size_t bytes)
+{
+    int rc = (int)cudaHostRegister(host, bytes, cudaHostRegisterMapped);
+    if (rc == (int)cudaErrorHostMemoryAlreadyRegistered)
+        rc = (cudaGetLastError(), 0); /* else the next launch would be told of it */
+    return rc ? rc : (int)cudaHostGetDevicePointer(seen, host, 0);
+}
+
+int gpu_hide(void *host) { return (int)cudaHostUnregister(host); }
+
 int gpu_stream(void **stream)
 {
     return (int)cudaStreamCreateWithFlags((cudaStream_t *)stream, cudaStreamNonBlocking);

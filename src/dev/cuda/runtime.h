@@ -30,6 +30,20 @@ int gpu_free(void *at);
 int gpu_pinned(void **at, size_t bytes); /* host memory that copies at full speed */
 int gpu_pinned_free(void *at);
 
+/* Memory of a GPU that other processes use, too: whoever has the handle, which travels as bytes,
+ * maps what gpu_alloc() gave, wherever its GPU is. A process cannot map its own. */
+struct gpu_handle {
+    unsigned char bytes[64];
+};
+int gpu_handle(struct gpu_handle *to, void *at);
+int gpu_map(void **at, const struct gpu_handle *from);
+int gpu_unmap(void *at);
+
+/* Host memory that kernels read and write where it is; seen: its address for them. Pinned memory
+ * they see anyway. */
+int gpu_show(void **seen, void *host, size_t bytes);
+int gpu_hide(void *host);
+
 int gpu_stream(void **stream);
 int gpu_copy_in(void *to, const void *from, size_t bytes, void *stream);  /* host to device */
 int gpu_copy_out(void *to, const void *from, size_t bytes, void *stream); /* device to host */

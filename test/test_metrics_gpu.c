@@ -1,4 +1,4 @@
-/* test_gpu_metrics.c - what GPUs are doing, as metrics; the driver is test/fake_nvml.c. */
+/* test_metrics_gpu.c - what GPUs are doing, as metrics; the driver is test/fake_nvml.c. */
 #include "base/base.h"
 #include "serve/gpu_metrics.h"
 #include "topo/nvml_live.h"
