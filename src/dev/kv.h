@@ -6,14 +6,7 @@
 #define TANDEM_KV_H
 
 #include "base/mat.h"
-
-enum {
-    KV_PAGE = 16,      /* tokens per page */
-    KV_BLOCK = 128,    /* keys per step of the online softmax */
-    KV_SEGMENT = 2048, /* keys after which (max, sum, o) starts afresh; segments merge ascending */
-    KV_SCALES = 64,    /* bytes of scales before the numbers of an int8 page */
-    KV_INT8_DIM = 512  /* the largest head whose int8 products fit 32 bits */
-};
+#include "dev/kv_page.h"
 
 /* The KV cache of one layer as one rank sees it: n_head heads, in pages. Page p of head j begins at
  * at + p * page_bytes + j * head_bytes. "Wide" is head_dim rounded up to 16.

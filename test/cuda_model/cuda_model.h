@@ -229,6 +229,7 @@ void model_copy_wait(int newest);
 template <int N> static inline void copy_wait(void) { model_copy_wait(N); }
 uint32_t to_bf16x2(float lo, float hi);
 float from_f16(uint16_t h);
+float fast_exp2(float x);
 void gpu_pause(void);
 
 static inline uint32_t load_acquire(const uint32_t *at)
@@ -266,6 +267,7 @@ static inline double __fma_rn(double a, double b, double c) { return fma(a, b, c
 static inline int __float2int_rn(float f) { return (int)rintf(f); }
 static inline float __int2float_rn(int i) { return (float)i; }
 static inline float __ll2float_rn(long long i) { return (float)i; }
+static inline long long __float2ll_rn(float f) { return (long long)rintf(f); }
 static inline long long __double2ll_rn(double d) { return (long long)rint(d); }
 static inline int __popc(unsigned u) { return __builtin_popcount(u); }
 static inline int __clz(int i) { return i ? __builtin_clz((unsigned)i) : 32; }

@@ -192,3 +192,9 @@ float from_f16(uint16_t h)
     exponent = exponent == 31 ? 255 : exponent + 112;
     return __uint_as_float(sign | exponent << 23 | rest << 13);
 }
+
+float fast_exp2(float x)
+{
+    float y = (float)exp2((double)x);
+    return y < 0x1p-126f ? 0 : y;
+}

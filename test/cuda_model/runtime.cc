@@ -188,8 +188,10 @@ int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *
 {
     const size_t threads = (size_t)block.x * block.y * block.z;
     struct model_kernel kernel = {what, grid, block, shared, std::move(thread)};
-    if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || !threads ||
-        threads > MODEL_THREADS_MOST || shared > MODEL_SHARED_MOST)
+    if (!grid.x || !grid.y || !grid.z)
+        return 0;
+    if (grid.y > 65535 || grid.z > 65535 || !threads || threads > MODEL_THREADS_MOST ||
+        shared > MODEL_SHARED_MOST)
         return failed(INVALID_LAUNCH, std::string("no GPU can launch ") + what);
     if (threads % 32)
         return failed(INVALID_LAUNCH, std::string("the model knows whole warps only: ") + what);

@@ -27,13 +27,15 @@
 #define GPU_INLINE static __device__ __forceinline__
 
 /* LAUNCH(kernel, grid, block, bytes of shared memory, stream, arguments...) enqueues a kernel; its
- * value is a cudaError_t as int. */
+ * value is a cudaError_t as int. An empty grid is nothing to do. */
 #define LAUNCH(...) gpu_launch(__VA_ARGS__)
 
 template <class... Takes, class... Gets>
 static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, size_t shared,
                              void *stream, Gets... arguments)
 {
+    if (!grid.x || !grid.y || !grid.z)
+        return 0;
     if (shared > 48 << 10) {
         cudaError_t error =
             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
@@ -140,6 +142,14 @@ GPU_INLINE float from_f16(uint16_t h)
     float f;
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
     return f;
+}
+
+/* 2^x to 2^-22 of itself; 0 for what would be subnormal. fast_exp2(0) is 1. */
+GPU_INLINE float fast_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 /* Words that other GPUs and the host see too: what was written before a store is seen by whoever
