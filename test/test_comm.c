@@ -148,6 +148,92 @@ static void scatter_sum_and_gather_make_a_sum(void **state)
     }
 }
 
+/* Who needs row t: none but its owner at times, all at times; the same on every rank. */
+static uint32_t need_of(int call, int t, int size)
+{
+    uint32_t x = (uint32_t)(call * 7919 + t * 104729 + 1) * 2654435761u;
+    uint32_t all = ((uint32_t)1 << size) - 1, some = x >> 7 & all;
+    return call % 5 == 4 ? all : some ? some : (uint32_t)1 << (x >> 3) % (uint32_t)size;
+}
+
+static int64_t term(int call, int rank, int t, int k)
+{
+    return k == 3 && t % 7 == rank ? INT64_MIN : (int64_t)call * 1000003 + rank * 101 + t * 13 - k;
+}
+
+static int64_t sum_of_terms(uint32_t need, int call, int t, int k)
+{
+    int64_t sum = 0;
+    for (int r = 0; need >> r; r++)
+        if (need >> r & 1) {
+            if (term(call, r, t, k) == INT64_MIN)
+                return INT64_MIN;
+            sum += term(call, r, t, k);
+        }
+    return sum;
+}
+
+/* Rows go to those that need them and nowhere else, and what these make of them comes back. Mats
+ * are written again as soon as they may be. */
+static int exchange_many(struct seat *s)
+{
+    enum { N = 37, DIM = 19 };
+    const int size = s->c.size;
+    struct mat x = seat_mat(s, N, DIM), y = {N, DIM, NUM_I64, NULL}, to = y;
+    uint32_t need[N];
+    uint64_t bytes = 0;
+    int wrong = 0;
+    y.at = arena_get(&s->peer, mat_bytes(&y));
+    to.at = arena_get(&s->peer, mat_bytes(&to));
+    for (int call = 0; call < 60; call++) {
+        int n = x.n = y.n = to.n = call % 3 ? N : 1 + call % size;
+        struct span mine = share(n, size, s->rank);
+        memset(x.at, 0x55, mat_bytes(&x));
+        memset(to.at, 0x55, mat_bytes(&to));
+        for (int t = 0; t < n; t++) {
+            bool own = t >= mine.lo && t < mine.hi;
+            need[t] = need_of(call, t, size);
+            bytes += own ? (uint64_t)__builtin_popcount(need[t] & ~(1u << s->rank)) * DIM * 8
+                         : (uint64_t)(need[t] >> s->rank & 1) * DIM * 4;
+            for (int k = 0; k < DIM && own; k++)
+                mat_row(&x, t)[k] = leaf(call, t % 8, (size_t)k);
+        }
+        seat_dawdle(s);
+        comm_dispatch(&s->c, &x, need);
+        for (int t = 0; t < n; t++)
+            for (int k = 0; k < DIM; k++) {
+                bool here = (t >= mine.lo && t < mine.hi) || need[t] >> s->rank & 1;
+                float want = leaf(call, t % 8, (size_t)k);
+                if (!here)
+                    memset(&want, 0x55, sizeof(want));
+                wrong += memcmp(&mat_row(&x, t)[k], &want, sizeof(want)) != 0;
+                ((int64_t *)y.at)[t * DIM + k] =
+                    need[t] >> s->rank & 1 ? term(call, s->rank, t, k) : INT64_MIN;
+            }
+        seat_dawdle(s);
+        comm_combine(&s->c, &to, &y, need);
+        for (int t = 0; t < n; t++)
+            for (int k = 0; k < DIM; k++) {
+                bool own = t >= mine.lo && t < mine.hi;
+                int64_t want = sum_of_terms(need[t], call, t, k);
+                if (!own)
+                    memset(&want, 0x55, sizeof(want));
+                wrong += ((int64_t *)to.at)[t * DIM + k] != want;
+            }
+    }
+    return wrong + (s->c.err != 0) + (s->c.calls != 120) + (s->c.bytes != bytes);
+}
+
+static void rows_go_to_those_that_need_them_and_back(void **state)
+{
+    (void)state;
+    for (int size = 2; size <= 8; size++) {
+        struct job j = {.run = exchange_many, .size = size, .peer_bytes = 1 << 20, .spins = SPINS};
+        run_job(&j, THREADS, "exchange");
+        run_job(&j, PROCESSES, "exchange");
+    }
+}
+
 /* ------------------------------------------------------------------------------- merge, join */
 
 /* Awkward bits: -0, quiet and signalling NaNs with payloads, subnormals, infinities. */
@@ -365,6 +451,7 @@ int main(void)
         cmocka_unit_test(one_and_two_shots_give_the_same_bits),
         cmocka_unit_test(a_group_of_one_leaves_its_plane_alone),
         cmocka_unit_test(scatter_sum_and_gather_make_a_sum),
+        cmocka_unit_test(rows_go_to_those_that_need_them_and_back),
         cmocka_unit_test(merge_keeps_every_bit_of_the_only_owner),
         cmocka_unit_test(join_puts_columns_side_by_side_at_rank_0_only),
         cmocka_unit_test(nobody_reads_what_was_already_overwritten),

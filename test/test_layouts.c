@@ -180,6 +180,50 @@ static void experts_give_the_bits_of_one_rank_in_every_layout(void **state)
     sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "qwen2-moe f32");
 }
 
+/* Whole experts on runs of ranks: ep 1 to 8, uneven numbers of them, columns cut inside a run, rows
+ * that stay with their ranks (sp) and go only where they are needed, stages, single rows. */
+static const int runs[][5] = {/* tp, ep, pp, sp, chunk */
+                              {2, 2, 1, 0, 40}, {4, 4, 1, 0, 40}, {8, 8, 1, 0, 7},
+                              {8, 2, 2, 0, 16}, {3, 3, 1, 0, 11}, {6, 3, 2, 0, 40},
+                              {2, 2, 1, 1, 40}, {4, 2, 1, 1, 7},  {3, 3, 1, 1, 1},
+                              {8, 4, 1, 1, 40}, {8, 8, 2, 1, 5},  {6, 3, 1, 1, 13},
+                              {5, 5, 3, 1, 40}, {6, 2, 3, 0, 1}};
+
+static void sweep_runs(const struct model *m, enum num type, const char *what)
+{
+    int ids[TOKENS], n = 0;
+    struct tiny t = tiny_make(m, NUM_F32, 23);
+    fill_ids(ids, TOKENS, m->n_vocab);
+    struct plan one = plan_of(m, 1, 1, false, TOKENS, type, isa_best());
+    float *want = tiny_logits(&one, t.store, isa_best(), ids, TOKENS);
+    for (size_t i = 0; i < COUNT(runs); i++) {
+        const int *l = runs[i];
+        struct err e;
+        struct plan p = plan_of(m, l[0], l[2], l[3], l[4], type, isa_best());
+        p.ep = l[1];
+        if (p.ep > m->experts.n)
+            continue;
+        if (plan_check(&p, &e))
+            fail_msg("%s", e.text);
+        expect_same(&p, &t, isa_best(), ids, want, what);
+        n++;
+    }
+    assert_true(n >= 12);
+    free(want);
+    tiny_free(&t);
+}
+
+static void whole_experts_give_the_bits_of_one_rank(void **state)
+{
+    struct model five = mixtral(), shared = qwen2_moe(), many = qwen3_moe(), eight = mixtral();
+    eight.experts.n = 8; /* three runs of 3, 3 and 2 */
+    (void)state;
+    sweep_runs(&five, NUM_F32, "mixtral ep");
+    sweep_runs(&shared, NUM_F32, "shared expert ep");
+    sweep_runs(&many, NUM_INT8, "qwen3-moe int8 ep");
+    sweep_runs(&eight, NUM_INT4, "8 experts int4 ep");
+}
+
 static void every_format_gives_the_same_bits(void **state)
 {
     struct model m = qwen2(), moe = qwen2_moe();
@@ -432,6 +476,7 @@ int main(void)
         cmocka_unit_test(every_layout_gives_the_bits_of_one_rank),
         cmocka_unit_test(every_architecture_gives_the_same_bits),
         cmocka_unit_test(experts_give_the_bits_of_one_rank_in_every_layout),
+        cmocka_unit_test(whole_experts_give_the_bits_of_one_rank),
         cmocka_unit_test(every_format_gives_the_same_bits),
         cmocka_unit_test(an_int8_cache_gives_the_same_bits_in_every_layout),
         cmocka_unit_test(every_instruction_set_gives_the_same_bits),

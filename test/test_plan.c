@@ -204,6 +204,72 @@ static void impossible_wishes_say_what_to_change(void **state)
     assert_non_null(strstr(e.text, "32768"));
 }
 
+static void experts_on_impossible_runs_are_refused(void **state)
+{
+    struct model m = shape_of("qwen2.5-0.5b"), dense = m;
+    struct plan p;
+    struct err e;
+    struct plan_ask ask = {
+        .tp = 4, .ep = 3, .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "f32-fma"};
+    (void)state;
+    m.experts = (struct experts){.n = 3, .top = 2, .ff = 512};
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "ep=3 does not divide tp=4"));
+    ask.ep = 8;
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "ep=8"));
+    ask.ep = 4;
+    assert_true(plan_make(&p, &m, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "3 experts"));
+    ask.ep = 2;
+    assert_true(plan_make(&p, &dense, &ask, &e) < 0);
+    assert_non_null(strstr(e.text, "has no experts"));
+    assert_int_equal(plan_make(&p, &m, &ask, &e), 0);
+    ask.tp = 0; /* as many slices as runs */
+    assert_int_equal(plan_make(&p, &m, &ask, &e), 0);
+    assert_int_equal(p.tp, 2);
+}
+
+/* Every expert has one holder, and its run holds all of it; what is not an expert's is cut as
+ * without. JSON and hash tell ep. */
+static void runs_hold_whole_experts(void **state)
+{
+    struct model m = shape_of("qwen2.5-0.5b");
+    struct err e;
+    (void)state;
+    m.experts = (struct experts){.n = 7, .top = 2, .ff = 512, .shared_ff = 512};
+    for (int i = 0; i < 4; i++) {
+        static const int layout[][2] = {{2, 2}, {4, 2}, {6, 3}, {7, 7}};
+        struct plan_ask ask = {
+            .tp = layout[i][0], .weight = NUM_BF16, .kv = NUM_BF16, .numerics = "f32-fma"};
+        struct plan p, cut, back;
+        struct area a = {0};
+        assert_int_equal(plan_make(&cut, &m, &ask, &e), 0);
+        ask.ep = layout[i][1];
+        assert_int_equal(plan_make(&p, &m, &ask, &e), 0);
+        for (int r = 0; r < plan_ranks(&p); r++)
+            plan_pieces(&p, r, add_area, &a);
+        assert_int_equal(a.held, a.whole);
+        for (int r = 0; r < p.tp; r++) {
+            assert_int_equal(plan_run(&p, r), r / (p.tp / p.ep));
+            assert_int_equal(len(plan_share(&p, r, SHARED_COLUMNS)),
+                             len(plan_share(&cut, r, SHARED_COLUMNS)));
+        }
+        if (p.ep == p.tp)
+            assert_int_equal(len(plan_share(&p, 1, EXPERT_COLUMNS)), 512);
+        json_t *o = plan_to_json(&p);
+        if (plan_from_json(o, &back, &e))
+            fail_msg("%s", e.text);
+        assert_int_equal(back.ep, p.ep);
+        assert_int_equal(plan_hash(&back), plan_hash(&p));
+        assert_true(plan_hash(&p) != plan_hash(&cut));
+        assert_true(plan_weights_hash(&p) == plan_weights_hash(&cut));
+        json_decref(o);
+        p.sp = true; /* rows stay with their ranks: the shared expert is whole everywhere */
+        assert_int_equal(len(plan_share(&p, 1, SHARED_COLUMNS)), 512);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +283,8 @@ int main(void)
         cmocka_unit_test(json_gives_the_plan_back),
         cmocka_unit_test(wrong_edits_are_refused_by_name),
         cmocka_unit_test(impossible_wishes_say_what_to_change),
+        cmocka_unit_test(experts_on_impossible_runs_are_refused),
+        cmocka_unit_test(runs_hold_whole_experts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,9 +10,15 @@ struct shape {
 };
 
 /* Every collective once, on any group; then a message between ranks 0 and 1. */
-static void every_call(struct comm *c, struct mat *to, struct planes *from, struct mat *words)
+static void every_call(struct comm *c, struct mat *to, struct planes *from, struct mat *words,
+                       struct mat *whole)
 {
+    uint32_t need[200];
     int col[SHARES_MAX + 1];
+    memset(need, 0xff, sizeof(need)); /* all need all rows */
+    must(to->n <= (int)COUNT(need));
+    for (int t = 0; t < to->n; t++)
+        need[t] >>= 32 - c->size;
     for (int r = 0; r <= c->size; r++)
         col[r] = r == c->size ? to->dim : r;
     struct mat slice = {to->n, col[c->rank + 1] - col[c->rank], NUM_F32, words->at};
@@ -20,6 +26,8 @@ static void every_call(struct comm *c, struct mat *to, struct planes *from, stru
     comm_scatter_sum(c, to, from);
     comm_gather(c, to);
     comm_merge(c, to, words);
+    comm_dispatch(c, to, need);
+    comm_combine(c, &whole[0], &whole[1], need);
     comm_join(c, to, &slice, col);
     if (c->rank == 0)
         comm_send(c, 1, words);
@@ -33,7 +41,10 @@ static int run_every_call(struct seat *s)
     struct mat to = seat_mat(s, shape->rows, shape->dim);
     struct mat words = seat_mat(s, shape->rows, shape->dim);
     struct planes from = seat_planes(s, shape->rows, shape->dim);
-    every_call(&s->c, &to, &from, &words);
+    struct mat whole[2] = {{to.n, to.dim, NUM_I64, NULL}, {to.n, to.dim, NUM_I64, NULL}};
+    for (int i = 0; i < 2; i++)
+        whole[i].at = arena_get(&s->peer, mat_bytes(&whole[i]));
+    every_call(&s->c, &to, &from, &words, whole);
     return s->c.err != 0;
 }
 
@@ -43,7 +54,8 @@ static struct comm priced(struct comm_price *p, const struct job *j, const struc
     struct mat mat = {shape->rows, shape->dim, NUM_F32, NULL}, words = mat;
     struct planes from = {1, {mat}};
     comm_price_open(&c, p, 1, j->size, j->cut);
-    every_call(&c, &mat, &from, &words);
+    struct mat whole[2] = {{mat.n, mat.dim, NUM_I64, NULL}, {mat.n, mat.dim, NUM_I64, NULL}};
+    every_call(&c, &mat, &from, &words, whole);
     return c;
 }
 
@@ -63,7 +75,7 @@ static void counts_are_those_of_shared_memory(void **state)
                 j.cut[r] = r * 8 / size;
             j.arg = &one;
             struct table real = run_job(&j, THREADS, "count");
-            struct comm_price p = {.gang.stride = 1};
+            struct comm_price p = {.gang.stride = 1, .hit = 1};
             struct comm c = priced(&p, &j, &one);
             assert_int_equal(c.calls, real.calls);
             assert_int_equal(c.bytes, real.bytes);

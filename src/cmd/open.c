@@ -109,6 +109,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
     int many = o->max_seqs ? o->max_seqs : serves ? 64 : 1;
     struct plan_ask ask = {
         .tp = o->tp,
+        .ep = o->ep,
         .pp = o->pp,
         .dp = o->dp,
         .sp = o->sp,
@@ -182,13 +183,13 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
 /* What can be refused before any file is read. */
 static int check_options(const struct options *o, struct err *e)
 {
-    const bool layout = o->given.tp || o->given.pp || o->given.sp || o->given.threads ||
-                        o->given.shares || o->given.ctx || o->given.chunk || o->given.max_seqs ||
-                        o->given.kv_memory || o->given.dtype || o->given.kv;
+    const bool layout = o->given.tp || o->given.ep || o->given.pp || o->given.sp ||
+                        o->given.threads || o->given.shares || o->given.ctx || o->given.chunk ||
+                        o->given.max_seqs || o->given.kv_memory || o->given.dtype || o->given.kv;
     if (!o->plan || !layout)
         return 0;
     return err_set(e, CMD_USAGE,
-                   "--plan %.200s says the whole layout: leave out --tp, --pp, --sp, "
+                   "--plan %.200s says the whole layout: leave out --tp, --ep, --pp, --sp, "
                    "--threads-per-rank, --shares, "
                    "--ctx, --chunk, --max-seqs, --kv-memory, --dtype and --kv, or edit the file",
                    o->plan);

@@ -172,7 +172,8 @@ static int shape(const struct options *o, struct asked *to, struct err *e)
     struct opened at;
     struct options plain = *o;
     const char *name = o->n_word ? o->word[0] : NULL;
-    plain.tp = plain.given.tp ? 1 : 0, plain.pp = plain.dp = 1; /* the search's business */
+    plain.tp = plain.given.tp ? 1 : 0,
+    plain.ep = plain.pp = plain.dp = 1; /* the search's business */
     int rc = open_shape(&at, &plain, name, e);
     if (rc)
         return rc;

@@ -57,7 +57,7 @@ static struct options on_hardware(const struct options *o, const struct hardware
     struct options to = *o;
     if (o->plan)
         return to;
-    to.tp = max_int(o->tp, 1);
+    to.tp = o->tp ? o->tp : o->ep;
     if (!o->threads)
         to.threads =
             h->kind == DEVICE_GPU ? 1 : max_int(hardware_devices(h) / (to.tp * o->pp * o->dp), 1);

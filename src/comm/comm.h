@@ -5,16 +5,17 @@
  * worthless and its caller throws it away. Rows are shared out by share(): rank i of n owns the
  * rows share(m->n, n, i) of a mat.
  *
- * Memory: what sum, scatter_sum, gather and merge read from, and the `to` of sum and join, lie in
- * the rank's peer arena, which the other ranks of a host can read; the layout of that arena is the
- * same on every rank, so that a peer's mat is found at the same offset. Other mats lie anywhere. So
- * that all can find all planes, every rank fills planes.at[] for the rank that has most of them,
- * whatever its own planes.n. All numbers are NUM_F32, but for sums in fixed point (base/whole.h):
- * of these `to` and one plane per rank are NUM_I64. `to` overlaps nothing that is read.
+ * Memory: what sum, scatter_sum, gather, dispatch, combine and merge read from, and the `to` of sum
+ * and join, lie in the rank's peer arena, which the other ranks of a host can read; the layout of
+ * that arena is the same on every rank, so that a peer's mat is found at the same offset. Other
+ * mats lie anywhere. So that all can find all planes, every rank fills planes.at[] for the rank
+ * that has most of them, whatever its own planes.n. All numbers are NUM_F32, but for sums in fixed
+ * point (base/whole.h): of these `to` and one plane per rank are NUM_I64. `to` overlaps nothing
+ * that is read.
  *
- * Reuse: what sum, scatter_sum and gather read from, and the `to` of sum, must not be written again
- * before the next collective call on the group has returned; but the next sum may have the same
- * `to`. merge, join, send and recv are done with their mats on return.
+ * Reuse: what sum, scatter_sum, gather, dispatch and combine read from, and the `to` of sum, must
+ * not be written again before the next collective call on the group has returned; but the next sum
+ * may have the same `to`. merge, join, send and recv are done with their mats on return.
  */
 #ifndef TANDEM_COMM_H
 #define TANDEM_COMM_H
@@ -29,6 +30,8 @@ struct comm_ops {
     void (*sum)(struct comm *, struct mat *to, const struct planes *from);
     void (*scatter_sum)(struct comm *, struct mat *to, const struct planes *from);
     void (*gather)(struct comm *, struct mat *m);
+    void (*dispatch)(struct comm *, struct mat *m, const uint32_t *need);
+    void (*combine)(struct comm *, struct mat *to, const struct mat *from, const uint32_t *need);
     void (*merge)(struct comm *, struct mat *to, const struct mat *from);
     void (*join)(struct comm *, struct mat *to, const struct mat *from, const int *col);
     void (*send)(struct comm *, int peer, const struct mat *m);
@@ -80,6 +83,27 @@ static inline void comm_gather(struct comm *c, struct mat *m)
 {
     if (c->size > 1 && !c->err)
         c->ops->gather(c, m);
+}
+
+/* The two all-to-alls of expert parallelism. Bit r of need[t] says that rank r computes something
+ * of row t; all ranks have the same need[m->n], so each knows how many rows come from where, and a
+ * row keeps its place on every rank. dispatch: a row goes from its owner to the others that need
+ * it, to each once. combine, the way back: the owner's row of `to` becomes the sum of that row of
+ * `from` over the ranks that need it (NUM_I64; every row has one at least). Rows of others are not
+ * touched.
+ */
+static inline void comm_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
+{
+    if (c->size > 1 && !c->err)
+        c->ops->dispatch(c, m, need);
+}
+
+static inline void comm_combine(struct comm *c, struct mat *to, const struct mat *from,
+                                const uint32_t *need)
+{
+    must(to->type == NUM_I64 && from->type == NUM_I64 && to->n == from->n && to->dim == from->dim);
+    if (c->size > 1 && !c->err)
+        c->ops->combine(c, to, from, need);
 }
 
 /* For every number at most one rank has non-zero bits: all get those bits (so -0 survives). */

@@ -62,6 +62,17 @@ static void delay_scatter_sum(struct comm *c, struct mat *to, const struct plane
 
 static void delay_gather(struct comm *c, struct mat *m) { DELAYED(1, gather(in, m)); }
 
+static void delay_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
+{
+    DELAYED(1, dispatch(in, m, need));
+}
+
+static void delay_combine(struct comm *c, struct mat *to, const struct mat *from,
+                          const uint32_t *need)
+{
+    DELAYED(1, combine(in, to, from, need));
+}
+
 /* Nobody goes on before all have read: that is news of its own, in these two. */
 static void delay_merge(struct comm *c, struct mat *to, const struct mat *from)
 {
@@ -86,6 +97,8 @@ static const struct comm_ops comm_delay_ops = {
     .sum = delay_sum,
     .scatter_sum = delay_scatter_sum,
     .gather = delay_gather,
+    .dispatch = delay_dispatch,
+    .combine = delay_combine,
     .merge = delay_merge,
     .join = delay_join,
     .send = delay_send,

@@ -55,6 +55,28 @@ static void price_gather(struct comm *c, struct mat *m)
     spend(c, COLLECTIVE_GATHER, mat_bytes(m));
 }
 
+/* Who needs which rows is known only when they are routed: so many on the mean. */
+static void price_exchange(struct comm *c, const struct mat *m, int rows)
+{
+    const struct comm_price *p = c->ctx;
+    double row = (double)mat_bytes(m) / max_int(m->n, 1);
+    count(c, (size_t)(p->hit * rows * row));
+    spend(c, COLLECTIVE_ALL_TO_ALL, (size_t)(p->hit * (double)mat_bytes(m)));
+}
+
+static void price_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
+{
+    (void)need;
+    price_exchange(c, m, m->n - len(share(m->n, c->size, c->rank)));
+}
+
+static void price_combine(struct comm *c, struct mat *to, const struct mat *from,
+                          const uint32_t *need)
+{
+    (void)from, (void)need;
+    price_exchange(c, to, len(share(to->n, c->size, c->rank)) * (c->size - 1));
+}
+
 /* As a sum; it always joins all of the others' bits, and a further meeting says that all have. */
 static void price_merge(struct comm *c, struct mat *to, const struct mat *from)
 {
@@ -98,6 +120,8 @@ static const struct comm_ops comm_price_ops = {
     .sum = price_sum,
     .scatter_sum = price_scatter_sum,
     .gather = price_gather,
+    .dispatch = price_dispatch,
+    .combine = price_combine,
     .merge = price_merge,
     .join = price_join,
     .send = price_send,

@@ -4,16 +4,16 @@
  * message slots per rank. Invariants:
  *   1. arrived of rank r counts the meetings r has come to; meeting n is over for a rank when it
  *      has seen arrived >= n of all. What a rank wrote before coming, the others may read after.
- *   2. A call is one meeting (one-shot sum, scatter_sum, gather), or two (two-shot sum, merge,
- *      join). Nobody can be more than one meeting ahead, so a rank that returns from the *next*
- *      call knows that all have finished reading what it published for this one.
+ *   2. A call is one meeting (one-shot sum, scatter_sum, gather, dispatch, combine), or two
+ * (two-shot sum, merge, join). Nobody can be more than one meeting ahead, so a rank that returns
+ * from the *next* call knows that all have finished reading what it published for this one.
  *   3. sent and taken of a pair (r, p) count the messages from r to p. A slot of r's outbox is
  *      written again only when the message that it held was taken, whoever that was for.
  *   4. slot[n % 2] of a pair says where message n lies. The slots of an outbox are used in turn,
  *      so message n - 2 of the pair was taken before message n is put anywhere: its entry is free.
  */
-#include "comm/shm.h"
 #include "base/whole.h"
+#include "comm/shm_inside.h"
 
 #include <time.h>
 
@@ -61,7 +61,7 @@ static char *slot_of(const struct comm *c, int rank, int slot)
 
 /* Time is read only after a meeting, after the work, and when there is something to wait for: a
  * reading costs 28 ns, a sum of 4 KiB 300. */
-static uint64_t now_ns(void)
+uint64_t shm_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -73,10 +73,10 @@ static bool wait_word(struct comm *c, const _Atomic uint64_t *word, uint64_t at)
     const struct comm_shm *s = c->ctx;
     if (atomic_load_explicit(word, memory_order_acquire) >= at)
         return true;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     if (!wait_for(&s->wait, word, at))
         c->err = -ECANCELED;
-    c->wait_ns += now_ns() - begin;
+    c->wait_ns += shm_now_ns() - begin;
     return !c->err;
 }
 
@@ -97,15 +97,13 @@ static bool wait_all(struct comm *c, uint64_t turn)
     return true;
 }
 
-/* Come to the next meeting and wait for the others. */
-static bool meet(struct comm *c) { return wait_all(c, come(c)); }
+bool shm_meet(struct comm *c) { return wait_all(c, come(c)); }
 
 /* ------------------------------------------------------------------------------- mats */
 
 static size_t numbers(const struct mat *m) { return (size_t)m->n * (size_t)m->dim; }
 
-/* What lies where m lies here in the arena of another rank; at least `bytes` of it. */
-static void *of_peer(const struct comm *c, int rank, const struct mat *m, size_t bytes)
+void *shm_of_peer(const struct comm *c, int rank, const struct mat *m, size_t bytes)
 {
     const struct comm_shm *s = c->ctx;
     size_t at = (size_t)((char *)m->at - s->peer[c->rank]);
@@ -124,10 +122,10 @@ static void find_planes(const struct comm *c, const struct mat *to, const struct
         must(from->at[i].n == to->n && from->at[i].dim == to->dim && from->at[i].type == to->type);
     for (int r = 0; r < c->size; r++)
         for (int i = 0; i < (whole ? 1 : s->sum.planes_of[r]); i++)
-            *plane++ = of_peer(c, r, &from->at[i], mat_bytes(to));
+            *plane++ = shm_of_peer(c, r, &from->at[i], mat_bytes(to));
 }
 
-static void count(struct comm *c, size_t read_bytes)
+void shm_count(struct comm *c, size_t read_bytes)
 {
     c->calls++;
     c->bytes += read_bytes;
@@ -177,20 +175,20 @@ static void add_part(struct comm *c, const struct mat *to, const void *const *pl
     const struct comm_shm *s = c->ctx;
     bool whole = to->type == NUM_I64;
     int others = whole ? c->size - 1 : s->sum.n_plane - s->sum.planes_of[c->rank];
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     if (whole)
         add_whole(to->at, (const int64_t *const *)plane, c->size, lo, hi);
     else
         sum_run(&s->sum, to->at, (const float *const *)plane, lo, hi);
-    c->move_ns += now_ns() - begin;
-    count(c, (hi - lo) * (size_t)others * num_bytes(to->type));
+    c->move_ns += shm_now_ns() - begin;
+    shm_count(c, (hi - lo) * (size_t)others * num_bytes(to->type));
 }
 
 /* Copy [lo, hi) of m from rank r. */
 static void copy_part(struct comm *c, struct mat *m, int r, size_t lo, size_t hi)
 {
     const size_t number = num_bytes(m->type);
-    const char *from = of_peer(c, r, m, mat_bytes(m));
+    const char *from = shm_of_peer(c, r, m, mat_bytes(m));
     memcpy((char *)m->at + lo * number, from + lo * number, (hi - lo) * number);
     c->bytes += (hi - lo) * number;
 }
@@ -217,14 +215,14 @@ static void shm_sum(struct comm *c, struct mat *to, const struct planes *from)
         return;
     }
     add_part(c, to, plane, part_begins(n, c->size, c->rank), part_begins(n, c->size, c->rank + 1));
-    if (!meet(c))
+    if (!shm_meet(c))
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     for (int i = 1; i < c->size; i++) { /* from the next rank on, so that not all read one rank */
         int r = (c->rank + i) % c->size;
         copy_part(c, to, r, part_begins(n, c->size, r), part_begins(n, c->size, r + 1));
     }
-    c->move_ns += now_ns() - begin;
+    c->move_ns += shm_now_ns() - begin;
 }
 
 static void shm_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
@@ -234,23 +232,23 @@ static void shm_scatter_sum(struct comm *c, struct mat *to, const struct planes 
     size_t dim = (size_t)to->dim;
 
     find_planes(c, to, from, plane);
-    if (meet(c))
+    if (shm_meet(c))
         add_part(c, to, plane, (size_t)mine.lo * dim, (size_t)mine.hi * dim);
 }
 
 static void shm_gather(struct comm *c, struct mat *m)
 {
     size_t dim = (size_t)m->dim;
-    if (!meet(c))
+    if (!shm_meet(c))
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     for (int i = 1; i < c->size; i++) {
         int r = (c->rank + i) % c->size;
         struct span rows = share(m->n, c->size, r);
         copy_part(c, m, r, (size_t)rows.lo * dim, (size_t)rows.hi * dim);
     }
-    c->move_ns += now_ns() - begin;
-    count(c, 0);
+    c->move_ns += shm_now_ns() - begin;
+    shm_count(c, 0);
 }
 
 /* ------------------------------------------------------------------------------- no sums */
@@ -262,18 +260,18 @@ static void shm_merge(struct comm *c, struct mat *to, const struct mat *from)
     uint32_t *bits = to->at;
 
     must(to->type == NUM_F32 && numbers(to) == n && to->at != from->at);
-    if (!meet(c))
+    if (!shm_meet(c))
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     memcpy(bits, from->at, mat_bytes(from));
     for (int i = 1; i < c->size; i++) {
-        const uint32_t *other_bits = of_peer(c, (c->rank + i) % c->size, from, mat_bytes(from));
+        const uint32_t *other_bits = shm_of_peer(c, (c->rank + i) % c->size, from, mat_bytes(from));
         for (size_t k = 0; k < n; k++)
             bits[k] |= other_bits[k];
     }
-    c->move_ns += now_ns() - begin;
-    count(c, mat_bytes(from) * (size_t)(c->size - 1));
-    meet(c); /* `from` is free again */
+    c->move_ns += shm_now_ns() - begin;
+    shm_count(c, mat_bytes(from) * (size_t)(c->size - 1));
+    shm_meet(c); /* `from` is free again */
 }
 
 /* Everyone writes its columns where rank 0 wants them. */
@@ -281,18 +279,18 @@ static void shm_join(struct comm *c, struct mat *to, const struct mat *from, con
 {
     int lo = col[c->rank];
     size_t dim = (size_t)from->dim;
-    float *root = of_peer(c, 0, to, mat_bytes(to));
+    float *root = shm_of_peer(c, 0, to, mat_bytes(to));
 
     must(from->dim == col[c->rank + 1] - lo && to->dim == col[c->size] && to->n == from->n);
     must(from->type == NUM_F32);
-    if (!meet(c)) /* rank 0 may still be reading what was joined last */
+    if (!shm_meet(c)) /* rank 0 may still be reading what was joined last */
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     for (int t = 0; t < from->n; t++)
         memcpy(root + (size_t)t * (size_t)to->dim + lo, mat_row(from, t), dim * sizeof(float));
-    c->move_ns += now_ns() - begin;
-    count(c, c->rank ? mat_bytes(from) : 0);
-    meet(c); /* complete at rank 0 */
+    c->move_ns += shm_now_ns() - begin;
+    shm_count(c, c->rank ? mat_bytes(from) : 0);
+    shm_meet(c); /* complete at rank 0 */
 }
 
 /* ------------------------------------------------------------------------------- messages */
@@ -308,15 +306,15 @@ static void shm_send(struct comm *c, int peer, const struct mat *m)
     if (s->slot[slot].number &&
         !wait_word(c, &pair_of(c, c->rank, s->slot[slot].to)->taken, s->slot[slot].number))
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     memcpy(slot_of(c, c->rank, slot), m->at, mat_bytes(m));
     pair->slot[number % SHM_SLOTS] = (uint8_t)slot;
     atomic_store_explicit(&pair->sent, number, memory_order_release);
-    c->move_ns += now_ns() - begin;
+    c->move_ns += shm_now_ns() - begin;
     s->slot[slot].to = peer;
     s->slot[slot].number = number;
     s->n_sent++;
-    count(c, 0);
+    shm_count(c, 0);
 }
 
 static void shm_recv(struct comm *c, int peer, struct mat *m)
@@ -328,11 +326,11 @@ static void shm_recv(struct comm *c, int peer, struct mat *m)
     must(mat_bytes(m) <= s->outbox_bytes);
     if (!wait_word(c, &pair->sent, number))
         return;
-    uint64_t begin = now_ns();
+    uint64_t begin = shm_now_ns();
     memcpy(m->at, slot_of(c, peer, pair->slot[number % SHM_SLOTS]), mat_bytes(m));
     atomic_store_explicit(&pair->taken, number, memory_order_release);
-    c->move_ns += now_ns() - begin;
-    count(c, mat_bytes(m));
+    c->move_ns += shm_now_ns() - begin;
+    shm_count(c, mat_bytes(m));
 }
 
 /* ------------------------------------------------------------------------------- the group */
@@ -343,6 +341,8 @@ static const struct comm_ops comm_shm_ops = {
     .sum = shm_sum,
     .scatter_sum = shm_scatter_sum,
     .gather = shm_gather,
+    .dispatch = shm_dispatch,
+    .combine = shm_combine,
     .merge = shm_merge,
     .join = shm_join,
     .send = shm_send,

@@ -73,7 +73,7 @@ static void count_matmul(struct dev *d, const struct mat *x, const struct term *
 {
     double all = 0;
     for (const struct term *t = term; t < term + n; t++) {
-        if (!t->y->dim)
+        if (!t->y->dim || !x->n)
             continue;
         count(d, 2 * x->n * weights(t->w),
               weight_bytes(t->w) + size(x) + size(t->y) + size(t->bias));
@@ -187,20 +187,31 @@ static void count_expert(struct dev *d, const struct expert *e, double rows, dou
                      2 * fixed_s(c));
 }
 
-/* Where rows go is not known beforehand: as if the router picked blindly. n rows then meet
- * E (1 - (1 - k/E)^n) of E experts, k of them each. */
+/* Where rows go is not known beforehand. Who takes turns says how many of each expert are expected;
+ * else it is as if the router picked blindly: n rows then meet E (1 - (1 - k/E)^n) of E experts, k
+ * of them each. */
 static void count_experts(struct dev *d, struct mat *y, const struct mat *x,
                           const struct expert *expert, int n_expert, const struct routed *routed,
                           const struct expert_room *room)
 {
-    double n = n_expert - routed->shared, top = routed->top;
-    double met = n * (1 - pow(1 - top / n, x->n));
+    const int n = n_expert - routed->shared;
+    double top = routed->top, met = n * (1 - pow(1 - top / n, x->n)), rows = x->n * top;
     (void)room;
-    if (met > 0)
-        count_expert(d, &expert[0], x->n * top / met, met);
-    if (routed->shared)
-        count_expert(d, &expert[n_expert - 1], x->n, 1);
-    pass(d, size(y) + routed_row(routed) * 2 * size(x));
+    if (routed->turn)
+        rows = 0;
+    else if (met > 0)
+        count_expert(d, &expert[0], rows / met, met);
+    for (int e = 0; routed->turn && e < n; e++)
+        if (len(routed->turn[e])) {
+            count_expert(d, &expert[e], len(routed->turn[e]), 1);
+            rows += len(routed->turn[e]);
+        }
+    if (routed->shared) {
+        int shared = routed->turn ? min_int(len(routed->turn[n]), x->n) : x->n;
+        count_expert(d, &expert[n], shared, shared > 0);
+        rows += shared;
+    }
+    pass(d, size(y) + 2 * rows * x->dim * (double)sizeof(float));
 }
 
 static void count_settle(struct dev *d, struct mat *x, const struct mat *y)

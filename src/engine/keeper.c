@@ -75,10 +75,11 @@ static struct arena host_arena(struct pool *pool, size_t bytes)
 
 static size_t rank_tables(const struct keeper *k, int rank)
 {
-    struct weights view;
-    struct arena tables = {0};
-    weights_view(&view, &k->whole, k->p, rank, &tables);
-    return (size_t)k->p->model.n_layer * sizeof(struct kv) + tables.used + (size_t)2 * ARENA_ALIGN;
+    struct rank r;
+    struct arena tables = {0}, dev = {0}, peer = {0};
+    rank_lay_out(&r, k->p, rank, &tables, &dev, &peer);
+    weights_view(&r.weights, &k->whole, k->p, rank, &tables);
+    return tables.used + ARENA_ALIGN;
 }
 
 /* The same group over a slower link, when one was asked for. */

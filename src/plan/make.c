@@ -29,7 +29,7 @@ static void cut_evenly(struct plan *p)
 static size_t stage_bytes(const struct plan *p, int lo, int hi)
 {
     struct plan one = *p;
-    one.pp = 1, one.tp = 1;
+    one.pp = 1, one.tp = 1, one.ep = 1;
     one.cut[0] = 0, one.cut[1] = p->shares;
     one.stage[0] = (struct span){lo, hi};
     return plan_weight_bytes(&one, 0);
@@ -105,16 +105,16 @@ static void set_limits(struct plan *p, const struct plan_ask *ask)
     p->pages = (int)pages;
 }
 
-/* A user who asks for stages or threads has a layout in mind: then there is one slice unless said.
- */
+/* A user who asks for stages or threads has a layout in mind: then there is one slice unless said,
+ * or with experts shared out one for each run. */
 static void choose_ranks(struct plan *p, const struct plan_ask *ask)
 {
-    p->tp = ask->tp ? ask->tp : 1;
+    p->tp = ask->tp ? ask->tp : p->ep;
     p->threads = ask->threads ? ask->threads : 1;
     if (!ask->host)
         return;
     const struct host host = host_part(ask->host, ask->quota ? ask->quota : HOST_CORES);
-    if (!ask->tp && !ask->threads && p->pp == 1)
+    if (!ask->tp && !ask->threads && p->pp == 1 && p->ep == 1)
         p->tp = place_slices(&p->model, ask->shares ? ask->shares : 8, p->dp, &host);
     if (!ask->threads)
         p->threads = place_threads(&host, p->dp * p->pp * p->tp);
@@ -126,6 +126,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     p->model = *m;
     p->pp = ask->pp ? ask->pp : 1;
     p->dp = ask->dp ? ask->dp : 1;
+    p->ep = ask->ep ? ask->ep : 1;
     p->sp = ask->sp;
     choose_ranks(p, ask);
     p->shares = ask->shares ? ask->shares : p->tp <= 8 ? 8 : p->tp <= 16 ? 16 : 32;

@@ -12,7 +12,7 @@ struct placement placement_all(int n_expert, int n_run)
     return p;
 }
 
-static int even_run(int n_expert, int n_run, int expert)
+int placement_even_run(int n_expert, int n_run, int expert)
 {
     return (int)(((long long)(expert + 1) * n_run - 1) / n_expert);
 }
@@ -22,7 +22,7 @@ struct placement placement_even(int n_expert, int n_run)
     struct placement p = {.n_expert = n_expert, .n_run = n_run};
     must(0 < n_expert && n_expert <= MODEL_EXPERTS && 0 < n_run && n_run <= PLACEMENT_RUNS);
     for (int i = 0; i < n_expert; i++)
-        p.holders[i] = (uint64_t)1 << even_run(n_expert, n_run, i);
+        p.holders[i] = (uint64_t)1 << placement_even_run(n_expert, n_run, i);
     return p;
 }
 
@@ -37,7 +37,7 @@ int placement_slots(const struct placement *p, int run)
 int placement_home(const struct placement *p, int expert)
 {
     uint64_t holders = p->holders[expert];
-    int even = even_run(p->n_expert, p->n_run, expert);
+    int even = placement_even_run(p->n_expert, p->n_run, expert);
     if (placement_holds(p, even, expert))
         return even;
     for (int skip = expert % __builtin_popcountll(holders); skip; skip--)

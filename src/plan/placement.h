@@ -27,6 +27,7 @@ struct placement {
 struct placement placement_all(int n_expert, int n_run);
 /* Every expert has one holder, run r neighbours from n_expert * r / n_run on, nearly even. */
 struct placement placement_even(int n_expert, int n_run);
+int placement_even_run(int n_expert, int n_run, int expert); /* that holder */
 
 static inline bool placement_holds(const struct placement *p, int run, int expert)
 {

@@ -1,6 +1,7 @@
 /* plan.c - who holds what. See plan.h. Pure arithmetic: no I/O, no clock, no allocation. */
 #include "plan/plan.h"
 #include "dev/dev.h"
+#include "plan/placement.h"
 #include "plan/weights.h"
 
 struct plan plan_replica(const struct plan *p, int replica)
@@ -14,6 +15,7 @@ struct plan plan_replica(const struct plan *p, int replica)
 int plan_ranks(const struct plan *p) { return p->pp * p->tp; }
 int plan_stage(const struct plan *p, int rank) { return rank / p->tp; }
 int plan_slice(const struct plan *p, int rank) { return rank % p->tp; }
+int plan_run(const struct plan *p, int rank) { return plan_slice(p, rank) / (p->tp / p->ep); }
 
 /* Feed-forward columns of a kind; 0 for what is not a kind of columns. */
 static int columns(const struct model *m, enum what what)
@@ -50,17 +52,19 @@ static int share_begins(const struct plan *p, enum what what, int s)
     return min_int(at * p->ff_unit, columns(&p->model, what));
 }
 
-static struct span shares_of(const struct plan *p, int rank)
+static struct span shares_of(const struct plan *p, int rank, enum what what)
 {
-    if (rank == PLAN_WHOLE)
+    if (rank == PLAN_WHOLE || (what == SHARED_COLUMNS && plan_dispatches(p)))
         return (struct span){0, p->shares};
-    int i = plan_slice(p, rank);
-    return (struct span){p->cut[i], p->cut[i + 1]};
+    int i = plan_slice(p, rank), n = 1;
+    if (what == EXPERT_COLUMNS)
+        n = p->ep, i = i % (p->tp / n) * n;
+    return (struct span){p->cut[i], p->cut[i + n]};
 }
 
 struct span plan_share(const struct plan *p, int rank, enum what what)
 {
-    struct span s = shares_of(p, rank);
+    struct span s = shares_of(p, rank, what);
     if (what != KVHEADS)
         return (struct span){share_begins(p, what, s.lo), share_begins(p, what, s.hi)};
 
@@ -96,7 +100,7 @@ static void cut_piece(const struct plan *p, int rank, struct piece *pc)
     if (pc->cut == CUT_NONE)
         return;
 
-    struct span s = plan_share(p, rank, pc->of), shares = shares_of(p, rank);
+    struct span s = plan_share(p, rank, pc->of), shares = shares_of(p, rank, pc->of);
     int n = scale(p, pc->of);
     struct span *along = pc->cut == CUT_ROWS && pc->matrix ? &pc->row : &pc->col;
     *along = (struct span){s.lo * n, s.hi * n};
@@ -122,7 +126,15 @@ static void set_name(struct piece *pc, const char *pattern)
     snprintf(pc->name + n, sizeof(pc->name) - n, "%s", pattern);
 }
 
-void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
+/* Of experts with a holder of their own, whether the rank is it. */
+static bool holds(const struct plan *p, int rank, int expert)
+{
+    if (rank == PLAN_WHOLE || p->ep == 1 || expert == p->model.experts.n)
+        return true;
+    return placement_even_run(p->model.experts.n, p->ep, expert) == plan_run(p, rank);
+}
+
+static void pieces(const struct plan *p, int rank, bool seen, plan_piece_fn *fn, void *arg)
 {
     const struct model *m = &p->model;
     const int h = m->n_embd, H = m->n_head, K = m->n_kv, D = m->head_dim, F = m->n_ff;
@@ -161,10 +173,21 @@ void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
     for (int l = stage.lo; l < stage.hi; l++) {
         const bool sparse = model_sparse(m, l);
         LAYER_WEIGHTS(LAYER_M, LAYER_F, LAYER_V)
-        for (int e = 0; sparse && e < model_experts(m); e++) {
-            EXPERT_WEIGHTS(EXPERT_M)
-        }
+        for (int e = 0; sparse && e < model_experts(m); e++)
+            if (seen || holds(p, rank, e)) {
+                EXPERT_WEIGHTS(EXPERT_M)
+            }
     }
+}
+
+void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
+{
+    pieces(p, rank, false, fn, arg);
+}
+
+void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
+{
+    pieces(p, rank, true, fn, arg);
 }
 
 /* ------------------------------------------------------------------------------- sizes */
@@ -251,6 +274,23 @@ static int check_shape(const struct plan *p, struct err *e)
     return 0;
 }
 
+static int check_experts(const struct plan *p, struct err *e)
+{
+    const struct experts *x = &p->model.experts;
+    if (p->ep < 1 || p->ep > p->tp || p->tp % p->ep)
+        return err_set(
+            e, -EINVAL,
+            "plan: ep=%d does not divide tp=%d: the slices of a stage form ep runs, each "
+            "with experts of its own",
+            p->ep, p->tp);
+    if (p->ep > 1 && !x->n)
+        return err_set(e, -EINVAL, "plan: ep=%d, but %s has no experts: leave out --ep", p->ep,
+                       p->model.arch);
+    if (p->ep > 1 && p->ep > x->n)
+        return err_set(e, -EINVAL, "plan: ep=%d exceeds the %d experts of a layer", p->ep, x->n);
+    return 0;
+}
+
 static int check_spans(const struct plan *p, struct err *e)
 {
     int at = 0;
@@ -323,6 +363,8 @@ static int check_limits(const struct plan *p, struct err *e)
 int plan_check(const struct plan *p, struct err *e)
 {
     int rc = check_shape(p, e);
+    if (!rc)
+        rc = check_experts(p, e);
     if (!rc)
         rc = check_spans(p, e);
     return rc ? rc : check_limits(p, e);

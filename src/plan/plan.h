@@ -8,6 +8,10 @@
  * s*n/S .. (s+1)*n/S, rounded down; a unit is a head, ff_unit feed-forward columns or WORD_UNIT
  * words. A rank's key-value heads are those its query heads read, so with more ranks than
  * key-value heads several ranks hold the same one.
+ *
+ * With ep > 1 the tp slices of a stage form ep runs of tp / ep neighbours. A run holds whole
+ * experts (placement.h says which), cut inside the run by columns: its slice j holds the shares
+ * that slices j * ep .. (j + 1) * ep - 1 hold of everything else.
  */
 #ifndef TANDEM_PLAN_H
 #define TANDEM_PLAN_H
@@ -26,8 +30,9 @@ struct plan {
     int shares;  /* S: 8, 16 or 32; part of the numerics */
     int ff_unit; /* feed-forward columns are shared out in runs of this */
     int pp, tp;  /* stages, slices of a layer; rank = stage * tp + slice */
-    int dp;      /* replicas of all that, each with its own cache; everything here is of one */
-    bool sp;     /* between matmuls, the ranks of a stage hold rows, not copies */
+    int ep;  /* the slices of a stage are so many runs of neighbours; each holds whole experts */
+    int dp;  /* replicas of all that, each with its own cache; everything here is of one */
+    bool sp; /* between matmuls, the ranks of a stage hold rows, not copies */
     struct span stage[PLAN_STAGES]; /* the layers of each stage */
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
     int threads;                    /* of each rank, 1 to 64; they share its work, not the bits */
@@ -41,7 +46,7 @@ struct plan {
 
 /* What the user may ask for; 0 means: choose. */
 struct plan_ask {
-    int tp, pp, dp, shares, ctx, max_tok, max_seq;
+    int tp, pp, ep, dp, shares, ctx, max_tok, max_seq;
     int max_out;     /* rows of logits of one step; 0: max_seq */
     size_t kv_bytes; /* of the KV pools of all replicas; 0: max_seq sequences of ctx tokens */
     bool sp;
@@ -70,11 +75,17 @@ struct plan plan_replica(const struct plan *p, int replica);
 int plan_ranks(const struct plan *p);           /* of one replica */
 int plan_stage(const struct plan *p, int rank); /* pipeline coordinate */
 int plan_slice(const struct plan *p, int rank); /* tensor coordinate */
+int plan_run(const struct plan *p, int rank);   /* of its stage, the run of slices with experts */
+
+/* Do rows that go to experts leave their rank for only those that need them? (ep with sp.) If not,
+ * every rank of a stage has all rows. */
+static inline bool plan_dispatches(const struct plan *p) { return p->ep > 1 && p->sp; }
 
 enum what { HEADS, KVHEADS, COLUMNS, EXPERT_COLUMNS, SHARED_COLUMNS, WORDS };
 
 /* What a rank holds of it, counted in heads, feed-forward columns (of the dense block, of every
- * expert, of the shared expert) or words. */
+ * expert, of the shared expert) or words. The shared expert sees all rows: where these stay with
+ * their rank (plan_dispatches()), every rank holds all of it. */
 struct span plan_share(const struct plan *p, int rank, enum what what);
 
 /* One tensor as one rank holds it: n_part parts of a matrix, or a run of a vector. Part i is
@@ -98,10 +109,13 @@ struct piece {
 struct span plan_part(const struct plan *p, const struct piece *pc, int i);
 
 /* Call fn for every piece of the rank, in file order. rank == PLAN_WHOLE: of the whole model, as
- * a host holds it once for all its ranks: the same parts. */
+ * a host holds it once for all its ranks: the same parts. With ep > 1 a rank holds the experts of
+ * placement_even(); where it sees those of the other runs too, as on one host, plan_seen() calls fn
+ * for these as well. */
 enum { PLAN_WHOLE = -1 };
 typedef void plan_piece_fn(void *arg, const struct piece *pc);
 void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
+void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
 
 /* Bytes of weights a rank reads (PLAN_WHOLE: of the host's one copy), padding included. */
 size_t plan_weight_bytes(const struct plan *p, int rank);

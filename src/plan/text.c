@@ -111,6 +111,8 @@ json_t *plan_to_json(const struct plan *x)
     json_object_set_new(o, "weight", json_string(num_name(x->weight)));
     json_object_set_new(o, "kv", json_string(num_name(x->kv)));
     PLAN_FIELDS(PUT_INT, PUT_BOOL, PUT_FLOAT)
+    if (x->ep > 1) /* plans without it stay what they were */
+        PUT_INT(ep)
     for (int i = 0; i < x->pp; i++)
         json_array_append_new(stage, json_pack("[ii]", x->stage[i].lo, x->stage[i].hi));
     for (int i = 0; i <= x->tp; i++)
@@ -318,10 +320,10 @@ int plan_from_json(const json_t *o, struct plan *x, struct err *e)
 {
     static const char *const names[] = {"schema", "numerics", "weight",
                                         "kv",     "stage",    "cut",
-                                        "core",   "model",    PLAN_FIELDS(NAME, NAME, NAME)};
+                                        "core",   "model",    PLAN_FIELDS(NAME, NAME, NAME) "ep"};
     const char *numerics = "";
     memset(x, 0, sizeof(*x));
-    int rc = known_only(o, names, COUNT(names), 0, e), schema = 0;
+    int rc = known_only(o, names, COUNT(names), 1, e), schema = 0;
     if (!rc)
         rc = json_get_int(o, "schema", SCHEMA, SCHEMA, &schema, e);
     if (!rc)
@@ -332,6 +334,9 @@ int plan_from_json(const json_t *o, struct plan *x, struct err *e)
     if (!rc)
         rc = get_num(o, "kv", &x->kv, e);
     PLAN_FIELDS(GET_INT, GET_BOOL, GET_FLOAT)
+    x->ep = 1;
+    if (!rc && json_object_get(o, "ep"))
+        rc = json_get_int(o, "ep", 1, SHARES_MAX, &x->ep, e);
     if (!rc)
         rc = model_from_json(json_object_get(o, "model"), &x->model, e);
     if (!rc)

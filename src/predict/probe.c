@@ -1,6 +1,8 @@
 /* probe.c - see probe.h. */
 #include "predict/probe.h"
 
+#include <math.h>
+
 static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *host)
 {
     struct arena dev = {0}, peer = {0}, data = {0};
@@ -23,6 +25,8 @@ void probe_open(struct probe *x, const struct plan *p, int id, struct pool *pool
 
     x->dev = (struct dev){.ops = &dev_count};
     x->tp_price = x->pp_price = (struct comm_price){.gang.stride = 1};
+    x->tp_price.hit =
+        1 - pow(1 - 1.0 / p->ep, p->model.experts.top); /* planning.md, distinct ranks */
     comm_price_open(&x->tp, &x->tp_price, plan_slice(p, id), p->tp, p->cut);
     comm_price_open(&x->pp, &x->pp_price, plan_stage(p, id), p->pp, NULL);
     x->rank.dev = &x->dev, x->rank.tp = &x->tp, x->rank.pp = &x->pp;

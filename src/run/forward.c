@@ -41,7 +41,9 @@ static void go_on(struct rank *r, struct wave *wave)
         return;
     bool whole = wave->await == &a->moe;
     struct mat *sum = whole ? &a->whole : &a->sum;
-    if (r->plan->sp)
+    if (whole && plan_dispatches(r->plan))
+        comm_combine(r->tp, sum, &a->moe.at[0], r->turns.need);
+    else if (r->plan->sp)
         comm_scatter_sum(r->tp, sum, wave->await);
     else
         comm_sum_end(r->tp, sum, wave->await);
@@ -117,21 +119,37 @@ static void feed_forward(struct rank *r, int l, struct wave *wave)
     reduce(r, wave, &a->ffn, &w->down_bias);
 }
 
-/* Every rank routes all tokens alike, and holds the columns of its shares of every expert. */
+/* Every rank knows where all rows go, and so who does what. */
+static void route(struct rank *r, const struct layer *w, struct act *a)
+{
+    const struct experts *x = &r->plan->model.experts;
+    const struct term logits[] = {{&a->mine_router, &w->router, &no_bias},
+                                  {&a->mine_shared_gate, &w->shared_gate, &no_bias}};
+
+    dev_matmuls(r->dev, &a->mine_h, logits, x->shared_gate ? 2 : 1);
+    gather(r, &a->router);
+    if (x->shared_gate)
+        gather(r, &a->shared_gate);
+    dev_route(r->dev, &a->routed, &a->router, &a->shared_gate, x->renorm);
+    turns_take(&r->turns, r->plan, r->id, &a->routed);
+}
+
+/* A rank holds columns of every expert, or whole experts (ep), or both; then a row goes only to
+ * those ranks that compute something of it, once to each. */
 static void experts(struct rank *r, int l, struct wave *wave)
 {
     const struct model *m = &r->plan->model;
     const struct layer *w = &r->weights.layer[l];
     struct dev *d = r->dev;
     struct act *a = &wave->act;
-    const struct term route[] = {{&a->router, &w->router, &no_bias},
-                                 {&a->shared_gate, &w->shared_gate, &no_bias}};
 
     go_on(r, wave);
     dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, m->eps);
-    gather(r, &a->h);
-    dev_matmuls(d, &a->h, route, m->experts.shared_gate ? 2 : 1);
-    dev_route(d, &a->routed, &a->router, &a->shared_gate, m->experts.renorm);
+    route(r, w, a);
+    if (plan_dispatches(r->plan))
+        comm_dispatch(r->tp, &a->h, r->turns.need);
+    else
+        gather(r, &a->h);
     dev_experts(d, &a->moe.at[0], &a->h, w->expert, model_experts(m), &a->routed, &a->room);
     reduce(r, wave, &a->moe, &no_bias);
 }

@@ -47,6 +47,9 @@ static void lay_out_peer(struct act *a, const struct plan *p, int id, struct are
     a->sum = alone ? a->attn.at[0] : get(peer, T, h);
     a->words = alone ? a->all_x : a->attn.at[0];
     if (p->model.experts.n) {
+        a->router = get(peer, T, p->model.experts.n);
+        if (p->model.experts.shared_gate)
+            a->shared_gate = get(peer, T, 1);
         a->moe = (struct planes){.n = 1, .at = {get_as(peer, NUM_I64, T, h)}};
         a->whole = alone ? a->moe.at[0] : get_as(peer, NUM_I64, T, h);
     }
@@ -68,9 +71,6 @@ static void lay_out_experts(struct act *a, const struct plan *p, int id, struct 
     int T = p->max_tok, rows = min_int(T, EXPERT_ROWS), f = most_columns(p, id);
     if (!x->n)
         return;
-    a->router = get(dev, T, x->n);
-    if (x->shared_gate)
-        a->shared_gate = get(dev, T, 1);
     a->routed = (struct routed){.n = T, .top = x->top, .shared = x->shared_ff > 0};
     size_t choices = (size_t)T * (size_t)routed_row(&a->routed);
     a->routed.expert = arena_get(dev, choices * sizeof(int));
@@ -109,6 +109,7 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
         a->angle[i] = get(dev, T, D);
     a->last = get(dev, p->max_out, m->n_embd);
     lay_out_experts(a, p, id, dev);
+    turns_lay_out(&r->turns, p, host);
 }
 
 int rank_max_dim(const struct plan *p)
@@ -173,7 +174,8 @@ static struct wave wave_of(const struct act *a, const struct batch *b, struct sp
     struct act *t = &to.act;
     struct mat *wave[] = {&t->x, &t->h, &t->mine_h, &t->sum,  &t->mine_sum, &t->q,
                           &t->k, &t->v, &t->o,      &t->gate, &t->up};
-    struct mat *sparse[] = {&t->router, &t->shared_gate, &t->whole, &t->mine_whole};
+    struct mat *sparse[] = {&t->router,           &t->mine_router, &t->shared_gate,
+                            &t->mine_shared_gate, &t->whole,       &t->mine_whole};
     part->n_tok = len(s);
     part->tok += s.lo, part->pos += s.lo, part->slot += s.lo, part->seq += s.lo;
     for (size_t i = 0; i < COUNT(wave); i++)
@@ -195,8 +197,11 @@ static void begin_experts(struct act *a, struct span all, struct span mine)
     if (!a->router.dim)
         return;
     a->router = mat_rows(&a->router, all);
-    if (a->shared_gate.dim)
+    a->mine_router = mat_rows(&a->router, mine);
+    if (a->shared_gate.dim) {
         a->shared_gate = mat_rows(&a->shared_gate, all);
+        a->mine_shared_gate = mat_rows(&a->shared_gate, mine);
+    }
     a->whole = mat_rows(&a->whole, all);
     a->mine_whole = mat_rows(&a->whole, mine);
     routed_rows(&a->routed, all);

@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "dev/dev.h"
+#include "run/turns.h"
 #include "run/weights.h"
 
 /* Activations. n rows are the tokens of the step; mine_* are this rank's rows of the
@@ -17,6 +18,7 @@ struct act {
     struct mat q, k, v, o;          /* [n][heads * head_dim] of this rank */
     struct mat gate, up;            /* [n][columns] of this rank */
     struct mat router, shared_gate; /* [n][experts], [n][1] logits */
+    struct mat mine_router, mine_shared_gate;
     struct routed routed;
     struct planes moe;            /* [n][hidden] in fixed point: one plane, of the experts */
     struct mat whole, mine_whole; /* [n][hidden] their sum over the ranks */
@@ -49,6 +51,7 @@ struct rank {
     struct act act, room;    /* room: as allocated, for the largest step */
     struct wave wave[WAVES]; /* of the step */
     int n_wave;
+    struct rank_turns turns;   /* at the experts of the layer at hand */
     int words[SHARES_MAX + 1]; /* first word of every slice, for the join */
 };
 

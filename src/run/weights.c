@@ -94,7 +94,7 @@ void weights_view(struct weights *to, const struct weights *whole, const struct 
                   struct arena *host)
 {
     get_structs(to, p, rank, host);
-    plan_pieces(p, rank, view, &(struct context){.p = p, .to = to, .whole = whole, .host = host});
+    plan_seen(p, rank, view, &(struct context){.p = p, .to = to, .whole = whole, .host = host});
 }
 
 struct runs {

@@ -16,7 +16,8 @@ struct weights {
 void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct arena *host,
                      struct arena *data);
 
-/* The rank's view of a whole copy: the same memory, only its runs of parts. */
+/* The rank's view of a whole copy: the same memory, only its runs of parts, and of all experts, for
+ * on one host a rank may do those of other runs. */
 void weights_view(struct weights *view, const struct weights *whole, const struct plan *p, int rank,
                   struct arena *host);
 

@@ -1,0 +1,28 @@
+/* turns.h - what of a layer's experts each rank does in a step.
+ *
+ * Every rank of a stage knows where all rows go and works out the same answer, so nothing is sent
+ * to agree. Over a device that only counts nobody knows: then it is as if tokens chose blindly.
+ */
+#ifndef TANDEM_RUN_TURNS_H
+#define TANDEM_RUN_TURNS_H
+
+#include "dev/dev.h"
+#include "plan/placement.h"
+#include "plan/plan.h"
+
+/* What a rank keeps to say it; with ep 1 nothing. */
+struct rank_turns {
+    struct placement placement; /* of every layer alike */
+    struct span *mine;          /* [model_experts()] what struct routed wants */
+    uint32_t *need;             /* [max_tok] bit r: slice r computes something of the row */
+};
+
+/* Lay out its tables; every run holds all experts, as on one host. */
+void turns_lay_out(struct rank_turns *t, const struct plan *p, struct arena *host);
+
+/* Fill mine, and need when the plan dispatches, from the choices of n rows; `routed` gets its turn.
+ * Where routed->expert is NULL (over no memory) mine is what the run with most to do can expect of
+ * n rows that choose blindly. */
+void turns_take(struct rank_turns *t, const struct plan *p, int rank, struct routed *routed);
+
+#endif
