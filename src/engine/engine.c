@@ -21,6 +21,7 @@ static void lay_out(struct engine *x)
     x->keep = pool_get(&x->pool, (size_t)p->max_seq * sizeof(int));
     x->inbox_end = &x->inbox;
     x->last_commit = now_s();
+    experts_open(&x->experts, p, &x->opts.experts, x->last_commit, &x->pool);
 }
 
 static void close_engine(struct engine *x)
@@ -37,6 +38,7 @@ static void close_engine(struct engine *x)
         job_free(r);
     }
     drafter_stop(x->drafter);
+    experts_close(&x->experts);
     pthread_mutex_destroy(&x->lock);
     pthread_mutex_destroy(&x->team_lock);
     pthread_cond_destroy(&x->bell);
@@ -225,6 +227,18 @@ void engine_memory(struct engine *x, struct team_memory *host, struct rank_memor
     if (x->team)
         team_memory(x->team, host, rank);
     pthread_mutex_unlock(&x->team_lock);
+}
+
+void engine_experts(struct engine *x, struct expert_figures *to)
+{
+    pthread_mutex_lock(&x->team_lock);
+    experts_figures(&x->experts, x->team, to);
+    pthread_mutex_unlock(&x->team_lock);
+}
+
+int engine_place(struct engine *x, const struct placement *layer, struct err *e)
+{
+    return experts_want(&x->experts, layer, e);
 }
 
 void engine_probe(struct engine *x)

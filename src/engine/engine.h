@@ -13,6 +13,7 @@
 #define TANDEM_ENGINE_H
 
 #include "engine/draft.h"
+#include "engine/experts.h"
 #include "engine/team.h"
 #include "sched/drive.h"
 
@@ -31,8 +32,9 @@ struct engine_opts {
     struct queue_limits queue;             /* of requests that wait for their first step */
     int draft;                             /* tokens guessed, verified in one step; 0: off */
     const struct draft_model *draft_model; /* who guesses; NULL: prompt look-up (sched/guess.h) */
-    double tpot_s;            /* what a step may take while answers run; 0: see docs/SERVING.md */
-    struct drive_watch watch; /* called by the engine's thread; for tests and traces */
+    double tpot_s;              /* what a step may take while answers run; 0: see docs/SERVING.md */
+    struct expert_opts experts; /* who holds which, in plans with ep > 1; see engine/experts.h */
+    struct drive_watch watch;   /* called by the engine's thread; for tests and traces */
     struct engine_price price;
     /* Called by the engine's thread when events wait and the last call's have been taken. */
     void (*wake)(void *arg);
@@ -163,6 +165,12 @@ void engine_times(struct engine *x, struct rank_time *to, bool reset);
 /* Steps in which each rank waited least: the one the others waited for. All 0 with one rank. */
 void engine_late(struct engine *x, uint64_t *to); /* [plan_ranks] */
 void engine_memory(struct engine *x, struct team_memory *host, struct rank_memory *rank);
+
+/* What the experts had to do since the start; to's arrays are the caller's. */
+void engine_experts(struct engine *x, struct expert_figures *to);
+/* From some step soon on, experts are held as layer[n_layer] says; no answer changes by a bit.
+ * -EINVAL: a placement that is not for this plan. */
+int engine_place(struct engine *x, const struct placement *layer, struct err *e);
 
 /* Compute an empty step when nothing else runs, so that last_commit_s tells whether the ranks
  * live. Returns at once. */

@@ -7,6 +7,7 @@
 #define TANDEM_ENGINE_INSIDE_H
 
 #include "engine/engine.h"
+#include "engine/experts.h"
 #include "engine/job.h"
 #include "run/mailbox.h"
 #include "sched/drive.h"
@@ -56,8 +57,9 @@ struct engine {
     /* The engine's thread's. */
     struct team *team;
     pthread_mutex_t
-        team_lock;           /* held while the team is replaced, for those who ask it for figures */
-    struct drafter *drafter; /* NULL: guesses come from the past */
+        team_lock; /* held while the team is replaced, for those who ask it for figures */
+    struct experts_of experts; /* counts: under team_lock too */
+    struct drafter *drafter;   /* NULL: guesses come from the past */
     struct draft_ask *asks;
     struct drive drive;
     struct job *live; /* admitted, in no order */

@@ -227,6 +227,7 @@ static int send_steps(struct engine *x, struct err *e)
     int rc = 0;
     if (x->drafter)
         draft(x);
+    experts_place(&x->experts, x->team, now_s());
     while (!rc && (step = drive_next(&x->drive)))
         rc = send_step(x, step, e);
     return rc;
@@ -390,6 +391,7 @@ static void restart(struct engine *x, struct err *e)
 {
     fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
     pthread_mutex_lock(&x->team_lock);
+    experts_keep(&x->experts, x->team);
     team_stop(x->team);
     x->team = NULL;
     memset(x->waited_s, 0, sizeof(x->waited_s));

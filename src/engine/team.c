@@ -20,6 +20,7 @@ struct team {
     size_t weight_bytes, rank_weights[PLAN_RANKS];
     int pid[PLAN_RANKS];
     struct rank_time since[PLAN_RANKS]; /* counters at the last reset */
+    uint64_t placed, *holders;          /* the last placement, as struct slot has it; NULL: none */
 };
 
 /* ------------------------------------------------------------------------------- words */
@@ -175,6 +176,7 @@ void team_stop(struct team *t)
         while (waitpid(t->keeper, NULL, 0) < 0 && errno == EINTR)
             ;
     room_close(&t->room);
+    free(t->holders);
     free(t);
 }
 
@@ -265,6 +267,27 @@ static void put_draws(const struct plan *p, struct slot *s, const struct batch *
     }
 }
 
+static size_t holders_bytes(const struct plan *p)
+{
+    return (size_t)p->model.n_layer * (size_t)p->model.experts.n * sizeof(uint64_t);
+}
+
+void team_place(struct team *t, const struct placement *layer)
+{
+    const struct plan *p = &t->plan;
+    const size_t n = (size_t)p->model.experts.n;
+    if (p->ep == 1)
+        return;
+    if (!t->holders)
+        t->holders = malloc(holders_bytes(p));
+    must(t->holders);
+    for (int l = 0; l < p->model.n_layer; l++) {
+        must(layer[l].n_expert == p->model.experts.n && layer[l].n_run == p->ep);
+        memcpy(t->holders + (size_t)l * n, layer[l].holders, n * sizeof(*t->holders));
+    }
+    t->placed++;
+}
+
 int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e)
 {
     const struct plan *p = &t->plan;
@@ -290,6 +313,9 @@ int64_t team_submit(struct team *t, const struct batch *b, const struct draw *dr
     if (b->n_out)
         memcpy(s->out, b->out, (size_t)b->n_out * sizeof(int));
     put_draws(p, s, b, draw);
+    if (s->placed != t->placed)
+        memcpy(s->holders, t->holders, holders_bytes(p));
+    s->placed = t->placed;
     t->submitted = step;
     atomic_store(&m->submitted, (uint64_t)step);
     atomic_fetch_add(&m->step_bell, 1);
@@ -324,6 +350,19 @@ void team_times(struct team *t, struct rank_time *to, bool reset)
                                    now.bytes - old->bytes};
         if (reset)
             *old = now;
+    }
+}
+
+void team_loads(const struct team *t, uint64_t *rows, struct turn_load *turns)
+{
+    const struct model *m = &t->plan.model;
+    const struct layer_load *load = t->room.mailbox->load;
+    for (int l = 0; l < m->n_layer; l++) {
+        turns[l] = (struct turn_load){0};
+        for (int e = 0; e < m->experts.n; e++)
+            *rows++ = load[l].rows ? atomic_load(&load[l].rows[e]) : 0;
+        if (load)
+            turns[l] = (struct turn_load){atomic_load(&load[l].most), atomic_load(&load[l].all)};
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "dev/profile.h"
 #include "model/store.h"
+#include "plan/placement.h"
 #include "plan/plan.h"
 #include "run/packed.h"
 #include "run/sample.h"
@@ -61,6 +62,20 @@ int team_flight(const struct team *t);
 /* Wait for that step. A dead or failed rank is -EIO with one sentence saying which and how. Returns
  * -EINTR when a signal came; call again. */
 int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e);
+
+/* From the next step on, experts are held as layer[n_layer] says (checked placements of the model's
+ * experts on the plan's ep runs; entries of layers without experts are not looked at). All ranks of
+ * a step follow the same; no answer changes by a bit. Until then all hold all. For plans with ep 1
+ * nothing happens. */
+void team_place(struct team *t, const struct placement *layer);
+
+/* What the experts had to do since the team was started: rows[n_layer][experts], and of each layer
+ * what the busiest run and all runs together had (run/loads.h). Zeros for models without experts,
+ * and where rows are not counted. */
+struct turn_load {
+    uint64_t most, all;
+};
+void team_loads(const struct team *t, uint64_t *rows, struct turn_load *turns);
 
 /* Since the last call with reset: seconds each rank spent. */
 struct rank_time {

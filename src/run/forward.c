@@ -120,8 +120,9 @@ static void feed_forward(struct rank *r, int l, struct wave *wave)
 }
 
 /* Every rank knows where all rows go, and so who does what. */
-static void route(struct rank *r, const struct layer *w, struct act *a)
+static void route(struct rank *r, int l, struct act *a)
 {
+    const struct layer *w = &r->weights.layer[l];
     const struct experts *x = &r->plan->model.experts;
     const struct term logits[] = {{&a->mine_router, &w->router, &no_bias},
                                   {&a->mine_shared_gate, &w->shared_gate, &no_bias}};
@@ -131,7 +132,7 @@ static void route(struct rank *r, const struct layer *w, struct act *a)
     if (x->shared_gate)
         gather(r, &a->shared_gate);
     dev_route(r->dev, &a->routed, &a->router, &a->shared_gate, x->renorm);
-    turns_take(&r->turns, r->plan, r->id, &a->routed);
+    turns_take(&r->turns, r->plan, r->id, l, &a->routed);
 }
 
 /* A rank holds columns of every expert, or whole experts (ep), or both; then a row goes only to
@@ -145,7 +146,7 @@ static void experts(struct rank *r, int l, struct wave *wave)
 
     go_on(r, wave);
     dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, m->eps);
-    route(r, w, a);
+    route(r, l, a);
     if (plan_dispatches(r->plan))
         comm_dispatch(r->tp, &a->h, r->turns.need);
     else

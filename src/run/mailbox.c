@@ -5,6 +5,19 @@ int mailbox_flight(const struct plan *p) { return p->pp + 1; }
 
 static int *ints(struct arena *a, size_t n) { return arena_get(a, n * sizeof(int)); }
 
+/* All hold all. */
+static uint64_t *lay_out_holders(const struct plan *p, struct arena *a)
+{
+    const int n = p->model.experts.n;
+    if (p->ep == 1)
+        return NULL;
+    const struct placement all = placement_all(n, p->ep);
+    uint64_t *to = arena_get(a, (size_t)p->model.n_layer * (size_t)n * sizeof(*to));
+    for (int l = 0; to && l < p->model.n_layer; l++)
+        memcpy(to + (size_t)l * (size_t)n, all.holders, (size_t)n * sizeof(*to));
+    return to;
+}
+
 static struct slot lay_out_slot(const struct plan *p, bool keep_logits, struct arena *a)
 {
     size_t tok = (size_t)p->max_tok, out = (size_t)p->max_out, seq = (size_t)p->max_seq;
@@ -19,6 +32,7 @@ static struct slot lay_out_slot(const struct plan *p, bool keep_logits, struct a
         .draw = arena_get(a, out * sizeof(struct draw_wire)),
         .seen = ints(a, seq * (size_t)p->ctx),
         .bias = arena_get(a, seq * SAMPLE_BIAS * sizeof(struct token_bias)),
+        .holders = lay_out_holders(p, a),
         .allow = arena_get(a, out * allow_words(p) * sizeof(uint64_t)),
         .token = ints(a, out),
         .top = arena_get(a, out * sizeof(struct logprobs)),
@@ -30,6 +44,7 @@ struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct a
 {
     struct mailbox *m = arena_get(a, sizeof(*m));
     struct rank_state *rank = arena_get(a, (size_t)plan_ranks(p) * sizeof(*rank));
+    struct layer_load *load = loads_lay_out(p, a);
     for (int i = 0; i < mailbox_flight(p); i++) {
         struct slot s = lay_out_slot(p, keep_logits, a);
         if (m)
@@ -38,6 +53,7 @@ struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct a
     if (m) {
         m->flight = mailbox_flight(p);
         m->rank = rank;
+        m->load = load;
         m->keep_logits = keep_logits;
     }
     return m;

@@ -4,7 +4,7 @@
  * runs the steps in order and raises its own `done`; slice 0 of the last stage writes tokens (and
  * logits, when kept) before that. Invariants:
  *   1. only control writes steps and `submitted`; only rank r writes rank[r] and, on the last
- *      stage's slice 0, the results of a slot;
+ *      stage's slice 0, the results of a slot; slice 0 of a stage writes the load of its layers;
  *   2. a slot is rewritten only after every rank is done with the step in it;
  *   3. the numbers only grow, so a late reader can tell that it is late.
  */
@@ -15,6 +15,7 @@
 #include "base/wait.h"
 #include "dev/profile.h"
 #include "plan/plan.h"
+#include "run/loads.h"
 #include "run/sample.h"
 
 #include <stdalign.h>
@@ -38,6 +39,8 @@ struct slot { /* pointers are valid in every process: the mapping is inherited b
     struct draw_wire *draw;
     int *seen;               /* [max_seq * ctx] */
     struct token_bias *bias; /* [max_seq * SAMPLE_BIAS] */
+    uint64_t *holders;       /* [n_layer][experts] who holds which (plan/placement.h); ep 1: NULL */
+    uint64_t placed;         /* which of control's placements that is; 0: all hold all */
     uint64_t *allow;         /* [max_out][allow_words()] */
     int *token;              /* result [max_out]; -1: the logits were not finite */
     struct logprobs *top;    /* result [max_out] */
@@ -61,6 +64,7 @@ struct mailbox {
     int flight;
     struct slot slot[MAILBOX_FLIGHT_MAX];
     struct rank_state *rank;
+    struct layer_load *load; /* [n_layer] NULL: the model has no experts */
     bool keep_logits;
 };
 

@@ -85,13 +85,34 @@ static void expect(struct rank_turns *t, const struct plan *p, int rank,
 
 /* ------------------------------------------------------------------------------- both */
 
-void turns_take(struct rank_turns *t, const struct plan *p, int rank, struct routed *routed)
+/* Share the rows out by the placement of the layer, and find this rank's. */
+static void assign(struct rank_turns *t, const struct plan *p, int rank, int layer,
+                   const struct routed *routed, const int *rows, struct turns *all)
+{
+    struct placement *held = &t->placement;
+    const size_t n = (size_t)held->n_expert;
+    if (t->holders)
+        memcpy(held->holders, t->holders + (size_t)layer * n, n * sizeof(*held->holders));
+    placement_assign(all, held, rows, &turn_cost_cpu);
+    take_mine(t, all, plan_run(p, rank));
+    if (plan_dispatches(p))
+        find_need(t, p, all, routed);
+}
+
+void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
+                struct routed *routed)
 {
     const struct experts *x = &p->model.experts;
     struct turns all;
     int rows[MODEL_EXPERTS] = {0};
-    if (p->ep == 1)
+    if (p->ep == 1 && !t->load)
         return;
+    if (routed->expert)
+        count_rows(routed, rows);
+    if (p->ep == 1) {
+        loads_add(&t->load[layer], rows, x->n, NULL);
+        return;
+    }
     routed->turn = t->mine;
     if (routed->shared)
         t->mine[x->n] = plan_dispatches(p) ? share(routed->n, p->tp, plan_slice(p, rank))
@@ -100,9 +121,7 @@ void turns_take(struct rank_turns *t, const struct plan *p, int rank, struct rou
         expect(t, p, rank, routed);
         return;
     }
-    count_rows(routed, rows);
-    placement_assign(&all, &t->placement, rows, &turn_cost_cpu);
-    take_mine(t, &all, plan_run(p, rank));
-    if (plan_dispatches(p))
-        find_need(t, p, &all, routed);
+    assign(t, p, rank, layer, routed, rows, &all);
+    if (t->load)
+        loads_add(&t->load[layer], rows, x->n, &all);
 }

@@ -1,0 +1,141 @@
+/* experts.c - see experts.h. */
+#include "engine/experts.h"
+#include "base/arena.h"
+
+static size_t cells(const struct plan *p)
+{
+    return (size_t)p->model.n_layer * (size_t)p->model.experts.n;
+}
+
+static struct expert_figures figures(const struct plan *p, struct pool *pool)
+{
+    return (struct expert_figures){
+        .rows = pool_get(pool, cells(p) * sizeof(uint64_t)),
+        .turns = pool_get(pool, (size_t)p->model.n_layer * sizeof(struct turn_load))};
+}
+
+void experts_open(struct experts_of *x, const struct plan *p, const struct expert_opts *opts,
+                  double now_s, struct pool *pool)
+{
+    const size_t layers = (size_t)p->model.n_layer, placed = p->ep > 1 ? layers : 0;
+    *x = (struct experts_of){.plan = p, .opts = *opts, .next_s = now_s + opts->every_s};
+    pthread_mutex_init(&x->lock, NULL);
+    x->now = pool_get(pool, placed * sizeof(*x->now));
+    x->want = pool_get(pool, placed * sizeof(*x->want));
+    x->rows = pool_get(pool, cells(p) * sizeof(*x->rows));
+    x->load = pool_get(pool, cells(p) * sizeof(*x->load));
+    x->before = figures(p, pool);
+    x->room = figures(p, pool);
+    if (opts->layer && p->ep > 1) {
+        memcpy(x->now, opts->layer, layers * sizeof(*x->now));
+        x->placed = true;
+    }
+}
+
+void experts_close(struct experts_of *x)
+{
+    if (x->plan)
+        pthread_mutex_destroy(&x->lock);
+}
+
+/* ------------------------------------------------------------------------------- figures */
+
+void experts_figures(const struct experts_of *x, const struct team *t, struct expert_figures *to)
+{
+    const struct plan *p = x->plan;
+    if (t)
+        team_loads(t, to->rows, to->turns);
+    for (size_t i = 0; i < cells(p); i++)
+        to->rows[i] = x->before.rows[i] + (t ? to->rows[i] : 0);
+    for (int l = 0; l < p->model.n_layer; l++) {
+        struct turn_load none = {0}, *now = t ? &to->turns[l] : &none;
+        to->turns[l] = (struct turn_load){x->before.turns[l].most + now->most,
+                                          x->before.turns[l].all + now->all};
+    }
+    to->placements = x->placements;
+}
+
+void experts_keep(struct experts_of *x, const struct team *t)
+{
+    struct expert_figures sum = x->room;
+    experts_figures(x, t, &sum);
+    x->room = x->before;
+    x->before = sum;
+    x->given = false;
+}
+
+/* ------------------------------------------------------------------------------- placing */
+
+int experts_want(struct experts_of *x, const struct placement *layer, struct err *e)
+{
+    const struct plan *p = x->plan;
+    if (p->ep == 1)
+        return err_set(e, -EINVAL, "with one run of ranks there is nothing to place: see --ep");
+    for (int l = 0; l < p->model.n_layer; l++) {
+        int rc = placement_check(&layer[l], e);
+        if (rc)
+            return err_add(e, rc, "layer %d", l);
+        if (layer[l].n_run != p->ep || layer[l].n_expert != p->model.experts.n)
+            return err_set(e, -EINVAL, "layer %d places %d experts on %d runs; here are %d on %d",
+                           l, layer[l].n_expert, layer[l].n_run, p->model.experts.n, p->ep);
+    }
+    pthread_mutex_lock(&x->lock);
+    memcpy(x->want, layer, (size_t)p->model.n_layer * sizeof(*layer));
+    x->wanted = true;
+    pthread_mutex_unlock(&x->lock);
+    return 0;
+}
+
+static void take_want(struct experts_of *x)
+{
+    pthread_mutex_lock(&x->lock);
+    if (x->wanted) {
+        struct placement *now = x->now;
+        x->now = x->want;
+        x->want = now;
+        x->wanted = x->given = false;
+        x->placed = true;
+        x->placements++;
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* Half of what was known, and what came since. */
+static bool look(struct experts_of *x, const struct team *t)
+{
+    const uint64_t *now = x->room.rows;
+    bool any = false;
+    experts_figures(x, t, &x->room);
+    for (size_t i = 0; i < cells(x->plan); i++) {
+        any |= now[i] > x->rows[i];
+        x->load[i] = x->load[i] / 2 + (double)(now[i] - x->rows[i]);
+        x->rows[i] = now[i];
+    }
+    return any;
+}
+
+static void balance(struct experts_of *x)
+{
+    const struct model *m = &x->plan->model;
+    const struct balance how = {
+        .n_expert = m->experts.n, .n_run = x->plan->ep, .redundant = x->opts.redundant};
+    for (int l = 0; l < m->n_layer; l++)
+        x->now[l] = balance_place(&how, x->load + (size_t)l * (size_t)m->experts.n);
+    x->placed = true, x->given = false;
+    x->placements++;
+}
+
+void experts_place(struct experts_of *x, struct team *t, double now_s)
+{
+    if (x->plan->ep == 1)
+        return;
+    if (x->opts.rebalance && now_s >= x->next_s) {
+        x->next_s = now_s + x->opts.every_s;
+        if (look(x, t))
+            balance(x);
+    }
+    take_want(x);
+    if (x->placed && !x->given)
+        team_place(t, x->now);
+    x->given = true;
+}

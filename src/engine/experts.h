@@ -1,0 +1,54 @@
+/* experts.h - an engine's experts: how loaded they are, who holds which, placed anew while it runs.
+ * For the engine's own files, but for the options; the face is engine/engine.h. */
+#ifndef TANDEM_ENGINE_EXPERTS_H
+#define TANDEM_ENGINE_EXPERTS_H
+
+#include "engine/team.h"
+#include "sched/balance.h"
+
+#include <pthread.h>
+
+/* With zeros all ranks hold all experts, which on one host costs nothing. */
+struct expert_opts {
+    const struct placement *layer; /* [n_layer] from the start; NULL: all hold all */
+    bool rebalance;                /* from measured loads, ... */
+    double every_s;                /* ... so often, if rows were computed since */
+    int redundant;                 /* experts that every run then holds beyond its share */
+};
+
+/* Counts are of all teams since the engine's start. */
+struct expert_figures {
+    uint64_t *rows;          /* [n_layer][experts] */
+    struct turn_load *turns; /* [n_layer] */
+    uint64_t placements;     /* how often experts were placed anew */
+};
+
+struct experts_of {
+    const struct plan *plan;
+    struct expert_opts opts;
+    struct placement *now, *want; /* [n_layer] as it is; as another thread wants it to be */
+    bool placed, given, wanted;   /* now is something; the team was told; want is new */
+    double next_s;                /* when to look at the loads again */
+    uint64_t placements;
+    struct expert_figures before; /* of teams that have ended */
+    struct expert_figures room;   /* for a look */
+    uint64_t *rows;               /* [n_layer][experts] at the last look */
+    double *load;                 /* [n_layer][experts] rows; what is older counts less */
+    pthread_mutex_t lock;         /* of want and wanted */
+};
+
+/* Memory is the pool's. opts: checked, for the plan; the plan must outlive it. */
+void experts_open(struct experts_of *x, const struct plan *p, const struct expert_opts *opts,
+                  double now_s, struct pool *pool);
+void experts_close(struct experts_of *x);
+
+/* Between steps: tell the team who holds what, after balancing if it is time. */
+void experts_place(struct experts_of *x, struct team *t, double now_s);
+/* The team is about to end: keep its counts. The next one is told the same placement. */
+void experts_keep(struct experts_of *x, const struct team *t);
+/* to's arrays are the caller's. t NULL: no team at the moment. */
+void experts_figures(const struct experts_of *x, const struct team *t, struct expert_figures *to);
+/* From any thread: from some step soon on, experts are held so. -EINVAL: a bad placement. */
+int experts_want(struct experts_of *x, const struct placement *layer, struct err *e);
+
+#endif
