@@ -200,6 +200,7 @@ static void devices(const struct options *o, struct asked *to)
     q->hardware = &to->hardware;
     q->devices = o->given.devices ? min_int(o->devices, all) : all;
     q->hosts = o->given.hosts ? o->hosts : 0;
+    q->ep = o->given.ep ? o->ep : 0;
     q->tp = o->given.tp ? o->tp : 0, q->pp = o->given.pp ? o->pp : 0;
     q->dp = o->given.dp ? o->dp : 0;
     q->ctx = o->given.ctx ? o->ctx : 0;
@@ -217,6 +218,20 @@ static void devices(const struct options *o, struct asked *to)
         assume(&to->assumed, "as many hosts as needed (--hosts), joined by a router in front only");
 }
 
+/* Runs of slices with whole experts that no layout can have. */
+static int check_runs(const struct question *q, struct err *e)
+{
+    if (q->ep > 1 && !q->model.experts.n)
+        return err_set(e, CMD_USAGE, "plan: --ep %d, but %s has no experts: leave it out", q->ep,
+                       q->model.arch);
+    if (q->ep > max_int(q->model.experts.n, 1))
+        return err_set(e, CMD_USAGE, "plan: --ep %d exceeds the %d experts of a layer", q->ep,
+                       q->model.experts.n);
+    if (q->ep && q->tp % q->ep)
+        return err_set(e, CMD_USAGE, "plan: --ep %d does not divide --tp %d", q->ep, q->tp);
+    return 0;
+}
+
 int plan_ask_of(const struct options *o, struct asked *to, struct err *e)
 {
     memset(to, 0, sizeof(*to));
@@ -230,6 +245,8 @@ int plan_ask_of(const struct options *o, struct asked *to, struct err *e)
     if (rc)
         return rc;
     devices(o, to);
+    if ((rc = check_runs(&to->question, e)))
+        return rc;
     int ctx = demand_ctx(&to->question.demand);
     if (o->given.ctx && o->ctx < ctx)
         return err_set(e, CMD_USAGE, "plan: --ctx %d, but the load has sequences of %d tokens",

@@ -39,12 +39,15 @@ static void print_head(const struct opened *at)
 {
     const struct plan *p = &at->plan;
     const struct model *m = &p->model;
+    char runs[16] = "";
+    if (p->ep > 1)
+        snprintf(runs, sizeof(runs), ", ep %d", p->ep);
     printf("%s: %.3f billion parameters, %d layers, %d heads, %d key-value heads, %d words\n",
            m->arch, (double)plan_parameters(p) / 1e9, m->n_layer, m->n_head, m->n_kv, m->n_vocab);
-    printf("%d rank%s: pp %d, tp %d%s; %d thread%s each; %d shares; weights %s, keys and values "
+    printf("%d rank%s: pp %d, tp %d%s%s; %d thread%s each; %d shares; weights %s, keys and values "
            "%s, numerics %s (%s); "
            "context %d\n\n",
-           plan_ranks(p), plan_ranks(p) == 1 ? "" : "s", p->pp, p->tp, p->sp ? ", sp" : "",
+           plan_ranks(p), plan_ranks(p) == 1 ? "" : "s", p->pp, p->tp, runs, p->sp ? ", sp" : "",
            p->threads, p->threads == 1 ? "" : "s", p->shares, num_name(p->weight), num_name(p->kv),
            p->numerics, isa_name(at->isa), p->ctx);
 }

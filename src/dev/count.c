@@ -201,11 +201,14 @@ static void count_experts(struct dev *d, struct mat *y, const struct mat *x,
         rows = 0;
     else if (met > 0)
         count_expert(d, &expert[0], rows / met, met);
-    for (int e = 0; routed->turn && e < n; e++)
-        if (len(routed->turn[e])) {
-            count_expert(d, &expert[e], len(routed->turn[e]), 1);
-            rows += len(routed->turn[e]);
-        }
+    for (int e = 0, next; routed->turn && e < n; e = next) { /* those alike at once */
+        int each = len(routed->turn[e]);
+        for (next = e + 1; next < n && len(routed->turn[next]) == each; next++)
+            ;
+        if (each)
+            count_expert(d, &expert[e], each, next - e);
+        rows += (double)each * (next - e);
+    }
     if (routed->shared) {
         int shared = routed->turn ? min_int(len(routed->turn[n]), x->n) : x->n;
         count_expert(d, &expert[n], shared, shared > 0);

@@ -243,6 +243,7 @@ void explain_write(FILE *to, const struct answer *a, bool markdown)
     why(to, a, markdown);
     explain_memory(to, a, markdown);
     explain_layouts(to, a, markdown);
+    explain_experts(to, a, markdown);
     explain_changes(to, a, markdown);
     if (chosen(a)->capacity > 0)
         cost(to, a, markdown);

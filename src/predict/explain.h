@@ -47,6 +47,8 @@ void table_end(struct table *t, FILE *to, bool markdown);           /* prints an
 /* Parts, in files of their own. */
 void explain_memory(FILE *to, const struct answer *a, bool markdown);
 void explain_layouts(FILE *to, const struct answer *a, bool markdown);
+void explain_experts(FILE *to, const struct answer *a, bool markdown);
+json_t *explain_experts_json(const struct facts *f); /* [] of a model without */
 void explain_changes(FILE *to, const struct answer *a, bool markdown);
 void explain_timeline(FILE *to, const struct answer *a, bool markdown);
 void explain_heading(FILE *to, const char *title, bool markdown);

@@ -18,11 +18,11 @@ static json_t *choice_json(const struct answer *a, const struct choice *c)
     const struct plan *p = &c->shape->plan;
     char name[96];
     json_t *o =
-        json_pack("{s:s,s:i,s:i,s:i,s:i,s:b,s:s,s:s,s:i,s:i,s:i,s:f,s:s,s:b}", "name",
-                  choice_name(name, a->question, c), "tp", p->tp, "pp", p->pp, "dp", c->dp, "hosts",
-                  c->hosts, "sp", p->sp, "weight", num_name(p->weight), "kv", num_name(p->kv),
-                  "max_tok", c->max_tok, "max_seq", c->max_seq, "devices", c->paid, "capacity",
-                  c->capacity, "wall", limit_words(c->wall), "good", choice_good(c));
+        json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:b,s:s,s:s,s:i,s:i,s:i,s:f,s:s,s:b}", "name",
+                  choice_name(name, a->question, c), "tp", p->tp, "ep", p->ep, "pp", p->pp, "dp",
+                  c->dp, "hosts", c->hosts, "sp", p->sp, "weight", num_name(p->weight), "kv",
+                  num_name(p->kv), "max_tok", c->max_tok, "max_seq", c->max_seq, "devices", c->paid,
+                  "capacity", c->capacity, "wall", limit_words(c->wall), "good", choice_good(c));
     must(o);
     json_object_set_new(o, "replica", outlook_json(c));
     return o;
@@ -59,6 +59,7 @@ static json_t *lists(const struct answer *a, json_t *o)
     json_object_set_new(o, "out", out);
     json_object_set_new(o, "front", front);
     json_object_set_new(o, "what_if", what);
+    json_object_set_new(o, "experts", explain_experts_json(f));
     return o;
 }
 

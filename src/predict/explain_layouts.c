@@ -83,7 +83,8 @@ static void out_table(FILE *to, const struct answer *a, bool markdown)
     table_put(&t, "why");
     for (int i = 0; i < a->search->shapes.n; i++) {
         const struct shape *s = &a->search->shapes.at[i];
-        if (s->state == SHAPE_FINE || s->plan.sp || (s->state == SHAPE_ACROSS && across++))
+        if (s->state == SHAPE_FINE || s->plan.sp || s->plan.ep > 1 ||
+            (s->state == SHAPE_ACROSS && across++))
             continue;
         if (rows++ >= 10)
             continue;

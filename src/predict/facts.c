@@ -130,7 +130,7 @@ static void sums_of(const struct question *q, const struct search *s, const stru
         const struct plan *p = &x->plan, *like = &best->shape->plan;
         struct step_price is, late;
         struct replica r;
-        if (p->pp > 1 || p->sp || (p->tp & (p->tp - 1)) || p->weight != like->weight ||
+        if (p->pp > 1 || p->sp || p->ep > 1 || (p->tp & (p->tp - 1)) || p->weight != like->weight ||
             p->kv != like->kv || s->best[i].shape->dp > 1)
             continue;
         struct work w = work_of(&q->model, rows, 1, (int)q->demand.prompt.mean);
@@ -275,4 +275,5 @@ void facts_of(const struct question *q, struct search *s, struct facts *to)
     to->pools = search_pools(q, s);
     facts_front(q, s, to);
     facts_flips(q, s, to);
+    facts_experts(q, s, to);
 }

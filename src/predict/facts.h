@@ -5,7 +5,14 @@
 
 #include "predict/search.h"
 
-enum { FACT_FRONT = 24, FACT_WHATIF = 12, FACT_TP = 6, FACT_SIMULATED = 20 };
+enum {
+    FACT_FRONT = 24,
+    FACT_WHATIF = 12,
+    FACT_TP = 6,
+    FACT_EXPERTS = 16,
+    FACT_PROMPT = 1024, /* rows of a step that is all prompt */
+    FACT_SIMULATED = 20
+};
 
 /* Throughput against speed for one client: nobody is better in both. */
 struct point {
@@ -28,6 +35,14 @@ struct sums {
     int tp;
     double step_s, comm_s;
     double late_s; /* what the slowest step of 100 takes longer when sums vary by their error */
+};
+
+/* Steps of a mixture with its experts so divided: one sequence drawing, many, a prompt; and of each
+ * what collectives take. */
+struct experts_cut {
+    const struct shape *shape;
+    double one_s, one_comm_s, many_s, many_comm_s, prompt_s, prompt_comm_s;
+    size_t weights; /* bytes, of the rank with most */
 };
 
 /* The fastest cut of the same devices, as something grows. */
@@ -55,6 +70,8 @@ struct facts {
     int n_whatif;
     struct sums sums[FACT_TP];
     int n_sums;
+    struct experts_cut experts[FACT_EXPERTS]; /* all on the same slices */
+    int n_experts, experts_batch;
     struct flip by_batch, by_link;
     double link_rate;    /* bytes a second that a rank reads in a sum of the chosen plan; 0: none */
     double lost_replica; /* capacity while one replica is down */
@@ -72,6 +89,7 @@ void facts_of(const struct question *q, struct search *s, struct facts *to);
 
 /* Parts of it, in files of their own. */
 void facts_front(const struct question *q, const struct search *s, struct facts *to);
+void facts_experts(const struct question *q, const struct search *s, struct facts *to);
 void facts_flips(const struct question *q, const struct search *s, struct facts *to);
 bool facts_replica_on(const struct question *q, const struct choice *c, const struct hardware *h,
                       struct replica *r); /* pricer_free() ends r->pricer; false: no prices */

@@ -245,6 +245,9 @@ static bool alike(const struct plan *p, int a, int b)
     if (tree_split((struct span){p->cut[a], p->cut[a + 1]}, tree) !=
         tree_split((struct span){p->cut[b], p->cut[b + 1]}, tree))
         return false;
+    const struct placement held = placement_even(max_int(p->model.experts.n, 1), p->ep);
+    if (placement_slots(&held, plan_run(p, a)) != placement_slots(&held, plan_run(p, b)))
+        return false;
     for (int what = HEADS; what <= WORDS; what++)
         if (len(plan_share(p, a, (enum what)what)) != len(plan_share(p, b, (enum what)what)))
             return false;
@@ -270,6 +273,8 @@ static int worst_place(const struct pricer *x)
 static void place(struct pricer *x, struct probe *r, int tp_first)
 {
     const struct plan *p = &x->plan;
+    if (p->ep > 1 && x->hardware.kind == DEVICE_GPU) /* each holds experts of its own */
+        r->rank.turns.placement = placement_even(p->model.experts.n, p->ep);
     r->dev.count.costs.threads = p->threads;
     r->tp_price.hardware = r->pp_price.hardware = &x->hardware;
     r->tp_price.gang.first = tp_first;

@@ -63,6 +63,8 @@ const char *choice_name(char to[96], const struct question *q, const struct choi
 {
     const struct plan *p = &c->shape->plan;
     int at = snprintf(to, 96, "tp %d", p->tp);
+    if (p->ep > 1)
+        at += snprintf(to + at, 96 - (size_t)at, ", ep %d", p->ep);
     if (p->pp > 1)
         at += snprintf(to + at, 96 - (size_t)at, ", pp %d", p->pp);
     if (c->dp * c->hosts > 1)
@@ -241,12 +243,12 @@ static void prefer_simple(struct search *s)
 /* What was asked for needs more devices than there are, so nothing was tried. */
 static int too_many(const struct question *q, struct err *e)
 {
-    int ranks = max_int(q->tp, 1) * max_int(q->pp, 1) * max_int(q->dp, 1);
+    int tp = max_int(max_int(q->tp, q->ep), 1), ranks = tp * max_int(q->pp, 1) * max_int(q->dp, 1);
     return err_set(e, -EINVAL,
                    "tp %d, pp %d and %d replica%s are %d ranks, but %d devices of a host of %s may "
                    "be used: ask for fewer",
-                   max_int(q->tp, 1), max_int(q->pp, 1), max_int(q->dp, 1), q->dp > 1 ? "s" : "",
-                   ranks, q->devices, q->hardware->name);
+                   tp, max_int(q->pp, 1), max_int(q->dp, 1), q->dp > 1 ? "s" : "", ranks,
+                   q->devices, q->hardware->name);
 }
 
 /* No way to cut fits: say what is needed. */

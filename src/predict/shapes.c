@@ -32,6 +32,7 @@ static int make(const struct question *q, const struct shape *like, int max_tok,
 {
     const struct plan *p = &like->plan;
     struct plan_ask ask = {.tp = p->tp,
+                           .ep = p->ep,
                            .pp = p->pp,
                            .dp = p->dp,
                            .sp = p->sp,
@@ -192,10 +193,10 @@ bool shape_plan_placed(const struct question *q, const struct shape *s, int max_
 
 /* Of these slices and stages, and on a CPU so many replicas: with every format, with and without
  * rows shared out. */
-static void add(const struct question *q, struct shapes *to, int tp, int pp, int dp)
+static void add(const struct question *q, struct shapes *to, int tp, int ep, int pp, int dp)
 {
     for (int i = 0; i < q->n_weight * q->n_kv * 2; i++) {
-        struct shape s = {.plan = {.tp = tp, .pp = pp, .dp = max_int(dp, 1), .sp = i % 2},
+        struct shape s = {.plan = {.tp = tp, .ep = ep, .pp = pp, .dp = max_int(dp, 1), .sp = i % 2},
                           .dp = dp};
         s.plan.weight = q->weight[i / 2 / q->n_kv];
         s.plan.kv = q->kv[i / 2 % q->n_kv];
@@ -210,6 +211,15 @@ static void add(const struct question *q, struct shapes *to, int tp, int pp, int
     }
 }
 
+/* With experts cut into the slices, and with whole ones on 2 .. tp runs of slices. */
+static void add_runs(const struct question *q, struct shapes *to, int tp, int pp, int dp)
+{
+    int most = q->model.experts.n ? min_int(tp, q->model.experts.n) : 1;
+    for (int ep = 1; ep <= most; ep++)
+        if (tp % ep == 0 && (!q->ep || q->ep == ep))
+            add(q, to, tp, ep, pp, dp);
+}
+
 void shapes_make(const struct question *q, struct shapes *to)
 {
     int most = min_int(q->devices, PLAN_RANKS);
@@ -221,7 +231,7 @@ void shapes_make(const struct question *q, struct shapes *to)
             for (int dp = cpu; dp <= (cpu ? min_int(most / (tp * pp), PLAN_REPLICAS) : 0); dp++) {
                 bool asked = (!q->tp || q->tp == tp) && (!q->pp || q->pp == pp);
                 if (asked && (!cpu || q->devices % (tp * pp * dp) == 0)) /* no core idles */
-                    add(q, to, tp, pp, dp);
+                    add_runs(q, to, tp, pp, dp);
             }
 }
 

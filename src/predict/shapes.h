@@ -15,7 +15,7 @@ struct question {
     const struct hardware *hardware;
     int devices;        /* of one host that may be used */
     int hosts;          /* at most; 0: as many as needed, joined by the network in front only */
-    int tp, pp, dp;     /* 0: any */
+    int tp, ep, pp, dp; /* 0: any */
     int n_weight, n_kv; /* formats that may be chosen */
     enum num weight[NUM_COUNT], kv[NUM_COUNT];
     enum isa isa;            /* of a CPU; says the numerics of the plan */
