@@ -164,6 +164,7 @@ static int start_layout(struct bench *b, int which, struct err *e)
 {
     struct team_opts opts = {.isa = b->at.isa,
                              .packed = b->at.packed,
+                             .gpus = open_gpus(&b->at),
                              .host = &b->at.host,
                              .link = b->o->link ? &b->link : NULL,
                              .profile = b->o->profile && which == ASKED};

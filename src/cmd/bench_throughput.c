@@ -164,11 +164,13 @@ static int start(struct bench *b, struct pool *pool, struct err *e)
         longest = max_int(longest, b->point[i].context);
     }
     b->tok = pool_get(pool, (size_t)longest * sizeof(*b->tok));
-    struct engine_opts opts = {
-        .team = {.isa = b->at.isa, .packed = b->at.packed, .host = &b->at.host},
-        .tpot_s = no_limit_s,
-        .wake = wake,
-        .arg = b};
+    struct engine_opts opts = {.team = {.isa = b->at.isa,
+                                        .packed = b->at.packed,
+                                        .gpus = open_gpus(&b->at),
+                                        .host = &b->at.host},
+                               .tpot_s = no_limit_s,
+                               .wake = wake,
+                               .arg = b};
     int rc = plan_check(p, e);
     return rc ? rc : engine_start(&b->engine, p, b->at.store, &opts, e);
 }

@@ -2,6 +2,8 @@
 #include "cmd/open.h"
 #include "base/place.h"
 #include "cmd/cmd.h"
+#include "cmd/device.h"
+#include "run/gpu.h"
 #include "run/room.h"
 
 #include <sys/stat.h>
@@ -87,6 +89,18 @@ static enum num choose_num(const char *name, enum num automatic)
     return automatic;
 }
 
+/* On GPUs, no more pages than fit beside weights and scratch. That one sequence fits is checked
+ * with all the rest. */
+static int fit_gpus(struct plan *p, const struct model *m, struct plan_ask *ask,
+                    const struct gpus *g, struct err *e)
+{
+    int pages = gpu_pages(p, g), least = (p->ctx + KV_PAGE - 1) / KV_PAGE;
+    if (pages >= p->pages || pages < least)
+        return 0;
+    ask->kv_bytes = (size_t)pages * rank_page_bytes(p) * (size_t)p->dp;
+    return plan_make(p, m, ask, e);
+}
+
 /* No more pages than a quarter of what the weights leave free; one sequence must fit. */
 static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, struct err *e)
 {
@@ -100,6 +114,18 @@ static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, s
     return plan_make(p, m, ask, e);
 }
 
+/* Threads beside a GPU only draw tokens. */
+enum { DRAWING_THREADS = 8 };
+
+static void ask_for_gpus(struct plan_ask *ask, const struct opened *to, char numerics[16])
+{
+    gpu_numerics(numerics, to->gpus.gpu[0].arch, ask->weight, ask->kv);
+    ask->numerics = numerics;
+    ask->tp = ask->tp ? ask->tp : 1;
+    if (!ask->threads)
+        ask->threads = min_int(DRAWING_THREADS, max_int(1, to->host.n_core / max_int(ask->dp, 1)));
+}
+
 static int make_plan(struct opened *to, const struct options *o, const struct model *m,
                      struct err *e)
 {
@@ -107,6 +133,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         choose_num(o->dtype, to->packed ? to->packed->weight : stored_type(to->store));
     bool serves = o->verb == VERB_SERVE || o->verb == VERB_SIMULATE;
     int many = o->max_seqs ? o->max_seqs : serves ? 64 : 1;
+    char numerics[16];
     struct plan_ask ask = {
         .tp = o->tp,
         .ep = o->ep,
@@ -127,10 +154,12 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .host = o->on_hardware ? NULL : &to->host, /* elsewhere, cores and memory are others */
         .quota = host_quota(),
     };
+    if (to->gpus.n)
+        ask_for_gpus(&ask, to, numerics);
     int rc = plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->on_hardware)
         return rc;
-    return fit_kv(&to->plan, m, &ask, e);
+    return to->gpus.n ? fit_gpus(&to->plan, m, &ask, &to->gpus, e) : fit_kv(&to->plan, m, &ask, e);
 }
 
 /* Plans are compared by hash: padding and unused entries do not count. */
@@ -141,7 +170,22 @@ static bool same_model(const struct plan *p, const struct model *m)
     return plan_hash(p) == plan_hash(&other);
 }
 
-/* The plan says which bits to expect: take the fastest kernels that give them. */
+/* The plan says which bits to expect: take the GPUs when they give them. */
+static int obey_on_gpus(struct opened *to, const struct options *o, struct err *e)
+{
+    const struct plan *p = &to->plan;
+    char have[16];
+    if (!to->gpus.n)
+        return 0;
+    gpu_numerics(have, to->gpus.gpu[0].arch, p->weight, p->kv);
+    if (!strcmp(have, p->numerics))
+        return 0;
+    err_set(e, -ENOTSUP, "%.200s asks for the numerics %s, but %s gives %s", o->plan, p->numerics,
+            to->gpus.gpu[0].name, have);
+    return device_fall_back(&to->gpus, o, &to->notes, -ENOTSUP, e);
+}
+
+/* Otherwise the fastest kernels of the CPU that give them. */
 static int obey_numerics(struct opened *to, const struct options *o, struct err *e)
 {
     const struct plan *p = &to->plan;
@@ -165,17 +209,34 @@ static int take_plan(struct opened *to, const struct options *o, const struct mo
         return err_set(e, -EINVAL,
                        "%.200s was made for another model: a %s of %d layers, not a %s of %d",
                        o->plan, to->plan.model.arch, to->plan.model.n_layer, m->arch, m->n_layer);
-    return o->on_hardware ? 0 : obey_numerics(to, o, e);
+    if (o->on_hardware)
+        return 0;
+    rc = obey_on_gpus(to, o, e);
+    return rc || to->gpus.n ? rc : obey_numerics(to, o, e);
 }
 
+static int plan_of(struct opened *to, const struct options *o, const struct model *m, struct err *e)
+{
+    return o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
+}
+
+/* Where it is computed, and then how: what GPUs cannot do the CPU may. */
 static int choose_plan(struct opened *to, const struct options *o, const struct model *m,
                        struct err *e)
 {
     int rc = open_isa(o->isa, &to->isa, e);
     host_read(&to->host, NULL);
     if (!rc)
-        rc = o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
-    return rc;
+        rc = device_choose(&to->gpus, o, &to->notes, e);
+    if (!rc)
+        rc = plan_of(to, o, m, e);
+    if (rc || !to->gpus.n)
+        return rc;
+    rc = gpu_check(&to->plan, &to->gpus, e);
+    if (!rc)
+        return 0;
+    rc = device_fall_back(&to->gpus, o, &to->notes, rc, e);
+    return rc ? rc : plan_of(to, o, m, e);
 }
 
 /* ------------------------------------------------------------------------------- together */

@@ -6,7 +6,7 @@
 #define TANDEM_CMD_OPEN_H
 
 #include "base/opt.h"
-#include "dev/dev.h"
+#include "dev/plugin.h"
 #include "model/folder.h"
 #include "model/gguf.h"
 #include "model/store.h"
@@ -25,16 +25,23 @@ struct opened {
     struct plan plan;      /* plan.model is the model */
     enum isa isa;
     struct host host;
+    struct gpus gpus; /* n == 0: the CPU computes */
 };
+
+/* As teams want them. */
+static inline const struct gpus *open_gpus(const struct opened *o)
+{
+    return o->gpus.n ? &o->gpus : NULL;
+}
 
 /* The folder of the demo model: $TANDEM_DEMO, beside the program, where it was installed, in the
  * source tree. -ENOENT with the places in e. */
 int open_demo(char folder[PATH_MAX], struct err *e);
 
 /* Read the model (NULL: the demo model), open its weights and make or load the plan from --tp,
- * --pp, --sp, --shares, --plan, --ctx, --dtype, --kv, --chunk and --isa. Errors are for the user:
- * one sentence with what to change; CMD_USAGE when options contradict each other. On success the
- * caller ends with open_close(). */
+ * --pp, --sp, --shares, --plan, --ctx, --dtype, --kv, --chunk, --isa and --device. Errors are for
+ * the user: one sentence with what to change; CMD_USAGE when options contradict each other. On
+ * success the caller ends with open_close(). */
 int open_model(struct opened *to, const struct options *o, const char *model, struct err *e);
 
 /* The same without weights, for planning: model may also be the name of a known shape. */

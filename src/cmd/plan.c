@@ -1,5 +1,6 @@
 /* plan.c - `tandem plan`: search a layout for a load, or show one; the article's audit. */
 #include "cmd/plan.h"
+#include "cmd/device.h"
 #include "predict/article.h"
 
 #include <unistd.h>
@@ -148,7 +149,7 @@ int cmd_plan(const struct options *o, struct err *e)
         return plan_size(o, e);
     if (o->check)
         return plan_check_deployment(o, e);
-    if (o->given.plan_hardware || o->given.device || load)
+    if (o->given.plan_hardware || device_numbers(o) || load)
         return choose(o, e);
     if (o->explain || o->svg || o->output || o->given.ttft || o->given.plan_tpot)
         return err_set(

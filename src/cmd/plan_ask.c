@@ -1,4 +1,5 @@
 /* plan_ask.c - the options of `tandem plan` as a question to the search. See plan.h. */
+#include "cmd/device.h"
 #include "cmd/open.h"
 #include "cmd/plan.h"
 
@@ -57,7 +58,7 @@ int plan_hardware(const struct options *o, struct hardware *h, struct err *e)
 {
     if (o->given.plan_hardware && o->given.device)
         return err_set(e, CMD_USAGE, "plan: --hardware and --device: one of them");
-    if (o->given.device)
+    if (device_numbers(o))
         return given_device(o, h, e);
     if (!o->given.plan_hardware)
         return err_set(

@@ -57,7 +57,7 @@ static void print_table(const struct opened *at)
     const struct plan *p = &at->plan;
     struct room room;
     char weights[16], kv[16], all[16];
-    room_measure(&room, p, at->isa, false);
+    room_measure(&room, p, at->isa, at->gpus.n > 0, false);
     print_head(at);
     printf("            holds                           memory reached by the rank         "
            "one decode step at full context\n"

@@ -1,4 +1,5 @@
 /* plan_size.c - `tandem plan --size` and `--check`: what a layout takes, and whether it will do. */
+#include "cmd/device.h"
 #include "cmd/open.h"
 #include "cmd/plan.h"
 
@@ -72,7 +73,7 @@ int plan_size(const struct options *o, struct err *e)
 {
     struct opened at;
     struct hardware *h = NULL;
-    bool has = o->given.plan_hardware || o->given.device;
+    bool has = o->given.plan_hardware || device_numbers(o);
     int rc = open_shape(&at, o, o->n_word ? o->word[0] : NULL, e);
     if (rc)
         return rc;

@@ -69,6 +69,7 @@ static int start(struct run *r, struct err *e)
                              .progress = progress_show,
                              .arg = &progress,
                              .packed = r->at.packed,
+                             .gpus = open_gpus(&r->at),
                              .host = &r->at.host,
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)

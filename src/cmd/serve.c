@@ -189,6 +189,7 @@ static int start(struct serving *s, struct err *e)
                             .progress = progress_show,
                             .arg = &progress,
                             .packed = s->at.packed,
+                            .gpus = open_gpus(&s->at),
                             .host = &s->at.host},
                    .queue = {o->max_queue, (size_t)o->max_queue_tokens, o->max_ttft},
                    .draft = o->given.draft_tokens ? o->draft_tokens
@@ -253,10 +254,12 @@ static int open_draft(struct serving *s, struct err *e)
     for (size_t i = 0; i < COUNT(both); i++)
         for (int r = 0; r < plan_ranks(both[i]); r++)
             both[i]->core[r] = -1; /* they take turns on the cores, and must not spin there */
-    s->draft = (struct draft_model){
-        .plan = &s->draft_at.plan,
-        .store = s->draft_at.store,
-        .team = {.isa = s->draft_at.isa, .packed = s->draft_at.packed, .host = &s->draft_at.host}};
+    s->draft = (struct draft_model){.plan = &s->draft_at.plan,
+                                    .store = s->draft_at.store,
+                                    .team = {.isa = s->draft_at.isa,
+                                             .packed = s->draft_at.packed,
+                                             .gpus = open_gpus(&s->draft_at),
+                                             .host = &s->draft_at.host}};
     return 0;
 }
 

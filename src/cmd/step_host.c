@@ -56,7 +56,8 @@ static int measure_both(struct team *t, struct hardware *h, struct err *e)
 
 int step_host_measure(struct hardware *h, struct err *e)
 {
-    char *argv[] = {"tandem", "run", "--tp", "1", "--threads-per-rank", "1", NULL};
+    char *argv[] = {"tandem", "run",      "--tp", "1", "--threads-per-rank",
+                    "1",      "--device", "cpu",  NULL};
     struct options o;
     struct opened at;
     struct team *t = NULL;

@@ -76,6 +76,8 @@ typedef void dev_together_fn(void *arg, int thread, int n);
 
 struct dev_ops {
     const char *name;
+    void (*begin)(struct dev *, struct batch *); /* NULL, as the next: memory is the host's */
+    struct mat (*fetch)(struct dev *, const struct mat *m);
     void (*embed)(struct dev *, struct mat *y, const struct weight *w, int first, const int *tok);
     void (*norm)(struct dev *, struct mat *y, const struct mat *x, const struct mat *w, float eps);
     void (*matmul)(struct dev *, const struct mat *x, const struct term *term, int n);
@@ -95,15 +97,32 @@ struct dev_ops {
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
     uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
-                                            threads, since the beginning; NULL: there are none */
+                                            threads, or for the device, since the beginning; NULL:
+                                            there is nothing to wait for */
 };
 
 struct dev {
     const struct dev_ops *ops;
-    int err; /* sticky */
+    int err;         /* sticky */
+    const char *why; /* of err, in words; NULL: strerror() tells */
     void *ctx;
     struct counted count; /* the counting device only */
 };
+
+/* A step begins: the arrays of b are taken to the device, whose memory b then names, until the next
+ * step. Every operation takes such a batch, and numbers in the device's memory. */
+static inline void dev_begin(struct dev *d, struct batch *b)
+{
+    if (!d->err && d->ops->begin)
+        d->ops->begin(d, b);
+}
+
+/* A step ends: wait until all of it is done. Returns m where the host may read and write it, until
+ * the next step; of a mat without rows, only the wait is wanted. */
+static inline struct mat dev_fetch(struct dev *d, const struct mat *m)
+{
+    return d->err || !d->ops->fetch ? *m : d->ops->fetch(d, m);
+}
 
 /* Copy the rows of words first .. first + w->rows that appear in tok; all other rows become zero
  * bits (a group's merge then completes them). */

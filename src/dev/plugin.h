@@ -27,6 +27,7 @@ struct gpu_ask {
     int heads, head_dim;              /* query heads of the rank */
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* every operation is waited for, so that it can be timed */
+    bool records;                     /* steps may be recorded: no host has a part in them */
 };
 
 struct plugin {
@@ -58,8 +59,10 @@ int plugin_open(const struct plugin **to, struct err *e);
 struct gpus {
     const struct plugin *plugin;
     int n;
+    int first; /* rank r of a team has number first + r, and then again from 0 */
     struct gpu gpu[GPUS];
 };
+static inline int gpus_index(const struct gpus *g, int rank) { return (g->first + rank) % g->n; }
 int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e);
 
 /* Which bits to expect: those of the CPU, "f32-fma", where tensor cores do nothing, otherwise those

@@ -6,11 +6,12 @@
 const char *op_name(enum op op)
 {
     static const char *const name[OP_COUNT] = {
-        [OP_EMBED] = "embed",     [OP_NORM] = "norm",       [OP_MATMUL] = "matmul",
-        [OP_PARTIAL] = "partial", [OP_ADD] = "add",         [OP_ROPE] = "rope",
-        [OP_STORE] = "store",     [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",
-        [OP_ROUTE] = "route",     [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",
-        [OP_PICK] = "pick",       [OP_TOGETHER] = "draw"};
+        [OP_BEGIN] = "begin",     [OP_FETCH] = "fetch",   [OP_EMBED] = "embed",
+        [OP_NORM] = "norm",       [OP_MATMUL] = "matmul", [OP_PARTIAL] = "partial",
+        [OP_ADD] = "add",         [OP_ROPE] = "rope",     [OP_STORE] = "store",
+        [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu", [OP_ROUTE] = "route",
+        [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle", [OP_PICK] = "pick",
+        [OP_TOGETHER] = "draw"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
 }
@@ -49,6 +50,7 @@ static void note(struct dev *d, enum op op, struct mark begin)
     add(&to->ns, end.ns - begin.ns);
     add(&to->wait_ns, end.wait_ns - begin.wait_ns);
     d->err = inner_of(d)->err;
+    d->why = inner_of(d)->why;
 }
 
 /* One operation of the inner device, timed. */
@@ -59,6 +61,23 @@ static void note(struct dev *d, enum op op, struct mark begin)
         in->ops->call;                                                                             \
         note(d, op, begin);                                                                        \
     } while (0)
+
+static void profile_begin(struct dev *d, struct batch *b)
+{
+    struct mark begin = mark(d);
+    dev_begin(inner_of(d), b);
+    if (inner_of(d)->ops->begin)
+        note(d, OP_BEGIN, begin);
+}
+
+static struct mat profile_fetch(struct dev *d, const struct mat *m)
+{
+    struct mark begin = mark(d);
+    struct mat to = dev_fetch(inner_of(d), m);
+    if (inner_of(d)->ops->fetch)
+        note(d, OP_FETCH, begin);
+    return to;
+}
 
 static void profile_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
                           const int *tok)
@@ -148,6 +167,8 @@ static uint64_t profile_waited_ns(struct dev *d)
 
 static const struct dev_ops dev_profile = {
     .name = "profile",
+    .begin = profile_begin,
+    .fetch = profile_fetch,
     .embed = profile_embed,
     .norm = profile_norm,
     .matmul = profile_matmul,

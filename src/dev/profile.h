@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 enum op {
+    OP_BEGIN,
     OP_EMBED,
     OP_NORM,
     OP_MATMUL,
@@ -24,6 +25,7 @@ enum op {
     OP_EXPERTS,
     OP_SETTLE,
     OP_PICK,
+    OP_FETCH,
     OP_TOGETHER,
     OP_COUNT
 };

@@ -7,22 +7,40 @@
 struct fleet {
     int n;
     struct plan plan[PLAN_REPLICAS];
+    struct gpus *gpus; /* [dp], when ranks compute on GPUs */
     struct engine *engine[PLAN_REPLICAS];
     pthread_mutex_t lock; /* of the route */
     struct route route;
 };
+
+/* Each replica on GPUs of its own, as far as there are enough. */
+static struct engine_opts opts_of(struct fleet *f, int i, const struct engine_opts *opts)
+{
+    struct engine_opts one = *opts;
+    if (opts->team.gpus) {
+        f->gpus[i] = *opts->team.gpus;
+        f->gpus[i].first += i * plan_ranks(&f->plan[i]);
+        one.team.gpus = &f->gpus[i];
+    }
+    return one;
+}
 
 int fleet_start(struct fleet **out, const struct plan *p, const struct store *s,
                 const struct engine_opts *opts, struct err *e)
 {
     struct fleet *f = calloc(1, sizeof(*f));
     *out = NULL;
-    if (!f)
+    if (f && opts->team.gpus)
+        f->gpus = calloc((size_t)p->dp, sizeof(*f->gpus));
+    if (!f || (opts->team.gpus && !f->gpus)) {
+        free(f);
         return err_set(e, -ENOMEM, "out of memory");
+    }
     pthread_mutex_init(&f->lock, NULL);
     for (; f->n < p->dp; f->n++) {
         f->plan[f->n] = plan_replica(p, f->n);
-        int rc = engine_start(&f->engine[f->n], &f->plan[f->n], s, opts, e);
+        const struct engine_opts one = opts_of(f, f->n, opts);
+        int rc = engine_start(&f->engine[f->n], &f->plan[f->n], s, &one, e);
         if (rc) {
             rc = p->dp > 1 ? err_add(e, rc, "replica %d", f->n) : rc;
             fleet_stop(f);
@@ -40,6 +58,7 @@ void fleet_stop(struct fleet *f)
     for (int i = 0; i < f->n; i++)
         engine_stop(f->engine[i]);
     pthread_mutex_destroy(&f->lock);
+    free(f->gpus);
     free(f);
 }
 

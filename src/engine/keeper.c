@@ -3,6 +3,7 @@
 #include "comm/delay.h"
 #include "comm/shm.h"
 #include "engine/near.h"
+#include "run/gpu.h"
 #include "run/load.h"
 #include "run/work.h"
 
@@ -27,6 +28,7 @@ struct keeper {
     enum isa isa;
     bool profile;
     const struct link *link; /* NULL: none */
+    const struct gpus *gpus; /* NULL: ranks compute on the host */
     int fd, n_rank;
     struct pool pool;
     struct weights whole;
@@ -77,6 +79,8 @@ static size_t rank_tables(const struct keeper *k, int rank)
 {
     struct rank r;
     struct arena tables = {0}, dev = {0}, peer = {0};
+    if (k->gpus)
+        return gpu_tables(k->p, rank) + ARENA_ALIGN;
     rank_lay_out(&r, k->p, rank, &tables, &dev, &peer);
     weights_view(&r.weights, &k->whole, k->p, rank, &tables);
     return tables.used + ARENA_ALIGN;
@@ -114,6 +118,42 @@ static void open_groups(struct keeper *k, int id, struct comm *tp, struct comm *
     slow_down(k, pp);
 }
 
+/* A rank that cannot start says why. */
+static _Noreturn void give_up(struct rank_state *state, const struct err *e)
+{
+    snprintf(state->why, sizeof(state->why), "%s", e->text);
+    _exit(1);
+}
+
+/* The rank in the host's memory: a view of the one copy of the weights. `threads` lies in the
+ * rank's part of the room, and with a GPU is all that does. */
+static void open_host(struct keeper *k, struct rank *r, struct dev *threads, struct arena *host,
+                      struct err *e)
+{
+    const struct plan *p = k->p;
+    const int id = r->id;
+    struct arena *dev = &k->room->rank[id].dev, *peer = &k->room->rank[id].peer;
+    if (touch_memory(dev->base, dev->size, e) || touch_memory(peer->base, peer->size, e))
+        give_up(&k->room->mailbox->rank[id], e);
+    if (!k->gpus) {
+        rank_lay_out(r, p, id, host, dev, peer);
+        rank_bind(r, &k->whole, k->room->kv, host);
+    }
+    dev_cpu_init(threads, k->isa, k->gpus ? 1 : p->max_tok, k->gpus ? 1 : rank_max_dim(p),
+                 p->threads, dev);
+    must(dev->used == dev->size && peer->used == peer->size);
+}
+
+/* The rank on its GPU; then nothing of the weights is read here. */
+static void open_gpu(struct keeper *k, struct rank *r, int id, struct dev *gpu, struct arena *host)
+{
+    struct arena peer;
+    struct err e;
+    if (gpu_rank_open(r, gpu, k->p, id, k->gpus, k->profile, &k->whole, host, &peer, &e))
+        give_up(&k->room->mailbox->rank[id], &e);
+    munmap(k->base, k->bytes);
+}
+
 static _Noreturn void rank_main(struct keeper *k, int id)
 {
     const struct plan *p = k->p;
@@ -122,30 +162,27 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     bool own_core = p->core[id] >= 0;
     struct wait w = {.stop = &m->stop, .spins = own_core ? SPINS_OWN_CORE : SPINS_SHARED_CORE};
     struct arena host = host_arena(&k->pool, rank_tables(k, id));
-    struct arena *dev_arena = &room->rank[id].dev, *peer = &room->rank[id].peer;
-    struct rank r;
-    struct dev dev = {0}, profiled;
-    struct profile profile = {&dev, m->rank[id].op};
+    struct rank r = {.id = id};
+    struct dev threads = {0}, gpu = {0}, profiled;
+    struct dev *dev = k->gpus ? &gpu : &threads;
+    struct profile profile = {dev, m->rank[id].op};
     struct comm tp, pp;
     struct err e;
     int core[PLAN_THREADS];
 
     pin(p->core[id]);
-    if (touch_memory(dev_arena->base, dev_arena->size, &e) ||
-        touch_memory(peer->base, peer->size, &e))
-        _exit(1);
-    rank_lay_out(&r, p, id, &host, dev_arena, peer);
-    rank_bind(&r, &k->whole, room->kv, &host);
-    dev_cpu_init(&dev, k->isa, p->max_tok, rank_max_dim(p), p->threads, dev_arena);
+    open_host(k, &r, &threads, &host, &e);
+    if (k->gpus)
+        open_gpu(k, &r, id, &gpu, &host);
     host_run(k->host, p->core[id], p->threads, core);
-    dev_cpu_start(&dev, core);
+    dev_cpu_start(&threads, core);
     open_groups(k, id, &tp, &pp, w);
-    r.dev = &dev, r.tp = &tp, r.pp = &pp;
+    r.dev = dev, r.tp = &tp, r.pp = &pp, r.host = &threads;
     if (k->profile) {
         dev_profile_init(&profiled, &profile);
         r.dev = &profiled;
+        r.host = k->gpus ? &threads : &profiled;
     }
-    must(dev_arena->used == dev_arena->size && peer->used == peer->size);
 
     atomic_store(&m->rank[id].ready, 1);
     rank_work(&r, m, w.spins, room->rank[id].scratch);
@@ -197,7 +234,7 @@ static int load_weights(struct keeper *k, const struct store *s, const struct pa
     weights_lay_out(&k->whole, k->p, PLAN_WHOLE, &host, &data);
     if (!f)
         rc = load_list(&list, k->p, &k->whole, s, &k->pool, e);
-    for (int r = 0; !f && !rc && r < k->n_rank; r++) {
+    for (int r = 0; !f && !rc && !k->gpus && r < k->n_rank; r++) {
         struct weights view = view_of(k, r);
         near_weights(k->host, k->p, r, &view);
     }
@@ -214,7 +251,7 @@ static int load(struct keeper *k, const struct store *s, const struct packed *f,
     near_begin(k->host, k->p);
     int rc = load_weights(k, s, f, n_thread, e);
     near_end(k->host, k->p);
-    if (rc)
+    if (rc || k->gpus)
         return rc;
     near_cache_open(k->host, k->p, k->room->kv);
     k->pages_touched = pages_in(k, KV_FIRST);
@@ -281,7 +318,7 @@ static void touch_rest(struct keeper *k)
     struct sched_param no_claim = {0};
     struct err e;
     pid_t self = getpid();
-    if (k->pages_touched == k->p->pages || (k->toucher = fork()) != 0)
+    if (k->gpus || k->pages_touched == k->p->pages || (k->toucher = fork()) != 0)
         return;
     close(k->fd);
     if (!follow(self) || sched_setscheduler(0, SCHED_IDLE, &no_claim))
@@ -292,13 +329,32 @@ static void touch_rest(struct keeper *k)
     _exit(0);
 }
 
+static bool all_ready(const struct keeper *k)
+{
+    for (int r = 0; r < k->n_rank; r++)
+        if (!atomic_load(&k->room->mailbox->rank[r].ready))
+            return false;
+    return true;
+}
+
+/* When every GPU has its weights, the host's copy is not needed. */
+static void drop_weights(struct keeper *k)
+{
+    if (!k->gpus || !k->base || !all_ready(k))
+        return;
+    munmap(k->base, k->bytes);
+    k->base = NULL;
+}
+
 static _Noreturn void watch(struct keeper *k, int signals)
 {
+    const int look_again_ms = 100;
     struct pollfd on[] = {{.fd = k->fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     for (;;) {
         struct signalfd_siginfo info;
-        if (poll(on, COUNT(on), -1) < 0 && errno != EINTR)
+        if (poll(on, COUNT(on), k->gpus && k->base ? look_again_ms : -1) < 0 && errno != EINTR)
             leave(k, 1);
+        drop_weights(k);
         if (on[0].revents)
             leave(k, 0); /* control closed its end, or is gone */
         if (on[1].revents && read(signals, &info, sizeof(info)) > 0)
@@ -326,6 +382,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
                        .isa = opts->isa,
                        .profile = opts->profile,
                        .link = opts->link,
+                       .gpus = opts->gpus,
                        .fd = fd,
                        .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};

@@ -1,6 +1,7 @@
 /* team.c - control's side of a team. See team.h. */
 #include "engine/team.h"
 #include "engine/keeper.h"
+#include "run/gpu.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -25,8 +26,11 @@ struct team {
 
 /* ------------------------------------------------------------------------------- words */
 
-static int died(const struct keeper_word *w, struct err *e)
+static int died(const struct team *t, const struct keeper_word *w, struct err *e)
 {
+    const char *why = t->room.mailbox->rank[w->rank].why;
+    if (*why)
+        return err_set(e, -EIO, "rank %d: %s", w->rank, why);
     if (WIFSIGNALED(w->status))
         return err_set(e, -EIO, "rank %d was killed by signal %d (%s); start again", w->rank,
                        WTERMSIG(w->status), strsignal(WTERMSIG(w->status)));
@@ -58,7 +62,7 @@ static int listen_keeper(struct team *t, bool *ready, struct err *e)
         if (w.kind == KEEPER_FAILED)
             return err_set(e, -EIO, "%s", w.text);
         if (w.kind == KEEPER_DIED)
-            return died(&w, e);
+            return died(t, &w, e);
     }
 }
 
@@ -133,21 +137,38 @@ static int wait_ready(struct team *t, const struct store *s, const struct team_o
     return 0;
 }
 
+/* The plan says which bits its users expect. */
+static int check_numerics(const struct plan *p, const struct team_opts *opts, struct err *e)
+{
+    char gpu[16];
+    const char *have = isa_numerics(opts->isa, p->weight), *what = isa_name(opts->isa);
+    if (opts->gpus) {
+        gpu_numerics(gpu, opts->gpus->gpu[0].arch, p->weight, p->kv);
+        have = gpu, what = opts->gpus->gpu[0].name;
+    }
+    if (!strcmp(p->numerics, have))
+        return 0;
+    return err_set(e, -EINVAL,
+                   "the plan promises the bits of \"%s\", but %s on this machine gives \"%s\": "
+                   "choose another --isa or --device, or change \"numerics\" in the plan",
+                   p->numerics, what, have);
+}
+
 int team_start(struct team **out, const struct plan *p, const struct store *s,
                const struct team_opts *opts, struct err *e)
 {
     *out = NULL;
-    if (strcmp(p->numerics, isa_numerics(opts->isa, p->weight)))
-        return err_set(e, -EINVAL,
-                       "the plan promises the bits of \"%s\", but %s on this machine gives \"%s\": "
-                       "choose another --isa or change \"numerics\" in the plan",
-                       p->numerics, isa_name(opts->isa), isa_numerics(opts->isa, p->weight));
+    int rc = check_numerics(p, opts, e);
+    if (!rc && opts->gpus)
+        rc = gpu_check(p, opts->gpus, e);
+    if (rc)
+        return rc;
     struct team *t = calloc(1, sizeof(*t));
     if (!t)
         return err_set(e, -ENOMEM, "out of memory");
     t->plan = *p;
     t->fd = -1;
-    int rc = room_open(&t->room, &t->plan, opts->isa, opts->keep_logits, e);
+    rc = room_open(&t->room, &t->plan, opts->isa, opts->gpus, opts->keep_logits, e);
     if (!rc)
         rc = start_keeper(t, s, opts, e);
     if (!rc)
@@ -194,8 +215,10 @@ static int rank_errors(const struct team *t, struct err *e)
 {
     for (int r = 0; r < plan_ranks(&t->plan); r++) {
         int code = atomic_load(&t->room.mailbox->rank[r].err);
+        const char *why = t->room.mailbox->rank[r].why;
         if (code && code != -ECANCELED)
-            return err_set(e, code, "rank %d failed: %s; start again", r, strerror(-code));
+            return err_set(e, code, "rank %d failed: %s; start again", r,
+                           *why ? why : strerror(-code));
     }
     return 0;
 }

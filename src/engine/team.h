@@ -7,6 +7,7 @@
 #ifndef TANDEM_TEAM_H
 #define TANDEM_TEAM_H
 
+#include "dev/plugin.h"
 #include "dev/profile.h"
 #include "model/store.h"
 #include "plan/placement.h"
@@ -25,6 +26,7 @@ struct team_opts {
     bool keep_logits;            /* results carry logits (they cost a copy per row) */
     bool profile;                /* time every operation, for team_profile() */
     const struct link *link;     /* slow the groups of ranks down by so much; NULL: as they are */
+    const struct gpus *gpus;     /* where ranks compute, as long as the team lives; NULL: here */
     const struct host *host;     /* where threads and memory go, as long as the team lives; NULL:
                                     on cores that follow each other, and anywhere */
 };

@@ -15,7 +15,7 @@ struct generation {
 /* What loading had to say besides errors, one sentence each, for the user's eyes. */
 struct notes {
     int n;
-    char text[16][200];
+    char text[16][600];
 };
 
 /* config.json of the folder (or of the file itself, when path is a file; a GGUF file has it too)

@@ -348,8 +348,11 @@ static int check_limits(const struct plan *p, struct err *e)
                        p->pages, KV_PAGE, p->ctx);
     if (!strcmp(p->numerics, "bf16-dot") && p->weight != NUM_BF16)
         return err_set(e, -EINVAL, "plan: numerics bf16-dot is for bf16 weights");
-    if (strcmp(p->numerics, "bf16-dot") && strcmp(p->numerics, "f32-fma"))
-        return err_set(e, -EINVAL, "plan: numerics \"%s\" is neither f32-fma nor bf16-dot",
+    if (strcmp(p->numerics, "bf16-dot") && strcmp(p->numerics, "f32-fma") &&
+        strncmp(p->numerics, "cuda-sm", 7) != 0)
+        return err_set(e, -EINVAL,
+                       "plan: numerics \"%s\" is neither f32-fma nor bf16-dot nor of a GPU, as "
+                       "cuda-sm90",
                        p->numerics);
     if (p->threads < 1 || p->threads > PLAN_THREADS)
         return err_set(e, -EINVAL, "plan: threads=%d of a rank must be 1 to %d", p->threads,

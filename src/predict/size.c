@@ -26,7 +26,7 @@ static struct size size_of_host(const struct plan *p)
     const struct plan one = plan_replica(p, 0);
     const size_t dp = (size_t)p->dp;
     struct room room;
-    room_measure(&room, &one, ISA_REF, false); /* the same for every instruction set */
+    room_measure(&room, &one, ISA_REF, false, false); /* the same for every instruction set */
     return (struct size){.weights = plan_weight_bytes(&one, PLAN_WHOLE),
                          .kv = dp * room.kv_bytes,
                          .scratch = dp * (room.bytes - room.kv_bytes),

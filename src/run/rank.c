@@ -112,6 +112,14 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     turns_lay_out(&r->turns, p, host);
 }
 
+void rank_lay_out_rotations(struct rank *r, struct arena *dev)
+{
+    const struct model *m = &r->plan->model;
+    for (int i = 0; i < MODEL_KINDS; i++)
+        if (m->kind[i].rope.theta > 0)
+            r->rotation[i] = get(dev, r->plan->ctx, m->head_dim);
+}
+
 int rank_max_dim(const struct plan *p)
 {
     const struct model *m = &p->model;
@@ -125,25 +133,38 @@ size_t rank_page_bytes(const struct plan *p)
            kv_head_bytes(p->kv, p->model.head_dim);
 }
 
-void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host)
+/* The rank's heads of its layers in a pool whose pages hold these heads of layers from `layer` on.
+ */
+static void place_cache(struct rank *r, char *pool, size_t page, int layer, struct span heads)
 {
     const struct plan *p = r->plan;
     const struct model *m = &p->model;
-    struct span heads = plan_share(p, r->id, KVHEADS);
+    struct span mine = plan_share(p, r->id, KVHEADS);
     size_t head = kv_head_bytes(p->kv, m->head_dim);
+    for (int l = r->layers.lo; l < r->layers.hi; l++) {
+        int at = (l - layer) * len(heads) + mine.lo - heads.lo;
+        r->kv[l] = (struct kv){.type = p->kv,
+                               .n_head = len(mine),
+                               .head_dim = m->head_dim,
+                               .page_bytes = page,
+                               .head_bytes = head,
+                               .at = pool ? pool + (size_t)at * head : NULL};
+    }
+}
 
-    weights_view(&r->weights, whole, p, r->id, host);
-    if (!r->kv)
-        return; /* only measuring */
-    for (int l = r->layers.lo; l < r->layers.hi; l++)
-        r->kv[l] = (struct kv){
-            .type = p->kv,
-            .n_head = len(heads),
-            .head_dim = m->head_dim,
-            .page_bytes = rank_page_bytes(p),
-            .head_bytes = head,
-            .at =
-                kv_pool ? kv_pool + ((size_t)l * (size_t)m->n_kv + (size_t)heads.lo) * head : NULL};
+void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host)
+{
+    weights_view(&r->weights, whole, r->plan, r->id, host);
+    if (r->kv) /* otherwise only measuring */
+        place_cache(r, kv_pool, rank_page_bytes(r->plan), 0, (struct span){0, r->plan->model.n_kv});
+}
+
+void rank_own_cache(struct rank *r, char *pool)
+{
+    struct plan one = *r->plan;
+    one.pages = 1;
+    place_cache(r, pool, plan_kv_bytes(&one, r->id), r->layers.lo,
+                plan_share(r->plan, r->id, KVHEADS));
 }
 
 /* Also of planes that only other ranks have: theirs are found by where they would be here. */
@@ -241,7 +262,9 @@ void rank_begin(struct rank *r, const struct batch *b)
     for (int i = 0; i < MODEL_KINDS; i++)
         a->angle[i].n = b->n_tok;
     for (int i = 0; i < MODEL_KINDS; i++)
-        if (p->model.kind[i].rope.theta > 0)
+        if (r->rotation[i].n)
+            dev_pick(r->dev, &a->angle[i], &r->rotation[i], b->pos);
+        else if (p->model.kind[i].rope.theta > 0)
             rope_angles(&a->angle[i], &p->model.kind[i].rope, b->pos);
     cut_waves(r, b);
 }

@@ -51,8 +51,11 @@ struct rank {
     struct act act, room;    /* room: as allocated, for the largest step */
     struct wave wave[WAVES]; /* of the step */
     int n_wave;
-    struct rank_turns turns;   /* at the experts of the layer at hand */
-    int words[SHARES_MAX + 1]; /* first word of every slice, for the join */
+    struct rank_turns turns;          /* at the experts of the layer at hand */
+    struct mat rotation[MODEL_KINDS]; /* [ctx][head_dim] angles of all positions, on a device that
+                                     has no host's memory; otherwise no rows */
+    struct dev *host;                 /* whose threads draw tokens */
+    int words[SHARES_MAX + 1];        /* first word of every slice, for the join */
 };
 
 /* Lay out everything a rank owns for itself: tables in `host`, numbers in `dev`, and what the
@@ -64,6 +67,11 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
 /* Where the weights (a whole copy) and the KV pool of the host are. */
 void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host);
 
+/* Of a rank whose device's memory is its own: tables of angles in `dev`, behind rank_lay_out(), to
+ * be filled by the caller; and where its own cache is, of plan_kv_bytes(). */
+void rank_lay_out_rotations(struct rank *r, struct arena *dev);
+void rank_own_cache(struct rank *r, char *pool);
+
 /* The largest row a matmul of the plan reads, for the device's scratch. */
 int rank_max_dim(const struct plan *p);
 
@@ -73,7 +81,7 @@ size_t rank_page_bytes(const struct plan *p);
 /* How many waves a step of so many rows goes in. */
 int rank_waves(const struct plan *p, int n_tok);
 
-/* Shrink the scratch to the step at hand and compute its rotary angles. */
+/* Shrink the scratch to the step at hand and find its rotary angles. */
 void rank_begin(struct rank *r, const struct batch *b);
 
 /* One step. Logits of the wanted tokens end up in r->act.logits on slice 0 of the last stage.

@@ -9,14 +9,18 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
-/* Measure what a rank needs for itself. */
-static void measure_rank(const struct plan *p, int id, enum isa isa, struct arena *dev,
+/* Measure what a rank needs for itself; beside a GPU, for the threads that draw. */
+static void measure_rank(const struct plan *p, int id, enum isa isa, bool gpus, struct arena *dev,
                          struct arena *peer)
 {
     struct rank r;
     struct dev d = {0};
     struct arena host = {0};
     *dev = *peer = (struct arena){0};
+    if (gpus) {
+        dev_cpu_init(&d, isa, 1, 1, p->threads, dev);
+        return;
+    }
     rank_lay_out(&r, p, id, &host, dev, peer);
     dev_cpu_init(&d, isa, p->max_tok, rank_max_dim(p), p->threads, dev);
 }
@@ -41,23 +45,25 @@ static void lay_out(struct room *room, const struct plan *p, enum isa isa, bool 
     for (int r = 0; r < plan_ranks(p); r++) {
         struct arena dev, peer;
         size_t before = a->used;
-        measure_rank(p, r, isa, &dev, &peer);
+        measure_rank(p, r, isa, room->gpus, &dev, &peer);
         room->rank[r].peer = part_of(a, peer.used);
         room->rank[r].dev = part_of(a, dev.used);
         room->rank[r].scratch = arena_get(a, (size_t)p->threads * draw_scratch(p->model.n_vocab));
         room->rank_bytes[r] = a->used - before;
     }
     a->used = round_up(a->used, 4096); /* so that heads of ranks may lie in pages of their own */
-    room->kv_bytes = plan_kv_bytes(p, PLAN_WHOLE);
-    must(room->kv_bytes == (size_t)p->pages * rank_page_bytes(p));
+    room->kv_bytes = room->gpus ? 0 : (size_t)p->pages * rank_page_bytes(p);
+    must(room->gpus || room->kv_bytes == plan_kv_bytes(p, PLAN_WHOLE));
     room->kv = arena_get(a, room->kv_bytes);
     room->bytes = a->used;
 }
 
-void room_measure(struct room *room, const struct plan *p, enum isa isa, bool keep_logits)
+void room_measure(struct room *room, const struct plan *p, enum isa isa, bool gpus,
+                  bool keep_logits)
 {
     struct arena a = {0};
     memset(room, 0, sizeof(*room));
+    room->gpus = gpus;
     lay_out(room, p, isa, keep_logits, &a);
 }
 
@@ -148,10 +154,10 @@ static int check_memory(const struct room *room, const struct plan *p, struct er
                    (double)(room->bytes - room->kv_bytes) / mib, (double)have / mib);
 }
 
-int room_open(struct room *room, const struct plan *p, enum isa isa, bool keep_logits,
+int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, bool keep_logits,
               struct err *e)
 {
-    room_measure(room, p, isa, keep_logits);
+    room_measure(room, p, isa, gpus, keep_logits);
     int rc = check_memory(room, p, e);
     if (rc)
         return rc;

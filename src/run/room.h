@@ -14,6 +14,7 @@ struct room {
     size_t bytes;
     struct mailbox *mailbox;
     char *kv;
+    bool gpus;
     void *tp_state[PLAN_STAGES], *pp_state[SHARES_MAX];
     size_t outbox_bytes;
     struct {
@@ -23,12 +24,14 @@ struct room {
     size_t mailbox_bytes, kv_bytes, rank_bytes[PLAN_RANKS];
 };
 
-/* Compute the layout without memory: sizes only. */
-void room_measure(struct room *room, const struct plan *p, enum isa isa, bool keep_logits);
+/* Compute the layout without memory: sizes only. gpus: ranks and their caches are in the memory of
+ * GPUs (run/gpu.h), and only what they share with the host is here. */
+void room_measure(struct room *room, const struct plan *p, enum isa isa, bool gpus,
+                  bool keep_logits);
 
 /* Check that weights and room fit into what the machine and the cgroup have free, reserve the
  * mapping and lay it out. Free with room_close(). */
-int room_open(struct room *room, const struct plan *p, enum isa isa, bool keep_logits,
+int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, bool keep_logits,
               struct err *e);
 void room_close(struct room *room);
 

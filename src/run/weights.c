@@ -103,21 +103,51 @@ struct runs {
     void *arg;
 };
 
+/* Bytes from the first part's beginning to the last one's end. */
+static size_t run_bytes(const struct weight *w)
+{
+    const struct part *last = &w->part[w->n_part - 1];
+    const char *end = (const char *)last->at + part_bytes(w->type, last->rows, last->cols);
+    return (size_t)(end - (const char *)w->part[0].at);
+}
+
 static void run_of(void *arg, const struct piece *pc)
 {
     const struct runs *c = arg;
     if (!pc->matrix)
         return;
     const struct weight *w = weights_field(c->view, pc);
-    const struct part *last = &w->part[w->n_part - 1];
-    const char *end = (const char *)last->at + part_bytes(w->type, last->rows, last->cols);
-    c->fn(c->arg, w->part[0].at, (size_t)(end - (const char *)w->part[0].at));
+    c->fn(c->arg, w->part[0].at, run_bytes(w));
 }
 
 void weights_runs(const struct weights *view, const struct plan *p, int rank, weights_run_fn *fn,
                   void *arg)
 {
     plan_pieces(p, rank, run_of, &(struct runs){view, fn, arg});
+}
+
+struct copies {
+    const struct weights *own, *whole;
+    weights_copy_fn *fn;
+    void *arg;
+};
+
+static void copy_of(void *arg, const struct piece *pc)
+{
+    const struct copies *c = arg;
+    if (!pc->matrix) {
+        const struct mat *to = weights_field(c->own, pc), *from = weights_field(c->whole, pc);
+        c->fn(c->arg, to->at, (const float *)from->at + pc->col.lo, mat_bytes(to));
+        return;
+    }
+    const struct weight *to = weights_field(c->own, pc), *from = weights_field(c->whole, pc);
+    c->fn(c->arg, to->part[0].at, from->part[pc->first].at, run_bytes(to));
+}
+
+void weights_copies(const struct weights *own, const struct weights *whole, const struct plan *p,
+                    int rank, weights_copy_fn *fn, void *arg)
+{
+    plan_pieces(p, rank, copy_of, &(struct copies){own, whole, fn, arg});
 }
 
 static void add_bytes(void *arg, const struct piece *pc)

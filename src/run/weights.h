@@ -26,6 +26,12 @@ typedef void weights_run_fn(void *arg, const char *at, size_t bytes);
 void weights_runs(const struct weights *view, const struct plan *p, int rank, weights_run_fn *fn,
                   void *arg);
 
+/* Call fn for every run of bytes of a rank's own weights (weights_lay_out() of the rank), with
+ * where they stand in a whole copy. */
+typedef void weights_copy_fn(void *arg, void *to, const void *from, size_t bytes);
+void weights_copies(const struct weights *own, const struct weights *whole, const struct plan *p,
+                    int rank, weights_copy_fn *fn, void *arg);
+
 /* The struct weight or mat that a piece names. */
 void *weights_field(const struct weights *w, const struct piece *pc);
 

@@ -33,6 +33,7 @@ struct drawing {
     const struct rank *r;
     const struct mailbox *m;
     struct slot *s;
+    struct mat logits;
     char *scratch;
     _Atomic int next;
 };
@@ -40,7 +41,7 @@ struct drawing {
 /* Draw the token after row i, or take the given one; a row without a sane number gives -1. */
 static void draw_row(const struct drawing *g, int i, char *scratch)
 {
-    const struct mat *logits = &g->r->act.logits;
+    const struct mat *logits = &g->logits;
     const size_t row_bytes = (size_t)logits->dim * sizeof(float);
     struct slot *s = g->s;
     const struct draw_wire *d = &s->draw[i];
@@ -77,10 +78,30 @@ static void draw_some(void *arg, int thread, int n)
         draw_row(g, i, scratch);
 }
 
-static void draw(struct rank *r, struct mailbox *m, struct slot *s, void *scratch)
+static void draw(struct rank *r, struct mailbox *m, struct slot *s, struct mat logits,
+                 void *scratch)
 {
-    struct drawing g = {.r = r, .m = m, .s = s, .scratch = scratch};
-    dev_together(r->dev, draw_some, &g);
+    struct drawing g = {.r = r, .m = m, .s = s, .logits = logits, .scratch = scratch};
+    dev_together(r->host, draw_some, &g);
+}
+
+static const struct mat nothing;
+
+/* One step on the device; what comes of it is where the host can read it. */
+static struct mat compute(struct rank *r, struct batch b, bool draws)
+{
+    dev_begin(r->dev, &b);
+    forward(r, &b);
+    return dev_fetch(r->dev, draws ? &r->act.logits : &nothing);
+}
+
+/* What failed, for whoever reads the rank's state. */
+static int error_of(const struct rank *r, struct rank_state *state)
+{
+    int err = r->dev->err ? r->dev->err : r->tp->err ? r->tp->err : r->pp->err;
+    if (r->dev->err && r->dev->why)
+        snprintf(state->why, sizeof(state->why), "%s", r->dev->why);
+    return err;
 }
 
 size_t draw_scratch(int n_vocab)
@@ -118,13 +139,12 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
     r->turns.load = plan_slice(r->plan, r->id) == 0 ? m->load : NULL;
     for (uint64_t step = 1; wait_step(m, step, spins); step++) {
         struct slot *s = &m->slot[step % (uint64_t)m->flight];
-        struct batch b = slot_batch(s);
         uint64_t begin = now_ns();
         r->turns.holders = s->holders;
-        forward(r, &b);
-        int err = r->dev->err ? r->dev->err : r->tp->err ? r->tp->err : r->pp->err;
+        struct mat logits = compute(r, slot_batch(s), draws);
+        int err = error_of(r, state);
         if (draws && !err)
-            draw(r, m, s, scratch);
+            draw(r, m, s, logits, scratch);
         account(r, state, now_ns() - begin);
         atomic_store(&state->err, err);
         atomic_store(&state->done, step);

@@ -1,0 +1,46 @@
+/* cuda.h - what a device on a GPU keeps: inside the plugin only. */
+#ifndef TANDEM_CUDA_H
+#define TANDEM_CUDA_H
+
+#include "dev/cuda/kernels.h"
+#include "dev/cuda/record.h"
+#include "dev/plugin.h"
+
+enum { CUDA_PIECES = 2 }; /* of weights on their way at once */
+
+struct cuda {
+    struct gpu_ask ask;
+    void *stream;
+    struct gpu_room room;
+    uint64_t waited_ns;
+
+    char *batch, *batch_pinned; /* a step's batch here, and on its way here */
+    size_t batch_bytes;
+    int keys;      /* of the step: no row sees more */
+    float *pinned; /* [max_out][words] on its way to the host */
+
+    struct records records;
+    struct record *record; /* of the step; NULL: it is computed, and that is all */
+    bool replays; /* the step was recorded before: calls are what is in it, so do nothing */
+
+    struct cuda_experts *experts; /* tables of the device, one per layer with experts */
+    void *load_stream[CUDA_PIECES], *load_pinned[CUDA_PIECES];
+    struct pool pool;
+};
+
+static inline struct cuda *cuda_of(struct dev *d) { return d->ctx; }
+
+/* Remember a failure of CUDA's, if it is one, in d->err and d->why. */
+void cuda_note(struct dev *d, int code);
+
+extern const struct dev_ops cuda_ops;
+
+/* The device's table of n experts, made at the first call. NULL: no memory, which was noted. */
+const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n);
+
+/* The batch on the device: bytes of the largest step; and taking one there (cuda_ops.begin). */
+size_t cuda_batch_bytes(const struct gpu_ask *);
+void cuda_begin(struct dev *d, struct batch *b);
+struct mat cuda_fetch(struct dev *d, const struct mat *m);
+
+#endif

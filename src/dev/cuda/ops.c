@@ -1,0 +1,218 @@
+/* ops.c - the operations of dev.h on a GPU: each hands its numbers to a kernel of kernels.h. */
+#include "dev/cuda/cuda.h"
+#include "dev/cuda/runtime.h"
+
+void cuda_note(struct dev *d, int code)
+{
+    if (!code || d->err)
+        return;
+    d->err = -EIO;
+    d->why = gpu_error(code);
+}
+
+/* Enqueue a kernel, unless the step is a replay of one that has it. */
+#define ENQUEUE(call)                                                                              \
+    do {                                                                                           \
+        if (!cuda_of(d)->replays)                                                                  \
+            enqueued(d, call);                                                                     \
+    } while (0)
+
+static void enqueued(struct dev *d, int code)
+{
+    struct cuda *c = cuda_of(d);
+    cuda_note(d, code);
+    if (c->ask.profile && !d->err)
+        cuda_note(d, gpu_wait(c->stream));
+}
+
+static void *stream_of(struct dev *d) { return cuda_of(d)->stream; }
+
+static const float *bias_of(const struct mat *bias) { return bias->n ? bias->at : NULL; }
+
+static struct gpu_weight weight_of(const struct weight *w)
+{
+    struct gpu_weight to = {
+        .type = w->type, .rows = w->rows, .cols = w->cols, .first = w->first, .n_part = w->n_part};
+    must(w->n_part <= GPU_PARTS);
+    for (int i = 0; i < w->n_part; i++)
+        to.part[i] = (struct gpu_part){w->part[i].at, w->part[i].rows, w->part[i].cols};
+    return to;
+}
+
+static struct gpu_kv kv_of(const struct kv *c)
+{
+    return (struct gpu_kv){.type = c->type,
+                           .n_head = c->n_head,
+                           .head_dim = c->head_dim,
+                           .page_bytes = c->page_bytes,
+                           .head_bytes = c->head_bytes,
+                           .at = c->at};
+}
+
+static void cuda_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
+                       const int *tok)
+{
+    const struct gpu_weight to = weight_of(w);
+    ENQUEUE(gpu_embed(stream_of(d), y->at, y->n, &to, first, tok));
+}
+
+static void cuda_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
+                      float eps)
+{
+    ENQUEUE(gpu_norm(stream_of(d), y->at, x->at, x->n, x->dim, w->at, w->dim, eps));
+}
+
+static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
+{
+    struct gpu_term to[GPU_TERMS];
+    must(n <= GPU_TERMS);
+    for (int i = 0; i < n; i++)
+        to[i] = (struct gpu_term){term[i].y->at, weight_of(term[i].w), bias_of(term[i].bias)};
+    ENQUEUE(gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
+}
+
+static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
+                         const struct weight *w)
+{
+    const struct gpu_weight to = weight_of(w);
+    float *plane[GPU_PLANES];
+    must(y->n <= GPU_PLANES);
+    for (int i = 0; i < y->n; i++)
+        plane[i] = y->at[i].at;
+    ENQUEUE(gpu_partial(stream_of(d), plane, y->n, x->at, x->n, &to, &cuda_of(d)->room));
+}
+
+static void cuda_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
+{
+    ENQUEUE(gpu_add(stream_of(d), x->at, y->at, bias_of(bias), x->n, x->dim));
+}
+
+static void cuda_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
+{
+    ENQUEUE(gpu_rope(stream_of(d), x->at, x->n, x->dim, head_dim, angle->at));
+}
+
+static void cuda_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
+                       const int *slot)
+{
+    const struct gpu_kv to = kv_of(c);
+    ENQUEUE(gpu_store(stream_of(d), &to, k->at, v->at, k->n, slot));
+}
+
+static void cuda_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
+                        const struct heads *h, const struct batch *b)
+{
+    const struct gpu_kv kv = kv_of(c);
+    const struct gpu_heads heads = {.head_dim = h->head_dim,
+                                    .group = h->group,
+                                    .q_first = h->q_first,
+                                    .kv_first = h->kv_first,
+                                    .window = h->window,
+                                    .scale = h->scale};
+    const struct gpu_batch batch = {.n_tok = b->n_tok,
+                                    .n_seq = b->n_seq,
+                                    .stride = b->stride,
+                                    .most_keys = cuda_of(d)->keys,
+                                    .pos = b->pos,
+                                    .slot = b->slot,
+                                    .seq = b->seq,
+                                    .page = b->page};
+    ENQUEUE(gpu_attend(stream_of(d), y->at, q->at, q->dim, &kv, &heads, &batch, &cuda_of(d)->room));
+}
+
+static void cuda_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
+{
+    ENQUEUE(gpu_swiglu(stream_of(d), gate->at, up->at, gate->n, gate->dim));
+}
+
+static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
+{
+    ENQUEUE(gpu_pick(stream_of(d), y->at, x->at, row, y->n, y->dim));
+}
+
+static void cuda_route(struct dev *d, struct routed *to, const struct mat *logits,
+                       const struct mat *gate, bool renorm)
+{
+    ENQUEUE(gpu_route(stream_of(d), to->expert, to->weight, logits->at, logits->n, logits->dim,
+                      to->top, to->shared, bias_of(gate), renorm));
+}
+
+static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
+                             const struct expert *expert, int n_expert, const struct routed *routed,
+                             const struct expert_room *room)
+{
+    const struct gpu_weight *table = cuda_experts(d, expert, n_expert);
+    (void)room;          /* the CPU's; kernels have a room of their own */
+    must(!routed->turn); /* which is the host's */
+    if (table)
+        ENQUEUE(gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
+                            routed->expert, routed->weight, routed_row(routed), &cuda_of(d)->room));
+}
+
+static void cuda_settle(struct dev *d, struct mat *x, const struct mat *y)
+{
+    ENQUEUE(gpu_settle(stream_of(d), x->at, y->at, x->n, x->dim));
+}
+
+static uint64_t cuda_waited_ns(struct dev *d) { return cuda_of(d)->waited_ns; }
+
+const struct dev_ops cuda_ops = {
+    .name = "cuda",
+    .begin = cuda_begin,
+    .fetch = cuda_fetch,
+    .embed = cuda_embed,
+    .norm = cuda_norm,
+    .matmul = cuda_matmul,
+    .partial = cuda_partial,
+    .add = cuda_add,
+    .rope = cuda_rope,
+    .store = cuda_store,
+    .attend = cuda_attend,
+    .swiglu = cuda_swiglu,
+    .route = cuda_route,
+    .experts = cuda_sum_experts,
+    .settle = cuda_settle,
+    .pick = cuda_pick,
+    .waited_ns = cuda_waited_ns,
+};
+
+/* ------------------------------------------------------------------------------- experts */
+
+/* Made once per layer, in the first step, which is never recorded. */
+struct cuda_experts {
+    const struct expert *of;
+    void *table;
+    struct cuda_experts *next;
+};
+
+static void *make_table(struct dev *d, const struct expert *expert, int n)
+{
+    const size_t bytes = 3 * (size_t)n * sizeof(struct gpu_weight);
+    struct gpu_weight *here = malloc(bytes);
+    void *at = NULL;
+    must(here);
+    for (int i = 0; i < n; i++) {
+        here[3 * i] = weight_of(&expert[i].gate);
+        here[3 * i + 1] = weight_of(&expert[i].up);
+        here[3 * i + 2] = weight_of(&expert[i].down);
+    }
+    cuda_note(d, gpu_alloc(&at, bytes));
+    if (!d->err)
+        cuda_note(d, gpu_copy_in(at, here, bytes, stream_of(d)));
+    if (!d->err)
+        cuda_note(d, gpu_wait(stream_of(d)));
+    free(here);
+    return d->err ? NULL : at;
+}
+
+const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n)
+{
+    struct cuda *c = cuda_of(d);
+    for (struct cuda_experts *x = c->experts; x; x = x->next)
+        if (x->of == expert)
+            return x->table;
+    struct cuda_experts *x = pool_get(&c->pool, sizeof(*x));
+    *x = (struct cuda_experts){expert, make_table(d, expert, n), c->experts};
+    c->experts = x;
+    return x->table;
+}

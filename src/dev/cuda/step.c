@@ -1,0 +1,135 @@
+/* step.c - a step begins and ends: its batch to the GPU, its logits back, and whether what lies
+ * between is enqueued, recorded, or replayed. */
+#include "dev/cuda/cuda.h"
+#include "dev/cuda/runtime.h"
+
+#include <time.h>
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Wait for the stream; what failed on the GPU shows here. */
+static void wait_all(struct dev *d)
+{
+    struct cuda *c = cuda_of(d);
+    uint64_t begin = now_ns();
+    cuda_note(d, gpu_wait(c->stream));
+    c->waited_ns += now_ns() - begin;
+}
+
+/* ------------------------------------------------------------------------------- the batch */
+
+static int pages_of(int keys) { return (keys + KV_PAGE - 1) / KV_PAGE; }
+
+size_t cuda_batch_bytes(const struct gpu_ask *a)
+{
+    size_t rows = 4 * (size_t)a->max_tok + (size_t)a->max_out;
+    size_t pages = (size_t)a->max_seq * (size_t)pages_of(record_keys(a->ctx));
+    return round_up((rows + pages) * sizeof(int), 256);
+}
+
+/* The next n numbers of the batch on its way; they come from `from`, if it is there. */
+static int *put(struct cuda *c, size_t *used, const int *from, int n)
+{
+    int *to = (int *)(void *)(c->batch_pinned + *used);
+    if (from && n)
+        memcpy(to, from, (size_t)n * sizeof(int));
+    *used += (size_t)n * sizeof(int);
+    must(*used <= c->batch_bytes);
+    return to;
+}
+
+static int *there(const struct cuda *c, const int *here)
+{
+    return (int *)(void *)(c->batch + ((const char *)here - c->batch_pinned));
+}
+
+/* Where things lie follows from the step's shape alone, so that a recording finds them. */
+static struct batch put_batch(struct cuda *c, const struct batch *b, int stride, size_t *used)
+{
+    struct batch to = *b;
+    to.tok = there(c, put(c, used, b->tok, b->n_tok));
+    to.pos = there(c, put(c, used, b->pos, b->n_tok));
+    to.slot = there(c, put(c, used, b->slot, b->n_tok));
+    to.seq = there(c, put(c, used, b->seq, b->n_tok));
+    to.out = there(c, put(c, used, b->out, b->n_out));
+    int *page = put(c, used, NULL, b->n_seq * stride);
+    for (int i = 0; i < b->n_seq; i++) {
+        int n = min_int(stride, b->stride);
+        memcpy(page + (size_t)i * (size_t)stride, b->page + (size_t)i * (size_t)b->stride,
+               (size_t)n * sizeof(int));
+        memset(page + (size_t)i * (size_t)stride + n, 0, (size_t)(stride - n) * sizeof(int));
+    }
+    to.page = there(c, page);
+    to.stride = stride;
+    return to;
+}
+
+/* ------------------------------------------------------------------------------- begin, end */
+
+static void look_up(struct dev *d, struct step_key key)
+{
+    struct cuda *c = cuda_of(d);
+    bool again;
+    void *old;
+    c->record = NULL;
+    c->replays = false;
+    if (!c->ask.records || key.n_tok > RECORD_ROWS)
+        return;
+    struct record *r = records_meet(&c->records, key, &again, &old);
+    if (old)
+        cuda_note(d, gpu_record_free(old));
+    if (!again)
+        return;
+    c->record = r;
+    c->replays = r->recorded != NULL;
+    if (!c->replays)
+        cuda_note(d, gpu_record_begin(c->stream));
+}
+
+void cuda_begin(struct dev *d, struct batch *b)
+{
+    struct cuda *c = cuda_of(d);
+    int most = 0;
+    size_t used = 0;
+    for (int i = 0; i < b->n_tok; i++)
+        most = max_int(most, b->pos[i] + 1);
+    c->keys = record_keys(most);
+    *b = put_batch(c, b, pages_of(c->keys), &used);
+    cuda_note(d, gpu_copy_in(c->batch, c->batch_pinned, used, c->stream));
+    if (!d->err)
+        look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys});
+}
+
+/* What was recorded, or recorded now, is run. */
+static void run_record(struct dev *d)
+{
+    struct cuda *c = cuda_of(d);
+    if (!c->replays)
+        cuda_note(d, gpu_record_end(c->stream, &c->record->recorded));
+    if (!d->err)
+        cuda_note(d, gpu_replay(c->record->recorded, c->stream));
+    c->record = NULL;
+    c->replays = false;
+}
+
+struct mat cuda_fetch(struct dev *d, const struct mat *m)
+{
+    struct cuda *c = cuda_of(d);
+    struct mat to = *m;
+    if (c->record)
+        run_record(d);
+    if (m->n) {
+        must(m->n <= c->ask.max_out && m->dim <= c->ask.words);
+        to.at = c->pinned;
+        if (!d->err)
+            cuda_note(d, gpu_copy_out(to.at, m->at, mat_bytes(m), c->stream));
+    }
+    if (!d->err)
+        wait_all(d);
+    return to;
+}

@@ -1,0 +1,233 @@
+/* gpu.c - see gpu.h. */
+#include "run/gpu.h"
+#include "model/rope.h"
+
+static const struct gpu *gpu_of(const struct gpus *g, int rank)
+{
+    return &g->gpu[gpus_index(g, rank)];
+}
+
+static struct gpu_ask ask_for(const struct plan *p, int rank, const struct gpus *g)
+{
+    const struct model *m = &p->model;
+    const struct experts *x = &m->experts;
+    return (struct gpu_ask){.gpu = gpus_index(g, rank),
+                            .max_tok = p->max_tok,
+                            .max_seq = p->max_seq,
+                            .max_out = p->max_out,
+                            .ctx = p->ctx,
+                            .max_dim = rank_max_dim(p),
+                            .words = m->n_vocab,
+                            .heads = len(plan_share(p, rank, HEADS)),
+                            .head_dim = m->head_dim,
+                            .experts = model_experts(m),
+                            .top = x->n ? x->top + (x->shared_ff > 0) : 0,
+                            .expert_columns = max_int(len(plan_share(p, rank, EXPERT_COLUMNS)),
+                                                      len(plan_share(p, rank, SHARED_COLUMNS)))};
+}
+
+/* The rank's arenas, to be laid out in the same order as here. */
+static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
+                    struct arena *dev, struct arena *peer)
+{
+    rank_lay_out(r, p, id, host, dev, peer);
+    rank_lay_out_rotations(r, dev);
+}
+
+/* ------------------------------------------------------------------------------- memory */
+
+struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
+{
+    struct rank r;
+    struct arena host = {0}, dev = {0}, peer = {0};
+    const struct gpu_ask ask = ask_for(p, rank, g);
+    lay_out(&r, p, rank, &host, &dev, &peer);
+    return (struct gpu_need){.weights = plan_weight_bytes(p, rank),
+                             .kv = plan_kv_bytes(p, rank),
+                             .scratch = dev.used + peer.used +
+                                        g->plugin->scratch_bytes(&ask, gpu_of(g, rank))};
+}
+
+/* What all ranks on a GPU need of it, reserves included. */
+static struct gpu_need need_of(const struct plan *p, const struct gpus *g, int gpu)
+{
+    struct gpu_need all = {0};
+    for (int r = 0; r < p->dp * plan_ranks(p); r++) {
+        if (gpus_index(g, r) != gpu)
+            continue;
+        struct gpu_need one = gpu_need(p, r % plan_ranks(p), g);
+        all.weights += one.weights, all.kv += one.kv;
+        all.scratch += one.scratch + GPU_RESERVE;
+    }
+    return all;
+}
+
+int gpu_pages(const struct plan *p, const struct gpus *g)
+{
+    size_t pages = INT32_MAX;
+    for (int i = 0; i < g->n; i++) {
+        struct gpu_need need = need_of(p, g, i);
+        size_t rest = need.weights + need.scratch, have = g->gpu[i].memory_free;
+        if (need.kv)
+            pages = min_size(pages, have > rest ? (have - rest) / (need.kv / (size_t)p->pages) : 0);
+    }
+    return (int)pages;
+}
+
+/* ------------------------------------------------------------------------------- checks */
+
+static bool fits(const struct plan *p, const struct gpus *g) { return gpu_pages(p, g) >= p->pages; }
+
+/* What to change so that it fits: the cache, then the weights' format; "" when that is not enough.
+ */
+static void advise(const struct plan *p, const struct gpus *g, char *to, size_t n)
+{
+    static const enum num smaller[] = {NUM_BF16, NUM_INT8, NUM_INT4};
+    int pages = gpu_pages(p, g);
+    snprintf(to, n, "; take a smaller model");
+    if ((int64_t)pages * KV_PAGE >= 256) {
+        snprintf(to, n, "; %d tokens of cache would fit: --ctx %d, or fewer --max-seqs",
+                 pages * KV_PAGE, min_int(pages * KV_PAGE, p->ctx));
+        return;
+    }
+    for (size_t i = 0; i < COUNT(smaller); i++) {
+        struct plan other = *p;
+        other.weight = smaller[i];
+        if (plan_weight_bytes(&other, 0) < plan_weight_bytes(p, 0) && fits(&other, g)) {
+            snprintf(to, n, "; --dtype %s would fit", num_name(smaller[i]));
+            return;
+        }
+    }
+}
+
+static int check_memory(const struct plan *p, const struct gpus *g, int gpu, struct err *e)
+{
+    const double mib = 1 << 20;
+    const struct gpu_need need = need_of(p, g, gpu);
+    const size_t want = need.weights + need.kv + need.scratch, have = g->gpu[gpu].memory_free;
+    char advice[160];
+    if (want <= have)
+        return 0;
+    advise(p, g, advice, sizeof(advice));
+    return err_set(
+        e, -ENOMEM,
+        "GPU %d (%s) has %.0f MiB free, but %.0f are needed, %.0f more (weights %.0f, KV "
+        "cache %.0f, scratch and CUDA %.0f)%s",
+        gpu, g->gpu[gpu].name, (double)have / mib, (double)want / mib, (double)(want - have) / mib,
+        (double)need.weights / mib, (double)need.kv / mib, (double)need.scratch / mib, advice);
+}
+
+static int check_kinds(const struct plan *p, const struct gpus *g, struct err *e)
+{
+    const struct gpu *first = gpu_of(g, 0);
+    for (int r = 1; r < p->dp * plan_ranks(p); r++) {
+        const struct gpu *other = gpu_of(g, r);
+        if (other->arch != first->arch)
+            return err_set(e, -EINVAL,
+                           "the GPUs differ (%s is sm_%d, %s is sm_%d), and so would the bits of "
+                           "their answers: choose like ones by CUDA_VISIBLE_DEVICES",
+                           first->name, first->arch, other->name, other->arch);
+    }
+    return 0;
+}
+
+int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
+{
+    if (p->tp > 1 || p->pp > 1)
+        return err_set(e, -ENOTSUP,
+                       "tp=%d, pp=%d: GPUs do not work in groups yet: take --tp 1 --pp 1, or "
+                       "--device cpu",
+                       p->tp, p->pp);
+    int rc = check_kinds(p, g, e);
+    for (int i = 0; !rc && i < g->n; i++)
+        rc = check_memory(p, g, i, e);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- setting up */
+
+struct upload {
+    const struct gpus *g;
+    struct dev *d;
+    struct err *e;
+    int rc;
+};
+
+static void upload(void *arg, void *to, const void *from, size_t bytes)
+{
+    struct upload *u = arg;
+    if (!u->rc && bytes)
+        u->rc = u->g->plugin->load(u->d, to, from, bytes, u->e);
+}
+
+/* Memory for an arena of so many bytes. */
+static int get_arena(struct upload *u, size_t bytes, struct arena *to)
+{
+    to->used = 0, to->size = bytes;
+    return u->rc ? u->rc : (u->rc = u->g->plugin->memory(u->d, bytes, &to->base, u->e));
+}
+
+static void load_weights(struct upload *u, struct rank *r, const struct weights *whole,
+                         struct arena *host)
+{
+    struct arena data;
+    if (get_arena(u, plan_weight_bytes(r->plan, r->id), &data))
+        return;
+    weights_lay_out(&r->weights, r->plan, r->id, host, &data);
+    must(data.used == data.size);
+    weights_copies(&r->weights, whole, r->plan, r->id, upload, u);
+}
+
+/* The angles of all positions, a few rows at a time. */
+static void load_rotations(struct upload *u, struct rank *r)
+{
+    enum { ROWS = 512 };
+    const struct model *m = &r->plan->model;
+    float *at = malloc((size_t)ROWS * (size_t)m->head_dim * sizeof(*at));
+    int pos[ROWS];
+    must(at);
+    for (int k = 0; k < MODEL_KINDS; k++)
+        for (int lo = 0; lo < r->rotation[k].n; lo += ROWS) {
+            struct span rows = {lo, min_int(lo + ROWS, r->rotation[k].n)};
+            struct mat there = mat_rows(&r->rotation[k], rows);
+            struct mat here = {len(rows), m->head_dim, NUM_F32, at};
+            for (int i = 0; i < len(rows); i++)
+                pos[i] = lo + i;
+            rope_angles(&here, &m->kind[k].rope, pos);
+            upload(u, there.at, here.at, mat_bytes(&here));
+        }
+    free(at);
+}
+
+size_t gpu_tables(const struct plan *p, int rank)
+{
+    struct weights w;
+    struct rank r;
+    struct arena host = {0}, data = {0}, dev = {0}, peer = {0};
+    lay_out(&r, p, rank, &host, &dev, &peer);
+    weights_lay_out(&w, p, rank, &host, &data);
+    return host.used;
+}
+
+int gpu_rank_open(struct rank *r, struct dev *d, const struct plan *p, int id, const struct gpus *g,
+                  bool profile, const struct weights *whole, struct arena *host, struct arena *peer,
+                  struct err *e)
+{
+    struct arena dev = {0}, tables = {0}, cache;
+    struct gpu_ask ask = ask_for(p, id, g);
+    ask.profile = profile;
+    ask.records = !profile && p->tp == 1 && p->pp == 1;
+    *peer = (struct arena){0};
+    lay_out(r, p, id, &tables, &dev, peer);
+    struct upload u = {.g = g, .d = d, .e = e};
+    u.rc = g->plugin->open(d, &ask, e);
+    if (get_arena(&u, dev.used, &dev) || get_arena(&u, peer->used, peer))
+        return u.rc;
+    lay_out(r, p, id, host, &dev, peer);
+    load_weights(&u, r, whole, host);
+    if (get_arena(&u, plan_kv_bytes(p, id), &cache))
+        return u.rc;
+    rank_own_cache(r, cache.base);
+    load_rotations(&u, r);
+    return u.rc;
+}
