@@ -136,7 +136,9 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
     struct rank_state *state = &m->rank[r->id];
     bool draws = plan_stage(r->plan, r->id) == r->plan->pp - 1 && plan_slice(r->plan, r->id) == 0;
 
-    r->turns.load = plan_slice(r->plan, r->id) == 0 ? m->load : NULL;
+    const bool counts = plan_slice(r->plan, r->id) == 0 && r->host == r->dev; /* not on a GPU */
+
+    r->turns.load = counts ? m->load : NULL;
     for (uint64_t step = 1; wait_step(m, step, spins); step++) {
         struct slot *s = &m->slot[step % (uint64_t)m->flight];
         uint64_t begin = now_ns();
