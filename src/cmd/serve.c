@@ -1,6 +1,7 @@
 /* serve.c - `tandem serve`: the model, the engine and the HTTP server put together, and signals. */
 #include "base/notify.h"
 #include "cmd/cmd.h"
+#include "cmd/experts.h"
 #include "cmd/open.h"
 #include "cmd/priced.h"
 #include "cmd/progress.h"
@@ -21,6 +22,7 @@ struct serving {
     struct event *signal[3], *watchdog;
     struct tls *tls;
     struct priced *priced; /* NULL: no profile */
+    struct experts_asked experts;
     struct server *server;
 };
 
@@ -197,6 +199,10 @@ static int start(struct serving *s, struct err *e)
                                                   : 0,
                    .draft_model = s->draft.plan ? &s->draft : NULL,
                    .tpot_s = o->tpot,
+                   .experts = {.layer = s->experts.layer,
+                               .rebalance = s->experts.every_s >= 0,
+                               .every_s = s->experts.every_s,
+                               .redundant = o->redundant_experts},
                    .price = priced_for(s->priced)},
         .version = TANDEM_VERSION,
         .drain_s = o->drain,
@@ -227,6 +233,7 @@ static void close_serving(struct serving *s)
         event_free(s->watchdog);
     tls_close(s->tls);
     priced_close(s->priced);
+    experts_asked_free(&s->experts);
     words_close(&s->words);
     open_close(&s->draft_at);
     open_close(&s->at);
@@ -283,6 +290,8 @@ int cmd_serve(const struct options *o, struct err *e)
         rc = open_tls(&s, e);
     if (!rc && o->hardware)
         rc = priced_open(&s.priced, &s.at.plan, o->hardware, e);
+    if (!rc)
+        rc = experts_ask(&s.experts, o, &s.at.plan, e);
     if (!rc)
         rc = start(&s, e);
     if (!rc)

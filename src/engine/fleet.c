@@ -166,5 +166,32 @@ void fleet_stats(struct fleet *f, struct engine_stats *to)
     }
 }
 
+void fleet_experts(struct fleet *f, struct expert_figures *to)
+{
+    const struct model *m = &f->plan[0].model;
+    const size_t layers = (size_t)m->n_layer, cells = layers * (size_t)m->experts.n;
+    struct turn_load turns[MODEL_LAYERS];
+    struct expert_figures one = {.rows = malloc(cells * sizeof(*one.rows) + 1), .turns = turns};
+    must(one.rows);
+    engine_experts(f->engine[0], to);
+    for (int i = 1; i < f->n; i++) {
+        engine_experts(f->engine[i], &one);
+        to->placements += one.placements;
+        for (size_t k = 0; k < cells; k++)
+            to->rows[k] += one.rows[k];
+        for (size_t l = 0; l < layers; l++)
+            to->turns[l].most += turns[l].most, to->turns[l].all += turns[l].all;
+    }
+    free(one.rows);
+}
+
+int fleet_place(struct fleet *f, const struct placement *layer, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < f->n && !rc; i++)
+        rc = engine_place(f->engine[i], layer, e);
+    return rc;
+}
+
 int fleet_size(const struct fleet *f) { return f->n; }
 struct engine *fleet_engine(struct fleet *f, int replica) { return f->engine[replica]; }

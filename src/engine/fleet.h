@@ -29,6 +29,11 @@ double fleet_ttft(struct fleet *f, int n_prompt);
  * when one is. */
 void fleet_stats(struct fleet *f, struct engine_stats *to);
 
+/* Sums over the replicas; the arrays are the caller's. */
+void fleet_experts(struct fleet *f, struct expert_figures *to);
+/* Of all replicas; errors as engine_place(). */
+int fleet_place(struct fleet *f, const struct placement *layer, struct err *e);
+
 int fleet_size(const struct fleet *f);
 struct engine *fleet_engine(struct fleet *f, int replica);
 

@@ -1,4 +1,6 @@
 /* admin.c - the operator's side, on a unix socket: what runs, end a request, reload, drain. */
+#include "base/json.h"
+#include "serve/experts.h"
 #include "serve/inside.h"
 
 static void requests_route(struct server *s, struct call *c)
@@ -65,10 +67,55 @@ static void drain_route(struct server *s, struct call *c)
     server_drain(s);
 }
 
+static void reply_json(struct call *c, json_t *o)
+{
+    char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    must(text);
+    call_reply(c, 200, "application/json", text, strlen(text));
+    free(text);
+    json_decref(o);
+}
+
+static void experts_route(struct server *s, struct call *c)
+{
+    reply_json(c, experts_report(s->fleet, s->opts.plan));
+}
+
+/* The experts of the next steps are held as the body says, in layers that it does not name by
+ * all. */
+static void place_route(struct server *s, struct call *c)
+{
+    const struct plan *p = s->opts.plan;
+    const int layers = p->model.n_layer;
+    struct placement *layer = calloc((size_t)layers, sizeof(*layer));
+    struct err e;
+    size_t n;
+    const char *body = call_body(c, &n);
+    json_t *o = json_parse(body ? body : "", n, "the placement", &e);
+    int rc = !o                   ? -EINVAL
+             : p->model.experts.n ? 0
+                                  : err_set(&e, -EINVAL, "the model has no experts");
+    must(layer);
+    for (int l = 0; !rc && l < layers; l++)
+        layer[l] = placement_all(p->model.experts.n, p->ep);
+    if (!rc)
+        rc = placement_from_json(o, layer, layers, &e);
+    if (!rc)
+        rc = fleet_place(s->fleet, layer, &e);
+    json_decref(o);
+    free(layer);
+    if (rc)
+        refuse_with(s, c, 400, "", "%s", e.text);
+    else
+        call_reply(c, 200, "application/json", "{}\n", 3);
+}
+
 static const struct route routes[] = {
     {HTTP_GET, "/requests", requests_route, .open = true},
     {HTTP_POST, "/reload", reload_route, .open = true},
     {HTTP_POST, "/drain", drain_route, .open = true},
+    {HTTP_GET, "/experts", experts_route, .open = true},
+    {HTTP_POST, "/experts/placement", place_route, .open = true},
     {HTTP_GET, "/health", health_route, .open = true},
     {HTTP_GET, "/metrics", metrics_route, .open = true},
     {HTTP_GET, "/plan", plan_route, .open = true},

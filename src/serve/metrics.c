@@ -1,5 +1,6 @@
 /* metrics.c - see metrics.h. */
 #include "serve/metrics.h"
+#include "serve/experts.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -325,6 +326,7 @@ void metrics_write(FILE *to, const struct metrics *m, struct fleet *f, const str
     put_rank_times(&w, f, plan_ranks(p));
     put_late_ranks(&w, f, plan_ranks(p));
     put_rank_memory(&w, f, plan_ranks(p));
+    experts_metrics(to, f, p, m->labels);
     put_process(to);
     one(&w, "tandem", "http_connections", "gauge", "Connections of clients.", m->connections);
     family(&w, "tandem", "refused_requests_total", "counter", "Requests refused, by why.", full);

@@ -1,0 +1,127 @@
+/* experts.c - see experts.h. */
+#include "cmd/experts.h"
+#include "cmd/cmd.h"
+#include "sched/balance.h"
+#include "sched/loads.h"
+
+static bool anything(const struct options *o)
+{
+    return o->given.expert_placement || o->given.expert_loads || o->given.redundant_experts ||
+           o->given.rebalance || o->given.expert_skew;
+}
+
+static bool balanced(const struct options *o) { return !strcmp(o->expert_placement, "balanced"); }
+
+static int check(const struct options *o, const struct plan *p, struct err *e)
+{
+    if (!p->model.experts.n)
+        return err_set(e, CMD_USAGE,
+                       "%s has no experts: leave out --expert-..., --redundant-experts "
+                       "and --rebalance",
+                       p->model.arch);
+    if (o->given.expert_loads && o->given.expert_skew)
+        return err_set(e, CMD_USAGE,
+                       "--expert-loads and --expert-skew both say how loaded experts "
+                       "are: give one of them");
+    if (p->ep == 1 && !o->given.expert_loads && !o->given.expert_skew)
+        return err_set(e, CMD_USAGE, "with one run of ranks there is nothing to place: give --ep");
+    if (o->given.expert_placement && !balanced(o) && o->given.redundant_experts &&
+        !o->given.rebalance)
+        return err_set(e, CMD_USAGE,
+                       "--expert-placement %s and --redundant-experts both say who "
+                       "holds which expert: give one of them",
+                       o->expert_placement);
+    if ((balanced(o) || o->given.redundant_experts) && !o->given.expert_loads &&
+        !o->given.expert_skew && !o->given.rebalance)
+        return err_set(e, CMD_USAGE, "a balanced placement depends on loads: give --expert-loads%s",
+                       o->verb == VERB_SERVE ? ", or --rebalance to measure them"
+                                             : " or --expert-skew");
+    return 0;
+}
+
+static int read_rebalance(const char *text, double *every_s, struct err *e)
+{
+    char *end;
+    *every_s = -1;
+    if (!strcmp(text, "off"))
+        return 0;
+    *every_s = strtod(text, &end);
+    if (end == text || *end || !(*every_s >= 0.1) || *every_s > 1e6)
+        return err_set(e, CMD_USAGE, "--rebalance takes seconds from 0.1 on, or off, not \"%.40s\"",
+                       text);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- loads */
+
+/* Layers whose rows nobody counted are as if all experts were alike. */
+static void make_shares(double *load, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += load[i];
+    for (int i = 0; i < n; i++)
+        load[i] = sum > 0 ? load[i] / sum : 1.0 / n;
+}
+
+static int read_loads(struct experts_asked *to, const struct options *o, const struct plan *p,
+                      struct err *e)
+{
+    const struct model *m = &p->model;
+    const int n = m->experts.n;
+    int rc = 0;
+    to->load = calloc((size_t)m->n_layer * (size_t)n, sizeof(*to->load));
+    must(to->load);
+    if (o->given.expert_loads)
+        rc = loads_load(o->expert_loads, m, to->load, e);
+    for (int l = 0; l < m->n_layer && !rc; l++) {
+        double *load = to->load + (size_t)l * (size_t)n;
+        if (o->given.expert_skew)
+            balance_zipf(load, n, o->expert_skew, draw_of(o->seed, DRAW_EXPERTS, (uint64_t)l));
+        make_shares(load, n);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------- placement */
+
+static int place(struct experts_asked *to, const struct options *o, const struct plan *p,
+                 struct err *e)
+{
+    const struct model *m = &p->model;
+    const struct balance how = {
+        .n_expert = m->experts.n, .n_run = p->ep, .redundant = o->redundant_experts};
+    const bool by_load = to->load && (balanced(o) || o->given.redundant_experts);
+    int rc = balance_check(&how, e);
+    if (rc || (!by_load && (!o->given.expert_placement || balanced(o))))
+        return rc;
+    to->layer = calloc((size_t)m->n_layer, sizeof(*to->layer));
+    must(to->layer);
+    bool all = !strcmp(o->expert_placement, "all"), even = !strcmp(o->expert_placement, "even");
+    for (int l = 0; l < m->n_layer; l++)
+        to->layer[l] = by_load ? balance_place(&how, to->load + (size_t)l * (size_t)how.n_expert)
+                       : even  ? placement_even(how.n_expert, how.n_run)
+                               : placement_all(how.n_expert, how.n_run);
+    return by_load || all || even ? 0
+                                  : placement_load(o->expert_placement, to->layer, m->n_layer, e);
+}
+
+int experts_ask(struct experts_asked *to, const struct options *o, const struct plan *p,
+                struct err *e)
+{
+    *to = (struct experts_asked){.every_s = -1};
+    if (!anything(o))
+        return 0;
+    int rc = check(o, p, e);
+    if (!rc)
+        rc = read_rebalance(o->rebalance, &to->every_s, e);
+    if (!rc && (o->given.expert_loads || o->given.expert_skew))
+        rc = read_loads(to, o, p, e);
+    return rc || p->ep == 1 ? rc : place(to, o, p, e);
+}
+
+void experts_asked_free(struct experts_asked *x)
+{
+    free(x->layer);
+    free(x->load);
+}

@@ -1,0 +1,22 @@
+/* experts.h - the options about experts: how loaded they are, who holds which. */
+#ifndef TANDEM_CMD_EXPERTS_H
+#define TANDEM_CMD_EXPERTS_H
+
+#include "base/opt.h"
+#include "plan/placement.h"
+#include "plan/plan.h"
+
+struct experts_asked {
+    struct placement *layer; /* [n_layer] NULL: nothing was said */
+    double *load;            /* [n_layer][experts] NULL: none were given */
+    double every_s;          /* --rebalance; below 0: off */
+};
+
+/* From --expert-loads, --expert-skew, --expert-placement, --redundant-experts and --rebalance.
+ * Loads are shares with sum 1 in every layer. -EINVAL for files that do not fit the plan; CMD_USAGE
+ * for options that do not go together. End with experts_asked_free(), also after an error. */
+int experts_ask(struct experts_asked *to, const struct options *o, const struct plan *p,
+                struct err *e);
+void experts_asked_free(struct experts_asked *x);
+
+#endif
