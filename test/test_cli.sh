@@ -51,6 +51,15 @@ usage_error help nonsense
 usage_error help run run
 usage_error plan --plan x.json --tp 2 "$work"
 
+TANDEM_PLUGIN_PATH=/nowhere run run --device cuda hi
+[ $rc = 1 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions /nowhere err
+claim "a GPU that is asked for and cannot be used is one line"
+TANDEM_PLUGIN_PATH=/nowhere run plan llama-3-8b --device cpu
+[ $rc = 0 ] && [ ! -s "$work/err" ] && mentions 'llama\|Llama' out
+claim "--device cpu asks for no GPU"
+usage_error run --device gpu
+usage_error plan --device gpu
+
 # hwloc lets us pretend.
 HWLOC_SYNTHETIC='numa:2 core:64 pu:2' run plan llama-3-8b
 [ $rc = 0 ] && mentions 'tp 2; 64 threads each' out && grep -q '^ *1  *128/1 ' "$work/out"

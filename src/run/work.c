@@ -149,7 +149,8 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
             draw(r, m, s, logits, scratch);
         account(r, state, now_ns() - begin);
         atomic_store(&state->err, err);
-        atomic_store(&state->done, step);
+        if (!err) /* otherwise what is in the slot is no result */
+            atomic_store(&state->done, step);
         atomic_fetch_add(&m->done_bell, 1);
         futex_wake(&m->done_bell);
         if (err)

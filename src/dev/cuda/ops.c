@@ -10,12 +10,16 @@ void cuda_note(struct dev *d, int code)
     d->why = gpu_error(code);
 }
 
-/* Enqueue a kernel, unless the step is a replay of one that has it. */
+/* Enqueue a kernel, unless the step is a replay of one that has it; then nothing of the call is
+ * even looked at. */
 #define ENQUEUE(call)                                                                              \
     do {                                                                                           \
         if (!cuda_of(d)->replays)                                                                  \
             enqueued(d, call);                                                                     \
     } while (0)
+
+/* The address of what a function returns. */
+#define AT(type, value) ((type[]){value})
 
 static void enqueued(struct dev *d, int code)
 {
@@ -52,8 +56,7 @@ static struct gpu_kv kv_of(const struct kv *c)
 static void cuda_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
                        const int *tok)
 {
-    const struct gpu_weight to = weight_of(w);
-    ENQUEUE(gpu_embed(stream_of(d), y->at, y->n, &to, first, tok));
+    ENQUEUE(gpu_embed(stream_of(d), y->at, y->n, AT(struct gpu_weight, weight_of(w)), first, tok));
 }
 
 static void cuda_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
@@ -66,6 +69,8 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
 {
     struct gpu_term to[GPU_TERMS];
     must(n <= GPU_TERMS);
+    if (cuda_of(d)->replays)
+        return;
     for (int i = 0; i < n; i++)
         to[i] = (struct gpu_term){term[i].y->at, weight_of(term[i].w), bias_of(term[i].bias)};
     ENQUEUE(gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
@@ -74,12 +79,12 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
 static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
                          const struct weight *w)
 {
-    const struct gpu_weight to = weight_of(w);
     float *plane[GPU_PLANES];
     must(y->n <= GPU_PLANES);
     for (int i = 0; i < y->n; i++)
         plane[i] = y->at[i].at;
-    ENQUEUE(gpu_partial(stream_of(d), plane, y->n, x->at, x->n, &to, &cuda_of(d)->room));
+    ENQUEUE(gpu_partial(stream_of(d), plane, y->n, x->at, x->n, AT(struct gpu_weight, weight_of(w)),
+                        &cuda_of(d)->room));
 }
 
 static void cuda_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
@@ -95,8 +100,7 @@ static void cuda_rope(struct dev *d, struct mat *x, int head_dim, const struct m
 static void cuda_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
                        const int *slot)
 {
-    const struct gpu_kv to = kv_of(c);
-    ENQUEUE(gpu_store(stream_of(d), &to, k->at, v->at, k->n, slot));
+    ENQUEUE(gpu_store(stream_of(d), AT(struct gpu_kv, kv_of(c)), k->at, v->at, k->n, slot));
 }
 
 static void cuda_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
