@@ -51,6 +51,15 @@ claim "throughput takes any layout"
 refused 1024 2 bench throughput --batch 2000
 refused 'a list is empty' 2 bench throughput --batch 0
 
+run bench alltoall --ranks 4 --tokens 3,40 --hidden 96 --experts 9 --top 2 --iters 5 --json
+[ $rc = 0 ] && json '[l["tokens"] for l in j["sizes"]] == [3, 40]' &&
+    json 'all(l[x] > 0 for l in j["sizes"] for x in ("dispatch_us", "combine_us", "copy_us", "all_rows_us"))' &&
+    json 'all(0.5 < l["sent_to"] < 2 for l in j["sizes"])'
+claim "rows on their way to experts are timed beside copying"
+refused '--ranks 1' 2 bench alltoall --ranks 1
+refused '9 of 8 experts' 2 bench alltoall --experts 8 --top 9
+refused 'list is empty' 2 bench alltoall --tokens 0
+
 latency=(bench latency --batch 2 --context 16 --prompt 24 --rounds 1)
 run "${latency[@]}" --beside-uncut --json
 [ $rc = 0 ] && json '[s["step"] for s in j["steps"]] == ["prompt of 24", "decode 2 at 16"]' &&

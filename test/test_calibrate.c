@@ -109,7 +109,7 @@ static void measured_groups_make_a_level(void **state)
     struct members g = members(&host, &opts, 2);
     if (calibrate_sums(&g, &l, &e))
         fail_msg("%s", e.text);
-    assert_int_equal(l.n_collective, 5);
+    assert_int_equal(l.n_collective, 6);
     for (int i = 0; i < l.n_collective; i++) {
         const struct collective *c = &l.collective[i];
         has[c->op] = true;
@@ -118,7 +118,7 @@ static void measured_groups_make_a_level(void **state)
         assert_true(c->latency_s.value >= 0 && c->latency_s.value < 10);
     }
     assert_true(has[COLLECTIVE_SUM] && has[COLLECTIVE_SCATTER_SUM] && has[COLLECTIVE_GATHER] &&
-                has[COLLECTIVE_SEND]);
+                has[COLLECTIVE_ALL_TO_ALL] && has[COLLECTIVE_SEND]);
     assert_int_equal(g.done, SUMS_STEPS);
 }
 

@@ -13,9 +13,9 @@ int calibrate_rates(struct members *g, struct rates *to, struct err *e);
  * with so many threads. One step. */
 int calibrate_split(struct members *g, int threads, struct figure *to, struct err *e);
 
-/* Sums, scattered sums, gathers and, among two, sends of g->n members, added to the level.
- * SUMS_STEPS steps. */
-enum { SUMS_STEPS = 4 };
+/* Sums, scattered sums, gathers, all-to-alls and, among two, sends of g->n members, added to the
+ * level. SUMS_STEPS steps. */
+enum { SUMS_STEPS = 5 };
 int calibrate_sums(struct members *g, struct level *to, struct err *e);
 
 #endif

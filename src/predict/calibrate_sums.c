@@ -1,5 +1,5 @@
-/* calibrate_sums.c - what the ranks of a host take to add, gather and send, from 1 KiB to 64 MiB.
- * See calibrate.h. */
+/* calibrate_sums.c - what the ranks of a host take to add, gather, exchange and send, from 1 KiB to
+ * 64 MiB. See calibrate.h. */
 #include "base/arena.h"
 #include "comm/shm.h"
 #include "predict/calibrate_inside.h"
@@ -39,6 +39,8 @@ struct sums_bench {
     struct comm_shm shm;
     struct mat to;
     struct planes from;
+    struct mat whole, back; /* in fixed point: to, as it comes back, and its sum */
+    uint32_t need[ROWS];    /* every row goes to all */
     enum collective_op op;
 };
 
@@ -52,6 +54,8 @@ static void lay_out(const struct sums_work *w, struct arena *a, struct sums_benc
     b->to.at = arena_get(a, w->most);
     for (int i = 0; i < most; i++)
         b->from.at[i].at = arena_get(a, w->most);
+    b->whole.at = b->from.at[0].at;
+    b->back.at = arena_get(a, w->most);
     b->from.n = b->m ? program.planes_of[b->m->rank] : 0;
 }
 
@@ -77,7 +81,10 @@ static void call_collective(void *arg, int i)
         else if (b->m->rank == 1)
             comm_recv(&b->comm, 0, &b->to);
         break;
-    case COLLECTIVE_ALL_TO_ALL:
+    case COLLECTIVE_ALL_TO_ALL: /* of one mat there and of another as large back */
+        comm_dispatch(&b->comm, &b->to, b->need);
+        comm_combine(&b->comm, &b->back, &b->whole, b->need);
+        break;
     case COLLECTIVE_COUNT: must(!"measured");
     }
 }
@@ -88,6 +95,8 @@ static struct figure measure_size(struct sums_bench *b, size_t bytes)
     double s[FIT_REPEATS];
     int n = REPEATS_LEAST;
     b->to.n = ROWS, b->to.dim = (int)(bytes / ROWS / sizeof(float));
+    b->whole.type = b->back.type = NUM_I64;
+    b->whole.n = b->back.n = ROWS, b->whole.dim = b->back.dim = b->to.dim / 2;
     for (int i = 0; i < SHARES_MAX && b->from.at[i].at; i++)
         b->from.at[i].n = ROWS, b->from.at[i].dim = b->to.dim;
     for (int i = -2; i < n; i++) { /* two to warm up, which also tell how many there is time for */
@@ -95,6 +104,8 @@ static struct figure measure_size(struct sums_bench *b, size_t bytes)
         for (int k = 0; k < b->from.n; k++)
             rewrite(&b->from.at[k]);
         double took = member_time(b->m, call_collective, b, 1);
+        if (b->op == COLLECTIVE_ALL_TO_ALL)
+            took /= 2; /* there and back are one each */
         if (i >= 0)
             s[i] = took;
         else
@@ -107,12 +118,16 @@ static struct figure measure_size(struct sums_bench *b, size_t bytes)
 static int sums_member(struct member *m, void *arg, struct err *e)
 {
     static const enum collective_op ops[SUMS_STEPS] = {COLLECTIVE_SUM, COLLECTIVE_SCATTER_SUM,
-                                                       COLLECTIVE_GATHER, COLLECTIVE_SEND};
+                                                       COLLECTIVE_GATHER, COLLECTIVE_ALL_TO_ALL,
+                                                       COLLECTIVE_SEND};
     const struct sums_work *w = arg;
     struct sums_shared *out = (void *)m->shared;
     struct sums_bench b = {.m = m, .w = w};
     struct arena a = {.base = w->peer[m->rank], .size = w->peer_bytes};
     lay_out(w, &a, &b);
+    memset(b.need, 0xff, sizeof(b.need));
+    for (int i = 0; i < ROWS; i++)
+        b.need[i] >>= SHARES_MAX - w->n;
     comm_shm_open(&b.comm, &b.shm, w->state, m->rank, w->n, w->cut, w->peer, w->peer_bytes, w->sent,
                   m->wait);
     for (int k = 0; k < SUMS_STEPS; k++) {
@@ -161,6 +176,7 @@ static void fit_all(const struct sums_work *w, const struct sums_shared *s, stru
     add_way(to, &s->of[COLLECTIVE_SUM], COLLECTIVE_SUM, WAY_TWO_SHOT, &g);
     add_way(to, &s->of[COLLECTIVE_SCATTER_SUM], COLLECTIVE_SCATTER_SUM, WAY_ONE_SHOT, &g);
     add_way(to, &s->of[COLLECTIVE_GATHER], COLLECTIVE_GATHER, WAY_ONE_SHOT, &g);
+    add_way(to, &s->of[COLLECTIVE_ALL_TO_ALL], COLLECTIVE_ALL_TO_ALL, WAY_ONE_SHOT, &g);
     if (w->n == 2)
         add_way(to, &s->of[COLLECTIVE_SEND], COLLECTIVE_SEND, WAY_ONE_SHOT, &g);
 }
