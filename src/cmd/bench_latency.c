@@ -187,8 +187,9 @@ static int start_layout(struct bench *b, int which, struct err *e)
         rc = predict(b, &l->plan, e);
     if (rc)
         return rc;
-    l->limits = plan_limits(&l->plan, &b->at.host, e);
-    return l->limits ? team_start(&l->team, &l->plan, b->at.store, &opts, e) : -ENOMEM;
+    l->limits = b->at.gpus.n ? NULL : plan_limits(&l->plan, &b->at.host, e); /* of cores only */
+    return l->limits || b->at.gpus.n ? team_start(&l->team, &l->plan, b->at.store, &opts, e)
+                                     : -ENOMEM;
 }
 
 static int start(struct bench *b, struct err *e)
@@ -231,9 +232,9 @@ static int turn(struct bench *b, struct layout *l, int i, int round, struct draw
 {
     const long until_idle_ranks_sleep_ns = 20000000;
     nanosleep(&(struct timespec){.tv_nsec = until_idle_ranks_sleep_ns}, NULL);
-    double read = limits_read(l->limits);
-    double math = limits_math(l->limits, isa_math(b->at.isa, l->plan.weight));
-    double least = l->bytes[i] / read, compute = math > 0 ? l->flops[i] / math : 0;
+    double read = l->limits ? limits_read(l->limits) : 0;
+    double math = l->limits ? limits_math(l->limits, isa_math(b->at.isa, l->plan.weight)) : 0;
+    double least = read > 0 ? l->bytes[i] / read : 0, compute = math > 0 ? l->flops[i] / math : 0;
     l->limit[i][round] = least > compute ? least : compute;
     l->read[round] += read / b->n_point;
     l->math[round] += math / b->n_point;
@@ -329,10 +330,10 @@ static void print_head(const struct bench *b)
     enum math math = isa_math(b->at.isa, p->weight);
     printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, %d threads a rank, kernels %s\n",
            p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp,
-           p->sp ? ", sp" : "", p->threads, isa_name(b->at.isa));
+           p->sp ? ", sp" : "", p->threads, open_kernels(&b->at));
     for (int i = 0; i <= ONE; i++) {
         struct layout *l = b->layout[i];
-        if (!l)
+        if (!l || !l->limits)
             continue;
         struct rounds read = rounds_of(l->read, b->o->rounds);
         int cores = plan_cores(&l->plan);
@@ -352,8 +353,12 @@ static void print_text(const struct bench *b)
     print_head(b);
     for (int i = 0; i < b->n_point; i++) {
         struct line l = line_of(b, i);
-        printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f %7.0f %%", l.name, l.ms.median,
-               l.ms.least, l.ms.most, l.tok_s, l.gb_s, l.gflop_s, 100 * l.share.median);
+        printf("%-20s %9.2f %8.2f to %7.2f %9.1f %7.1f %8.1f", l.name, l.ms.median, l.ms.least,
+               l.ms.most, l.tok_s, l.gb_s, l.gflop_s);
+        if (l.share.median > 0)
+            printf(" %7.0f %%", 100 * l.share.median);
+        else /* nobody measured it */
+            printf(" %9s", "-");
         if (b->o->predict)
             printf(" %13.2f %+6.1f %%", l.predicted_ms, 100 * l.off);
         if (b->layout[ONE])
@@ -402,7 +407,7 @@ static void print_json(const struct bench *b)
     }
     for (int i = 0; i <= ONE; i++) {
         const struct layout *l = b->layout[i];
-        if (l)
+        if (l && l->limits)
             json_array_append_new(
                 limits, json_pack("{s:i, s:f, s:f}", "cores", plan_cores(&l->plan), "read_gb_s",
                                   1e-9 * rounds_of(l->read, b->o->rounds).median, "math_gflop_s",

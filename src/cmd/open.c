@@ -341,16 +341,24 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     return rc;
 }
 
-const char *open_core(char to[24], const struct host *h, int core)
+const char *open_place(char to[24], const struct opened *at, int rank)
 {
-    int at = host_find(h, core);
-    if (core < 0)
+    const struct host *h = &at->host;
+    int core = at->plan.core[rank], found = host_find(h, core);
+    if (at->gpus.n)
+        snprintf(to, 24, "gpu %d", gpus_index(&at->gpus, rank));
+    else if (core < 0)
         return "-";
-    if (at >= 0 && h->n_node > 1)
-        snprintf(to, 24, "%d/%d", core, h->node[h->core[at].at]);
+    else if (found >= 0 && h->n_node > 1)
+        snprintf(to, 24, "%d/%d", core, h->node[h->core[found].at]);
     else
         snprintf(to, 24, "%d", core);
     return to;
+}
+
+const char *open_kernels(const struct opened *at)
+{
+    return at->gpus.n ? at->gpus.gpu[0].name : isa_name(at->isa);
 }
 
 void open_close(struct opened *o)

@@ -49,9 +49,12 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
 
 void open_close(struct opened *o);
 
-/* A rank's core for tables: its number, behind it that of its node on a host with several ("64/1"),
- * or "-". */
-const char *open_core(char to[24], const struct host *h, int core);
+/* Where a rank computes, for tables: "gpu 0", or its core's number, behind it that of its node on a
+ * host with several ("64/1"), or "-". */
+const char *open_place(char to[24], const struct opened *at, int rank);
+
+/* What computes: "avx512", "NVIDIA H200". */
+const char *open_kernels(const struct opened *at);
 
 /* What --isa NAME means here; -ENOTSUP with a sentence when this machine lacks it. */
 int open_isa(const char *name, enum isa *isa, struct err *e);

@@ -3,6 +3,7 @@
 #include "cmd/open.h"
 #include "cmd/plan.h"
 #include "predict/count.h"
+#include "run/gpu.h"
 #include "run/room.h"
 
 /* Bytes with a unit, for people. */
@@ -16,6 +17,12 @@ static const char *size_text(char to[16], double bytes)
     return to;
 }
 
+/* On a GPU all that is not weights and cache; the allowance for CUDA itself is not among it. */
+static size_t scratch_of(const struct opened *at, const struct room *room, int rank)
+{
+    return at->gpus.n ? gpu_need(&at->plan, rank, &at->gpus).scratch : room->rank_bytes[rank];
+}
+
 static void print_rank(const struct opened *at, const struct room *room, int r)
 {
     const struct plan *p = &at->plan;
@@ -25,12 +32,12 @@ static void print_rank(const struct opened *at, const struct room *room, int r)
     count_step(p, r, (struct step_shape){1, 1, p->ctx - 1}, &cost);
     snprintf(range, sizeof(range), "%d-%d", layers.lo, layers.hi - 1);
     printf("%4d %5s  %-7s %5d %4d %6d %6d  %10s %10s %10s  %9.3f %10s %6llu %10s\n", r,
-           open_core(core, &at->host, p->core[r]), range, len(plan_share(p, r, HEADS)),
+           open_place(core, at, r), range, len(plan_share(p, r, HEADS)),
            len(plan_share(p, r, KVHEADS)),
            len(plan_share(p, r, p->model.experts.n ? EXPERT_COLUMNS : COLUMNS)),
            len(plan_share(p, r, WORDS)), size_text(weights, (double)plan_weight_bytes(p, r)),
            size_text(kv, (double)plan_kv_bytes(p, r)),
-           size_text(scratch, (double)room->rank_bytes[r]), (double)cost.flops / 1e9,
+           size_text(scratch, (double)scratch_of(at, room, r)), (double)cost.flops / 1e9,
            size_text(bytes, (double)cost.bytes), (unsigned long long)cost.sums,
            size_text(moved, (double)cost.moved));
 }
@@ -49,7 +56,7 @@ static void print_head(const struct opened *at)
            "context %d\n\n",
            plan_ranks(p), plan_ranks(p) == 1 ? "" : "s", p->pp, p->tp, runs, p->sp ? ", sp" : "",
            p->threads, p->threads == 1 ? "" : "s", p->shares, num_name(p->weight), num_name(p->kv),
-           p->numerics, isa_name(at->isa), p->ctx);
+           p->numerics, open_kernels(at), p->ctx);
 }
 
 static void print_table(const struct opened *at)
@@ -66,9 +73,13 @@ static void print_table(const struct opened *at)
     for (int r = 0; r < plan_ranks(p); r++)
         print_rank(at, &room, r);
     size_t whole = plan_weight_bytes(p, PLAN_WHOLE);
-    printf("\nThe host holds weights and cache once: %s of weights, %s of cache, %s in all.\n",
-           size_text(weights, (double)whole), size_text(kv, (double)room.kv_bytes),
-           size_text(all, (double)whole + (double)room.bytes));
+    if (at->gpus.n)
+        printf("\nThe host holds the weights, %s, until the GPUs have them, and %s beside.\n",
+               size_text(weights, (double)whole), size_text(all, (double)room.bytes));
+    else
+        printf("\nThe host holds weights and cache once: %s of weights, %s of cache, %s in all.\n",
+               size_text(weights, (double)whole), size_text(kv, (double)room.kv_bytes),
+               size_text(all, (double)whole + (double)room.bytes));
     printf(
         "Sizes and counts are exact: they come from the layout and the forward pass themselves.\n");
 }

@@ -27,9 +27,9 @@ void report_text(FILE *to, const struct opened *at, struct team *t, const struct
         snprintf(layers, sizeof(layers), "%d-%d", l.lo, l.hi - 1);
         snprintf(heads, sizeof(heads), "%d-%d", h.lo, h.hi - 1);
         fprintf(to, "%4d %5s %7s %6s %12.2f %7.2f %12.2f %10.3f %7.3f %7.3f\n", r,
-                open_core(core, &at->host, memory[r].core), layers, heads,
-                (double)memory[r].weights / MIB, (double)memory[r].kv / MIB,
-                (double)memory[r].scratch / MIB, time[r].compute, time[r].wait, time[r].move);
+                open_place(core, at, r), layers, heads, (double)memory[r].weights / MIB,
+                (double)memory[r].kv / MIB, (double)memory[r].scratch / MIB, time[r].compute,
+                time[r].wait, time[r].move);
     }
     fprintf(to, "host %33.2f %7.2f %12.2f   one copy of weights and cache for all ranks\n",
             (double)host.weights / MIB, (double)host.kv / MIB,

@@ -74,10 +74,10 @@ static void show_ranks(struct serving *s, FILE *to)
         struct span layers = p->stage[plan_stage(p, r)];
         char core[24];
         fprintf(to,
-                "  rank %-3d core %s, layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f "
+                "  rank %-3d %s%s, layers %d-%d, weights %.0f MiB, cache %.0f MiB, scratch %.0f "
                 "MiB\n",
-                r, open_core(core, &s->at.host, p->core[r]), layers.lo, layers.hi - 1,
-                (double)rank[r].weights / mib, (double)rank[r].kv / mib,
+                r, s->at.gpus.n ? "" : "core ", open_place(core, &s->at, r), layers.lo,
+                layers.hi - 1, (double)rank[r].weights / mib, (double)rank[r].kv / mib,
                 (double)rank[r].scratch / mib);
     }
 }

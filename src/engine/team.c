@@ -14,6 +14,7 @@
 struct team {
     struct plan plan;
     struct room room;
+    const struct gpus *gpus; /* NULL: ranks compute on the host */
     int fd;
     pid_t keeper;
     int64_t submitted;
@@ -167,6 +168,7 @@ int team_start(struct team **out, const struct plan *p, const struct store *s,
     if (!t)
         return err_set(e, -ENOMEM, "out of memory");
     t->plan = *p;
+    t->gpus = opts->gpus;
     t->fd = -1;
     rc = room_open(&t->room, &t->plan, opts->isa, opts->gpus, opts->keep_logits, e);
     if (!rc)
@@ -408,7 +410,8 @@ void team_memory(const struct team *t, struct team_memory *host, struct rank_mem
         if (rank)
             rank[r] = (struct rank_memory){.weights = t->rank_weights[r],
                                            .kv = plan_kv_bytes(p, r),
-                                           .scratch = t->room.rank_bytes[r],
+                                           .scratch = t->gpus ? gpu_need(p, r, t->gpus).scratch
+                                                              : t->room.rank_bytes[r],
                                            .core = p->core[r],
                                            .pid = t->pid[r]};
     }
