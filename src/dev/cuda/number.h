@@ -26,6 +26,8 @@ GPU_INLINE float num_exp(float x)
     return __fmul_rn(__fmul_rn(e, by), then);
 }
 
+GPU_INLINE float num_sigmoid(float x) { return __fdiv_rn(1, __fadd_rn(1, num_exp(-x))); }
+
 /* silu(gate) * up */
 GPU_INLINE float num_swiglu(float gate, float up)
 {
