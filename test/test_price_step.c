@@ -251,6 +251,45 @@ static void over_an_infinite_link_slices_divide_products(void **state)
     }
 }
 
+/* On one host work goes by load, so that whole experts cost what cut ones do; GPUs hold their own,
+ * and the one with most to do sets the pace, the less the more rows there are. */
+static void whole_experts_cost_what_cut_ones_do_where_work_is_even(void **state)
+{
+    struct hardware h = machine();
+    (void)state;
+    h.n_rates = 1;
+    h.rates[0].op_s = given(0);
+    for (int n = 16; n <= 1024; n *= 8) {
+        struct plan cut = layout("qwen3-30b-a3b", 4, 1);
+        cut.max_out = cut.max_tok;
+        struct work w = work_of(&cut.model, n, 1, 100);
+        struct plan whole = cut;
+        whole.ep = 4;
+        double base = price_of(&cut, &h, w).product_s;
+        assert_true(fabs(price_of(&whole, &h, w).product_s / base - 1) < 0.03);
+        h.kind = DEVICE_GPU;
+        double own = price_of(&whole, &h, w).product_s / base;
+        h.kind = DEVICE_CPU;
+        assert_true(own > (n == 16 ? 1.1 : 1) && own < 1 + 3 / sqrt(n));
+    }
+}
+
+/* Two of eight experts: a row goes to 23 % of the other ranks, and not to all. */
+static void rows_that_stay_save_links(void **state)
+{
+    const struct hardware h = machine();
+    struct plan cut = layout("mixtral-8x7b", 8, 1);
+    (void)state;
+    cut.sp = true;
+    struct plan whole = cut;
+    whole.ep = 8;
+    struct work w = work_of(&cut.model, 1, 1024, 1023);
+    double all = price_of(&cut, &h, w).comm_s, some = price_of(&whole, &h, w).comm_s;
+    assert_true(some < 0.7 * all);
+    cut.sp = whole.sp = false; /* without, ep sends what tp sends */
+    assert_true(price_of(&cut, &h, w).comm_s == price_of(&whole, &h, w).comm_s);
+}
+
 static void the_farther_link_is_priced_where_ranks_cross_it(void **state)
 {
     const struct hardware h = machine();
@@ -303,6 +342,8 @@ int main(void)
         cmocka_unit_test(more_rows_and_longer_contexts_take_longer),
         cmocka_unit_test(one_rank_talks_to_nobody),
         cmocka_unit_test(over_an_infinite_link_slices_divide_products),
+        cmocka_unit_test(whole_experts_cost_what_cut_ones_do_where_work_is_even),
+        cmocka_unit_test(rows_that_stay_save_links),
         cmocka_unit_test(the_farther_link_is_priced_where_ranks_cross_it),
         cmocka_unit_test(steps_under_way_slow_each_other_down_where_memory_is_shared),
         cmocka_unit_test(a_format_without_figures_is_refused),

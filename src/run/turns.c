@@ -72,7 +72,7 @@ static void expect(struct rank_turns *t, const struct plan *p, int rank,
     double rows = (double)routed->n * routed->top;
     double part = 1 - pow(1 - (double)routed->top / E, routed->n), met = E * part;
     int slots = all ? (E + e - 1) / e : placement_slots(held, run);
-    double experts = all ? ceil(met / e - 1e-9) : most_of(met, e, sqrt(1 - part));
+    double experts = all ? ceil(round(met) / e) : most_of(met, e, sqrt(1 - part));
     double mine = all ? rows / e : most_of(rows, e, 1);
     int n = max_int(1, min_int(slots, (int)lround(experts)));
     int total = max_int(n, (int)lround(fmin(mine, (double)n * routed->n)));
