@@ -32,6 +32,7 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
 {
     rank_lay_out(r, p, id, host, dev, peer);
     rank_lay_out_rotations(r, dev);
+    r->turns.unseen = true;
 }
 
 /* ------------------------------------------------------------------------------- memory */
@@ -138,6 +139,11 @@ int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
                        "tp=%d, pp=%d: GPUs do not work in groups yet: take --tp 1 --pp 1, or "
                        "--device cpu",
                        p->tp, p->pp);
+    if (plan_dispatches(p))
+        return err_set(e, -ENOTSUP,
+                       "ep=%d with sp: rows do not travel to experts on other GPUs yet: leave out "
+                       "--sp",
+                       p->ep);
     int rc = check_kinds(p, g, e);
     for (int i = 0; !rc && i < g->n; i++)
         rc = check_memory(p, g, i, e);

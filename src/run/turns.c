@@ -105,7 +105,7 @@ void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
     const struct experts *x = &p->model.experts;
     struct turns all;
     int rows[MODEL_EXPERTS] = {0};
-    if (p->ep == 1 && !t->load)
+    if (t->unseen || (p->ep == 1 && !t->load))
         return;
     if (routed->expert)
         count_rows(routed, rows);
