@@ -36,6 +36,7 @@ struct comm_ops {
     void (*join)(struct comm *, struct mat *to, const struct mat *from, const int *col);
     void (*send)(struct comm *, int peer, const struct mat *m);
     void (*recv)(struct comm *, int peer, struct mat *m);
+    void (*end)(struct comm *); /* NULL: calls are over when they return */
 };
 
 struct comm {
@@ -135,6 +136,14 @@ static inline void comm_recv(struct comm *c, int peer, struct mat *m)
 {
     if (!c->err)
         c->ops->recv(c, peer, m);
+}
+
+/* Groups on devices only enqueue. The step's work is done (dev_fetch() has returned): what failed
+ * in it is in c->err now. */
+static inline void comm_end(struct comm *c)
+{
+    if (c->size > 1 && !c->err && c->ops->end)
+        c->ops->end(c);
 }
 
 /* A group of one: nothing to do. */

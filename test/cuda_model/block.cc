@@ -36,6 +36,26 @@ struct processor {
 
 static thread_local processor *here;
 
+static void processor_free(processor *p)
+{
+    for (void *stack : p->stack)
+        if (stack)
+            fiber_stack_free(stack);
+    const size_t most = (MODEL_SHARED_MOST + 4095) / 4096 * 4096;
+    munmap(p->shared_end - most, most + 4096);
+    delete p;
+}
+
+/* When the host's thread ends, its multiprocessor does. */
+static thread_local struct leaving {
+    bool used;
+    ~leaving()
+    {
+        if (here)
+            processor_free(here);
+    }
+} leaving;
+
 static processor *processor_new(void)
 {
     processor *p = new processor();
@@ -47,6 +67,7 @@ static processor *processor_new(void)
         abort();
     }
     p->shared_end = at + most;
+    leaving.used = true; /* so that it is made, and ends with the thread */
     return p;
 }
 

@@ -27,6 +27,11 @@ void *fiber_stack(void)
     return at + GUARD_BYTES + STACK_BYTES;
 }
 
+void fiber_stack_free(void *top)
+{
+    munmap((char *)top - STACK_BYTES - GUARD_BYTES, STACK_BYTES + GUARD_BYTES);
+}
+
 void fiber_stack_clean(void *top)
 {
     ASAN_UNPOISON_MEMORY_REGION((char *)top - STACK_BYTES, STACK_BYTES);

@@ -7,8 +7,8 @@ struct fiber {
     void *at;
 };
 
-void *
-fiber_stack(void); /* of a new fiber, its top; guarded at the end; lives as long as the process */
+void *fiber_stack(void); /* of a new fiber, its top; guarded at the end */
+void fiber_stack_free(void *top);
 void fiber_stack_clean(void *top); /* after a fiber was left for good in the middle of something */
 
 /* A fiber that will begin with start(), which must not return. */
