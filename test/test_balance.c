@@ -16,7 +16,7 @@ static uint32_t draw(uint32_t *seed, uint32_t below)
 static double lambda(const struct placement *p, const double *load)
 {
     double run[PLACEMENT_RUNS];
-    balance_loads(p, load, run);
+    placement_loads(p, load, run);
     return loads_lambda(run, p->n_run);
 }
 
@@ -58,6 +58,21 @@ static void the_busiest_gets_the_copies(void **state)
     (void)state;
     struct placement p = balance_place(&b, (double[]){100, 10, 10, 10});
     assert_int_equal(__builtin_popcountll(p.holders[0]), 4);
+}
+
+static void more_slots_are_never_worse(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        double load[64], last = 8;
+        balance_zipf(load, 64, 0.2 * (double)(seed % 10), draw_of(seed, DRAW_EXPERTS, 2));
+        for (int redundant = 0; redundant < 5; redundant++) {
+            const struct balance b = {.n_expert = 64, .n_run = 8, .redundant = redundant};
+            struct placement p = balance_place(&b, load);
+            assert_true(lambda(&p, load) <= last * 1.01);
+            last = lambda(&p, load);
+        }
+    }
 }
 
 static void groups_stay_on_one_host_when_they_fit(void **state)
@@ -104,7 +119,7 @@ static void two_copies_a_rank_recover_four_fifths_of_what_a_zipf_router_costs(vo
     }
 }
 
-/* The turns of real steps follow what balance_loads() promises of many rows. */
+/* The turns of real steps follow what placement_loads() promises of many rows. */
 static void turns_of_many_rows_are_as_even_as_promised(void **state)
 {
     const struct balance b = {.n_expert = 64, .n_run = 8, .redundant = 2};
@@ -128,7 +143,7 @@ static void loads_are_poured_to_one_level(void **state)
     double to[3];
     (void)state;
     p.holders[0] = 7;
-    balance_loads(&p, (double[]){6, 1, 8}, to);
+    placement_loads(&p, (double[]){6, 1, 8}, to);
     assert_true(to[0] == 3.5 && to[1] == 3.5 && to[2] == 8);
 }
 
@@ -180,6 +195,7 @@ int main(void)
         cmocka_unit_test(any_load_gives_a_placement_with_every_slot_used),
         cmocka_unit_test(without_copies_the_heavy_are_kept_apart),
         cmocka_unit_test(the_busiest_gets_the_copies),
+        cmocka_unit_test(more_slots_are_never_worse),
         cmocka_unit_test(groups_stay_on_one_host_when_they_fit),
         cmocka_unit_test(two_copies_a_rank_recover_four_fifths_of_what_a_zipf_router_costs),
         cmocka_unit_test(turns_of_many_rows_are_as_even_as_promised),

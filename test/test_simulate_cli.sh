@@ -60,6 +60,22 @@ run plan llama-3-8b --tp 4 --dp 4 --json
 cp "$work/out" "$work/plan.json"
 refused "16 devices" --plan "$work/plan.json"
 refused "on-off" --on-seconds 3
+moe() { run simulate mixtral-8x7b --hardware dgx-h100 --tp 4 --ep 4 --sp --concurrency 16 --requests 32 --prompt-tokens 2000 --output-tokens 2 --chunk 8192 --json "$@"; }
+tokens_s() { python3 -c "import json; print(json.load(open('$work/out'))['tok_per_s'])"; }
+moe --expert-skew 0
+even=$(tokens_s)
+moe --expert-skew 1.2
+skewed=$(tokens_s)
+json "o['simulation']['expert_lambda'] > 1.5"
+claim "a skewed router loads one run of ranks"
+moe --expert-skew 1.2 --redundant-experts 2
+python3 -c "import sys; sys.exit(not ($skewed < 0.95 * $even and $(tokens_s) > $skewed + 0.8 * ($even - $skewed)))"
+claim "copies of the busiest recover most of what that costs"
+refused "LlamaForCausalLM has no experts" --expert-skew 1
+run simulate mixtral-8x7b --hardware dgx-h100 --tp 4 --ep 4 --expert-skew 1 --redundant-experts 7
+mentions "7 redundant experts beside 2 of 8 are more than there are: at most 6" err
+claim "more copies than experts are refused"
+
 run simulate llama-3-8b
 [ $rc = 2 ] && mentions 'give --hardware' err
 claim "hardware must be named"

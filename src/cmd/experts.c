@@ -54,14 +54,18 @@ static int read_rebalance(const char *text, double *every_s, struct err *e)
 
 /* ------------------------------------------------------------------------------- loads */
 
-/* Layers whose rows nobody counted are as if all experts were alike. */
-static void make_shares(double *load, int n)
+/* As a server would count them: no row chooses an expert twice, so none has more than all rows.
+ * Layers whose rows nobody counted are as if all experts were alike. */
+static void make_shares(double *load, int n, int top)
 {
-    double sum = 0;
+    double sum = 0, chosen[MODEL_EXPERTS];
     for (int i = 0; i < n; i++)
         sum += load[i];
     for (int i = 0; i < n; i++)
-        load[i] = sum > 0 ? load[i] / sum : 1.0 / n;
+        load[i] = sum > 0 ? load[i] : 1;
+    expect_chosen(load, n, top, chosen);
+    for (int i = 0; i < n; i++)
+        load[i] = chosen[i] / top;
 }
 
 static int read_loads(struct experts_asked *to, const struct options *o, const struct plan *p,
@@ -78,7 +82,7 @@ static int read_loads(struct experts_asked *to, const struct options *o, const s
         double *load = to->load + (size_t)l * (size_t)n;
         if (o->given.expert_skew)
             balance_zipf(load, n, o->expert_skew, draw_of(o->seed, DRAW_EXPERTS, (uint64_t)l));
-        make_shares(load, n);
+        make_shares(load, n, m->experts.top);
     }
     return rc;
 }
@@ -106,6 +110,30 @@ static int place(struct experts_asked *to, const struct options *o, const struct
                                   : placement_load(o->expert_placement, to->layer, m->n_layer, e);
 }
 
+/* Layers without experts are left out. */
+static void make_routing(struct experts_asked *to, const struct plan *p)
+{
+    const struct model *m = &p->model;
+    const size_t n = (size_t)m->experts.n;
+    double *share = malloc((size_t)m->n_layer * n * sizeof(*share));
+    struct placement *held = malloc((size_t)m->n_layer * sizeof(*held));
+    int at = 0;
+    must(share && held);
+    for (int l = 0; l < m->n_layer; l++) {
+        if (!model_sparse(m, l))
+            continue;
+        memcpy(share + (size_t)at * n, to->load + (size_t)l * n, n * sizeof(*share));
+        if (to->layer)
+            held[at] = to->layer[l];
+        at++;
+    }
+    to->routing = (struct routing){.n_layer = at, .share = share, .placement = held};
+    if (!to->layer) {
+        free(held);
+        to->routing.placement = NULL;
+    }
+}
+
 int experts_ask(struct experts_asked *to, const struct options *o, const struct plan *p,
                 struct err *e)
 {
@@ -117,11 +145,17 @@ int experts_ask(struct experts_asked *to, const struct options *o, const struct 
         rc = read_rebalance(o->rebalance, &to->every_s, e);
     if (!rc && (o->given.expert_loads || o->given.expert_skew))
         rc = read_loads(to, o, p, e);
-    return rc || p->ep == 1 ? rc : place(to, o, p, e);
+    if (!rc && p->ep > 1)
+        rc = place(to, o, p, e);
+    if (!rc && to->load)
+        make_routing(to, p);
+    return rc;
 }
 
 void experts_asked_free(struct experts_asked *x)
 {
     free(x->layer);
     free(x->load);
+    free((void *)x->routing.share);
+    free((void *)x->routing.placement);
 }

@@ -5,11 +5,13 @@
 #include "base/opt.h"
 #include "plan/placement.h"
 #include "plan/plan.h"
+#include "run/expect.h"
 
 struct experts_asked {
     struct placement *layer; /* [n_layer] NULL: nothing was said */
     double *load;            /* [n_layer][experts] NULL: none were given */
     double every_s;          /* --rebalance; below 0: off */
+    struct routing routing;  /* the same of the layers that have experts, for prices */
 };
 
 /* From --expert-loads, --expert-skew, --expert-placement, --redundant-experts and --rebalance.

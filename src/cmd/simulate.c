@@ -2,6 +2,7 @@
  * serve` and what only a simulation knows. */
 #include "predict/simulate.h"
 #include "cmd/cmd.h"
+#include "cmd/experts.h"
 #include "cmd/open.h"
 #include "load/ask.h"
 #include "load/figures.h"
@@ -15,6 +16,7 @@ struct simulating {
     struct opened at;
     struct hardware hardware;
     struct load load;
+    struct experts_asked experts;
     struct sim_death death[DEATHS_MOST];
     uint64_t planned; /* requests; UINT64_MAX: unknown */
     bool shown;
@@ -65,6 +67,18 @@ static struct options on_hardware(const struct options *o, const struct hardware
     return to;
 }
 
+/* Copies of experts take memory of devices that have their own: what one more expert would take of
+ * the whole model, and a rank's part of that. */
+static void reserve_copies(struct hardware *h, const struct plan *p, int redundant)
+{
+    struct plan more = *p;
+    if (h->kind != DEVICE_GPU || !redundant)
+        return;
+    more.model.experts.n++;
+    size_t one = plan_weight_bytes(&more, PLAN_WHOLE) - plan_weight_bytes(p, PLAN_WHOLE);
+    h->reserve_bytes.value += (double)redundant * (double)one / (p->pp * (p->tp / p->ep));
+}
+
 /* As many pages as the hardware has room for, unless they were asked for. */
 static int fit(const struct options *o, struct simulating *s, struct err *e)
 {
@@ -108,8 +122,14 @@ static int ask(const struct options *o, struct simulating *s, struct err *e)
     struct options on = on_hardware(o, &s->hardware);
     if (!rc)
         rc = open_shape(&s->at, &on, o->n_word ? o->word[0] : NULL, e);
-    if (!rc && (rc = fit(o, s, e)))
-        open_close(&s->at);
+    if (!rc) {
+        rc = experts_ask(&s->experts, o, &s->at.plan, e);
+        reserve_copies(&s->hardware, &s->at.plan, o->redundant_experts);
+        if (rc || (rc = fit(o, s, e))) {
+            open_close(&s->at);
+            experts_asked_free(&s->experts);
+        }
+    }
     if (rc)
         load_ask_free(&s->load);
     s->load.work.model = s->at.plan.model.arch;
@@ -143,6 +163,11 @@ static void print_more(const struct simulating *s, const struct sim_result *r)
     if (r->summary.prompt_tok)
         printf("%.1f %% of the prompts' tokens were stored already\n",
                100 * (double)r->summary.cached_tok / (double)r->summary.prompt_tok);
+    if (s->experts.load && p->ep > 1)
+        printf(
+            "experts: the busiest of %d runs of ranks has %.2f times the mean of the rows (lambda, "
+            "mean of layers)\n",
+            p->ep, r->lambda);
     if (r->dollars_million > 0)
         printf("%.2f dollars per million output tokens: %d devices at %.2f an hour (%s)\n",
                r->dollars_million, r->devices, s->hardware.price_hour.value,
@@ -158,13 +183,13 @@ static void print_json(const struct options *o, const struct simulating *s,
     for (int i = 0; i < s->at.plan.pp; i++)
         json_array_append_new(busy, json_real(r->busy[i]));
     json_t *more = json_pack(
-        "{s:s, s:s?, s:s?, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:I, s:i, s:i, s:o, s:f, s:f}",
+        "{s:s, s:s?, s:s?, s:i, s:i, s:i, s:i, s:I, s:f, s:I, s:I, s:i, s:i, s:o, s:f, s:f, s:f}",
         "hardware", s->hardware.name, "model", o->n_word ? o->word[0] : NULL, "plan", o->plan, "tp",
         s->at.plan.tp, "pp", s->at.plan.pp, "replicas", r->replicas, "devices", r->devices, "steps",
         (json_int_t)r->steps, "rows_per_step", r->rows_mean, "preemptions",
         (json_int_t)r->preempted, "rank_deaths", (json_int_t)r->deaths, "pages", r->pages_each,
         "pages_used_most", r->pages_most, "stage_busy", busy, "dollars_hour", r->dollars_hour,
-        "dollars_per_million_output_tokens", r->dollars_million);
+        "dollars_per_million_output_tokens", r->dollars_million, "expert_lambda", r->lambda);
     must(all && more);
     json_object_set_new(all, "simulation", more);
     json_object_del(all, "client_cpu_share");
@@ -184,6 +209,7 @@ static int run(const struct options *o, struct simulating *s, FILE *timeline, st
         .replicas = o->replicas,
         .tpot_s = o->tpot,
         .queue = {o->max_queue, (size_t)o->max_queue_tokens, o->max_ttft},
+        .routing = s->experts.load ? &s->experts.routing : NULL,
         .jitter = o->jitter,
         .patience_s = o->timeout,
         .death = s->death,
@@ -230,6 +256,7 @@ int cmd_simulate(const struct options *o, struct err *e)
     if (timeline && (fclose(timeline) && !rc))
         rc = err_set(e, -EIO, "%s: cannot write", o->timeline);
     open_close(&s->at);
+    experts_asked_free(&s->experts);
     load_ask_free(&s->load);
     free(s);
     return rc;

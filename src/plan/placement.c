@@ -1,6 +1,8 @@
 /* placement.c - placements of experts, and the turns of a step. See placement.h. */
 #include "plan/placement.h"
 
+#include <math.h>
+
 /* ------------------------------------------------------------------------------- who holds what */
 
 struct placement placement_all(int n_expert, int n_run)
@@ -214,6 +216,37 @@ int turns_run(const struct turns *t, int expert, int i)
         k++;
     must(t->turn[k].expert == expert);
     return t->turn[k].run;
+}
+
+/* Pour the load of one expert onto its holders: the lower ones rise until all that are touched are
+ * level. */
+static void pour(uint64_t holders, double load, double *to)
+{
+    double high = 0;
+    for (uint64_t runs = holders, below;; runs = below) {
+        double sum = load;
+        below = 0;
+        for (uint64_t r = runs; r; r &= r - 1)
+            sum += to[__builtin_ctzll(r)];
+        high = sum / __builtin_popcountll(runs);
+        for (uint64_t r = runs; r; r &= r - 1)
+            if (to[__builtin_ctzll(r)] < high)
+                below |= r & -r;
+        if (below == runs || !below)
+            break;
+    }
+    for (uint64_t r = holders; r; r &= r - 1)
+        to[__builtin_ctzll(r)] = fmax(to[__builtin_ctzll(r)], high);
+}
+
+void placement_loads(const struct placement *p, const double *load, double *to)
+{
+    for (int r = 0; r < p->n_run; r++)
+        to[r] = 0;
+    for (int copies = 1; copies <= p->n_run; copies++) /* who has no choice comes first */
+        for (int e = 0; e < p->n_expert; e++)
+            if (__builtin_popcountll(p->holders[e]) == copies && load[e] > 0)
+                pour(p->holders[e], load[e], to);
 }
 
 double loads_lambda(const double *load, int n)

@@ -93,4 +93,8 @@ int turns_run(const struct turns *t, int expert, int i);
 double turns_lambda(const struct turns *t);
 double loads_lambda(const double *load, int n);
 
+/* The load of each run (to[n_run]) when the rows of every expert, load[n_expert], are dealt to its
+ * holders as evenly as can be: what placement_assign() does to many rows. */
+void placement_loads(const struct placement *p, const double *load, double *to);
+
 #endif

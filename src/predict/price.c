@@ -317,6 +317,18 @@ struct pricer *pricer_new(const struct plan *p, const struct hardware *h, struct
     return x;
 }
 
+void pricer_expect(struct pricer *x, const struct routing *known)
+{
+    for (int i = 0; i < x->n_slice; i++)
+        x->first[i].rank.turns.known = x->last[i].rank.turns.known = known;
+}
+
+double pricer_lambda(const struct pricer *x)
+{
+    const struct rank_turns *t = &x->first[0].rank.turns;
+    return t->known ? expect_lambda(t->known, &t->placement, x->plan.model.experts.top) : 1;
+}
+
 void pricer_free(struct pricer *x)
 {
     for (int i = 0; x && i <= PLAN_STAGES; i++)

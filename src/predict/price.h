@@ -10,6 +10,7 @@
 
 #include "dev/count.h"
 #include "plan/plan.h"
+#include "run/expect.h"
 #include "topo/hardware.h"
 
 /* One step, in the numbers that decide its price. Begin with zeros and add sequences. */
@@ -43,6 +44,14 @@ struct pricer;
  * formats (which ones it has is in e). Not for two threads at once. */
 struct pricer *pricer_new(const struct plan *p, const struct hardware *h, struct err *e);
 void pricer_free(struct pricer *x);
+
+/* From now on tokens are expected to choose experts so (run/expect.h), and these are held so; what
+ * known points to must outlive the pricer. Before the first price only. Until then they choose
+ * blindly; devices with memory of their own hold an even share each, ranks of one host hold all. */
+void pricer_expect(struct pricer *x, const struct routing *known);
+
+/* lambda of the rows that its experts get, for many rows; 1 with one run of ranks. */
+double pricer_lambda(const struct pricer *x);
 
 /* Equal work has equal prices, bit for bit, in whatever order they are asked for. */
 void pricer_step(struct pricer *x, const struct work *w, struct step_price *to);

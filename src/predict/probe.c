@@ -14,6 +14,22 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
                                .head_dim = p->model.head_dim};
 }
 
+/* On one host, or beside copies, a rank does experts that are not in its share: they look the same.
+ */
+static void hold_all_experts(const struct rank *r, const struct plan *p)
+{
+    for (int l = r->layers.lo; l < r->layers.hi; l++) {
+        struct expert *x = r->weights.layer[l].expert;
+        int own = 0;
+        if (!model_sparse(&p->model, l))
+            continue;
+        while (!x[own].gate.cols)
+            own++;
+        for (int i = 0; i < p->model.experts.n; i++)
+            x[i] = x[own];
+    }
+}
+
 void probe_open(struct probe *x, const struct plan *p, int id, struct pool *pool)
 {
     struct arena host = {0};
@@ -22,6 +38,7 @@ void probe_open(struct probe *x, const struct plan *p, int id, struct pool *pool
     base += (ARENA_ALIGN - (uintptr_t)base % ARENA_ALIGN) % ARENA_ALIGN;
     host = (struct arena){.base = base, .size = host.used};
     lay_out(&x->rank, p, id, &host);
+    hold_all_experts(&x->rank, p);
 
     x->dev = (struct dev){.ops = &dev_count};
     x->tp_price = x->pp_price = (struct comm_price){.gang.stride = 1};

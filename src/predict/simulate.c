@@ -397,6 +397,9 @@ static int open_sim(struct sim *s, const struct simulation *ask, struct sim_resu
     s->all.keep = pool_get(&s->pool, (size_t)s->plan.max_seq * sizeof(int));
     if (!ask->step_s && !(s->all.pricer = pricer_new(ask->plan, ask->hardware, e)))
         return -EINVAL;
+    if (s->all.pricer && ask->routing)
+        pricer_expect(s->all.pricer, ask->routing);
+    to->lambda = s->all.pricer ? pricer_lambda(s->all.pricer) : 1;
     s->route = pool_get(&s->pool, sizeof(*s->route));
     open_replicas(s);
     timeline_begin(s->all.timeline, s->n, s->plan.pp);

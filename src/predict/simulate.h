@@ -35,6 +35,7 @@ struct simulation {
     int replicas;                    /* 0: as many as the plan's dp */
     double tpot_s;                   /* as `tandem serve --tpot`; 0: its rule */
     struct queue_limits queue;       /* zeros: nobody is refused */
+    const struct routing *routing;   /* how tokens choose experts; NULL: blindly */
     double jitter;     /* standard deviation of the logarithm of step times; their mean stays */
     double patience_s; /* a client gives a request up after this time; 0: never */
     const struct sim_death *death;
@@ -63,6 +64,7 @@ struct sim_result {
     double rows_mean;           /* of a step */
     int pages_each, pages_most; /* of one replica; most that were used at once */
     int replicas, devices;      /* devices of all replicas */
+    double lambda;              /* of the rows of experts; 1: even, or not asked (routing) */
     double dollars_hour;        /* of all devices; 0: the profile has no price */
     double dollars_million;     /* per million tokens of answers; 0: unknown */
 };

@@ -8,7 +8,7 @@ void turns_lay_out(struct rank_turns *t, const struct plan *p, struct arena *hos
 {
     const struct model *m = &p->model;
     *t = (struct rank_turns){.mine = NULL};
-    if (p->ep == 1)
+    if (!m->experts.n)
         return;
     t->placement = placement_all(m->experts.n, p->ep);
     t->mine = arena_get(host, (size_t)model_experts(m) * sizeof(*t->mine));
@@ -52,35 +52,18 @@ static void find_need(struct rank_turns *t, const struct plan *p, const struct t
             t->need[i] |= (uint32_t)1 << r;
 }
 
-/* ------------------------------------------------------------------------------- blind choice */
+/* ------------------------------------------------------------------------------- unknown rows */
 
-/* The most that one of e parts of m things gets when each falls into one at random, about: the
- * mean, and sqrt(2 ln e) times the spread. */
-static double most_of(double m, int e, double spread)
+/* Which experts these are does not matter: over no memory all are alike. */
+static void expect(struct rank_turns *t, const struct routed *routed)
 {
-    return m / e + spread * sqrt(2 * (1 - 1.0 / e) * log(e) * m / e);
-}
-
-/* n rows choose `top` of E experts blindly and so meet E (1 - (1 - top / E)^n). Where all runs hold
- * all experts, these are dealt out; else each run has its own, and some run gets more of them. */
-static void expect(struct rank_turns *t, const struct plan *p, int rank,
-                   const struct routed *routed)
-{
-    const struct placement *held = &t->placement;
-    const int E = held->n_expert, e = held->n_run, run = plan_run(p, rank);
-    const bool all = placement_slots(held, 0) == E;
-    double rows = (double)routed->n * routed->top;
-    double part = 1 - pow(1 - (double)routed->top / E, routed->n), met = E * part;
-    int slots = all ? (E + e - 1) / e : placement_slots(held, run);
-    double experts = all ? ceil(round(met) / e) : most_of(met, e, sqrt(1 - part));
-    double mine = all ? rows / e : most_of(rows, e, 1);
-    int n = max_int(1, min_int(slots, (int)lround(experts)));
-    int total = max_int(n, (int)lround(fmin(mine, (double)n * routed->n)));
-
-    memset(t->mine, 0, (size_t)E * sizeof(*t->mine));
-    for (int i = 0, given = 0; i < E && given < n; i++)
-        if (placement_even_run(E, e, i) == run)
-            t->mine[i].hi = len(share(total, n, given++));
+    const int E = t->placement.n_expert;
+    struct expected most = t->known ? expect_by(t->known, &t->placement, routed->top, routed->n)
+                                    : expect_blindly(&t->placement, routed->top, routed->n);
+    int n = max_int(1, min_int(E, (int)lround(most.experts)));
+    int rows = max_int(n, (int)lround(fmin(most.rows, (double)n * routed->n)));
+    for (int i = 0; i < E; i++)
+        t->mine[i] = (struct span){0, i < n ? len(share(rows, n, i)) : 0};
 }
 
 /* ------------------------------------------------------------------------------- both */
@@ -105,20 +88,20 @@ void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
     const struct experts *x = &p->model.experts;
     struct turns all;
     int rows[MODEL_EXPERTS] = {0};
-    if (t->unseen || (p->ep == 1 && !t->load))
+    if (t->unseen)
         return;
-    if (routed->expert)
+    if (routed->expert && (p->ep > 1 || t->load))
         count_rows(routed, rows);
-    if (p->ep == 1) {
+    if (p->ep == 1 && t->load)
         loads_add(&t->load[layer], rows, x->n, NULL);
+    if (p->ep == 1 && !t->known)
         return;
-    }
     routed->turn = t->mine;
     if (routed->shared)
         t->mine[x->n] = plan_dispatches(p) ? share(routed->n, p->tp, plan_slice(p, rank))
                                            : (struct span){0, INT_MAX};
     if (!routed->expert) {
-        expect(t, p, rank, routed);
+        expect(t, routed);
         return;
     }
     assign(t, p, rank, layer, routed, rows, &all);

@@ -9,16 +9,18 @@
 #include "dev/dev.h"
 #include "plan/placement.h"
 #include "plan/plan.h"
+#include "run/expect.h"
 #include "run/loads.h"
 
-/* What a rank keeps to say it; with ep 1 nothing. */
+/* What a rank keeps to say it. */
 struct rank_turns {
     struct placement placement; /* of every layer alike, unless holders says otherwise */
     bool unseen; /* the routing is on a GPU: a run does all rows of the experts that it has */
-    const uint64_t *holders; /* [n_layer][experts] who holds what in this step; or NULL */
-    struct layer_load *load; /* [n_layer] where this rank counts rows; NULL: another does */
-    struct span *mine;       /* [model_experts()] what struct routed wants */
-    uint32_t *need;          /* [max_tok] bit r: slice r computes something of the row */
+    const uint64_t *holders;     /* [n_layer][experts] who holds what in this step; or NULL */
+    struct layer_load *load;     /* [n_layer] where this rank counts rows; NULL: another does */
+    const struct routing *known; /* for prices: how tokens choose; NULL: blindly */
+    struct span *mine;           /* [model_experts()] what struct routed wants */
+    uint32_t *need;              /* [max_tok] bit r: slice r computes something of the row */
 };
 
 /* Lay out its tables; every run holds all experts, as on one host. */
@@ -26,7 +28,7 @@ void turns_lay_out(struct rank_turns *t, const struct plan *p, struct arena *hos
 
 /* At a layer: fill mine, and need when the plan dispatches, from the choices of n rows; `routed`
  * gets its turn. Does nothing where the routing is unseen. Where routed->expert is NULL (over no
- * memory) mine is what the run with most to do can expect of n rows that choose blindly. */
+ * memory) mine is what the run with most to do can expect of n rows (expect.h). */
 void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
                 struct routed *routed);
 

@@ -84,15 +84,20 @@ static bool hold(struct pack *k, int e)
     return true;
 }
 
-/* First copies always find a slot: there are as many slots as copies. A further copy may find free
- * slots only beside another of its own; such slots then go to whoever is busiest. */
-static void pack(struct pack *k)
+/* Copies for all slots but `spare` of each run. First copies always find a slot: there are as many
+ * slots as copies. A further copy may find free slots only beside another of its own; these, and
+ * the spare ones, then go to whoever is busiest. */
+static void pack(struct pack *k, int spare)
 {
+    for (int r = k->runs.lo; r < k->runs.hi; r++)
+        k->slots[r] -= spare;
     replicate(k);
     heaviest_first(k);
     for (int i = 0; i < k->n; i++)
         for (int c = 0; c < k->copies[k->expert[i]]; c++)
             hold(k, k->expert[i]);
+    for (int r = k->runs.lo; r < k->runs.hi; r++)
+        k->slots[r] += spare;
     for (int i = 0; i < k->n;)
         if (!hold(k, k->expert[i]))
             i++;
@@ -130,14 +135,10 @@ static bool by_host(const struct balance *b)
            b->n_run % b->n_host == 0 && b->n_expert % b->n_group == 0;
 }
 
-struct placement balance_place(const struct balance *b, const double *load)
+static struct placement place(const struct balance *b, const double *load, const int *host,
+                              int hosts, int spare)
 {
     struct placement p = {.n_expert = b->n_expert, .n_run = b->n_run};
-    const int hosts = by_host(b) ? b->n_host : 1;
-    int host[MODEL_EXPERTS] = {0};
-    must(b->n_run <= PLACEMENT_RUNS && b->n_expert <= MODEL_EXPERTS);
-    if (hosts > 1)
-        groups_to_hosts(b, load, host);
     for (int h = 0; h < hosts; h++) {
         struct pack k = {.load = load, .runs = share(b->n_run, hosts, h), .to = &p};
         for (int e = 0; e < b->n_expert; e++)
@@ -145,43 +146,36 @@ struct placement balance_place(const struct balance *b, const double *load)
                 k.expert[k.n++] = e;
         for (int r = k.runs.lo; r < k.runs.hi; r++)
             k.slots[r] = len(share(k.n, len(k.runs), r - k.runs.lo)) + b->redundant;
-        pack(&k);
+        pack(&k, spare);
     }
     return p;
 }
 
-/* ------------------------------------------------------------------------------- figures */
-
-/* Pour the load of one expert onto its holders: the lower ones rise until all that are touched are
- * level. */
-static void pour(uint64_t holders, double load, double *to)
+static double lambda(const struct placement *p, const double *load)
 {
-    double high = 0;
-    for (uint64_t runs = holders, below;; runs = below) {
-        double sum = load;
-        below = 0;
-        for (uint64_t r = runs; r; r &= r - 1)
-            sum += to[__builtin_ctzll(r)];
-        high = sum / __builtin_popcountll(runs);
-        for (uint64_t r = runs; r; r &= r - 1)
-            if (to[__builtin_ctzll(r)] < high)
-                below |= r & -r;
-        if (below == runs || !below)
-            break;
+    double run[PLACEMENT_RUNS];
+    placement_loads(p, load, run);
+    return loads_lambda(run, p->n_run);
+}
+
+/* More copies make smaller pieces, but also more that must not meet: the best of all numbers. */
+struct placement balance_place(const struct balance *b, const double *load)
+{
+    const int hosts = by_host(b) ? b->n_host : 1;
+    int host[MODEL_EXPERTS] = {0};
+    must(b->n_run <= PLACEMENT_RUNS && b->n_expert <= MODEL_EXPERTS);
+    if (hosts > 1)
+        groups_to_hosts(b, load, host);
+    struct placement best = place(b, load, host, hosts, 0);
+    for (int spare = 1; spare <= min_int(b->redundant, 8); spare++) {
+        struct placement p = place(b, load, host, hosts, spare);
+        if (lambda(&p, load) < lambda(&best, load))
+            best = p;
     }
-    for (uint64_t r = holders; r; r &= r - 1)
-        to[__builtin_ctzll(r)] = fmax(to[__builtin_ctzll(r)], high);
+    return best;
 }
 
-void balance_loads(const struct placement *p, const double *load, double *to)
-{
-    for (int r = 0; r < p->n_run; r++)
-        to[r] = 0;
-    for (int copies = 1; copies <= p->n_run; copies++) /* who has no choice comes first */
-        for (int e = 0; e < p->n_expert; e++)
-            if (__builtin_popcountll(p->holders[e]) == copies && load[e] > 0)
-                pour(p->holders[e], load[e], to);
-}
+/* ------------------------------------------------------------------------------- figures */
 
 double balance_uneven(const double *load, int n)
 {

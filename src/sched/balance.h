@@ -26,10 +26,6 @@ int balance_check(const struct balance *b, struct err *e);
  * placement_even()'s sizes. b: checked. */
 struct placement balance_place(const struct balance *b, const double *load);
 
-/* The load of each run (to[n_run]) when the rows of every expert are dealt to its holders as evenly
- * as can be: what placement_assign() does to many rows. loads_lambda() makes a figure of it. */
-void balance_loads(const struct placement *p, const double *load, double *to);
-
 /* How far the shares of n experts are from even ones: the sum of (share - 1/n)^2, 0 to 1 - 1/n. The
  * article calls it auxiliary_loss_load_balance. It is a figure about a load and nothing more: a
  * trained router does not change, and what training adds to its loss is another sum. */

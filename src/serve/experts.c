@@ -45,7 +45,7 @@ static struct layer_figures figures(const struct plan *p, const struct counts *c
     double rows[MODEL_EXPERTS], run[PLACEMENT_RUNS];
     for (int e = 0; e < n; e++)
         rows[e] = (double)c->of.rows[(size_t)layer * (size_t)n + (size_t)e];
-    balance_loads(&even, rows, run);
+    placement_loads(&even, rows, run);
     return (struct layer_figures){
         .busiest = loads_lambda(rows, n),
         .even = loads_lambda(run, p->ep),
