@@ -238,6 +238,8 @@ void engine_experts(struct engine *x, struct expert_figures *to)
 
 int engine_place(struct engine *x, const struct placement *layer, struct err *e)
 {
+    if (x->opts.team.gpus)
+        return err_set(e, -EINVAL, "on GPUs every run of ranks holds an even share of the experts");
     return experts_want(&x->experts, layer, e);
 }
 
