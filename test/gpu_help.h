@@ -71,14 +71,16 @@ static inline void gpu_drop(struct gpu *g)
         gpu_free(g->held[--g->n]);
 }
 
+/* Its parts follow each other, as those of help_weight() do. */
 static inline struct gpu_weight gpu_put_weight(struct gpu *g, const struct weight *w)
 {
     struct gpu_weight to = {w->type, w->rows, w->cols, w->first, w->n_part, {{0}}};
-    for (int i = 0; i < w->n_part; i++) {
-        const struct part *p = &w->part[i];
-        to.part[i] = (struct gpu_part){gpu_put(g, p->at, part_bytes(w->type, p->rows, p->cols)),
-                                       p->rows, p->cols};
-    }
+    const struct part *last = &w->part[w->n_part - 1];
+    char *end = (char *)last->at + part_bytes(w->type, last->rows, last->cols);
+    char *at = gpu_put(g, w->part[0].at, (size_t)(end - (char *)w->part[0].at));
+    for (int i = 0; i < w->n_part; i++)
+        to.part[i] = (struct gpu_part){at + ((char *)w->part[i].at - (char *)w->part[0].at),
+                                       w->part[i].rows, w->part[i].cols};
     return to;
 }
 

@@ -46,6 +46,7 @@
     static thread_local /* not guarded, and zero or what another block left there                  \
                          */
 #define __forceinline__ inline
+#define __grid_constant__
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define GPU_INLINE static inline

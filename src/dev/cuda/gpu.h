@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { GPU_NO_MEMORY = 2 }; /* a cudaError_t */
+
 #ifdef __CUDACC__
 
 #include <cuda_runtime.h>

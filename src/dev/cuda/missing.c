@@ -11,13 +11,8 @@ enum { NOT_SUPPORTED = 801 };
     }
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-__attribute__((weak)) size_t gpu_room_bytes(const struct gpu_sizes *s) { return 0; }
 MISSING(gpu_embed, float *y, int n, const struct gpu_weight *w, int first, const int *tok)
 MISSING(gpu_norm, float *y, const float *x, int n, int dim, const float *w, int w_dim, float eps)
-MISSING(gpu_products, const float *x, int n, int dim, const struct gpu_term *term, int n_term,
-        const struct gpu_room *room)
-MISSING(gpu_partial, float *const plane[GPU_PLANES], int n_plane, const float *x, int n,
-        const struct gpu_weight *w, const struct gpu_room *room)
 MISSING(gpu_add, float *x, const float *y, const float *bias, int n, int dim)
 MISSING(gpu_rope, float *x, int n, int dim, int head_dim, const float *angle)
 MISSING(gpu_store, const struct gpu_kv *c, const float *k, const float *v, int n, const int *slot)

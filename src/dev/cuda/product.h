@@ -1,0 +1,179 @@
+/* product.h - what the kernels of products share: which parts of weights a launch multiplies, where
+ * their numbers lie, and how the sums of shares are joined.
+ *
+ * All kernels give the same bits, so that which of them runs may depend on the number of rows:
+ *   f32, f16: one chain of fused multiply-adds per output and part, columns ascending, as the CPU.
+ *   whole numbers: x as quant_x() of dev/weight.h rounds it, products of a group added exactly,
+ *     groups in f32, ascending, as the CPU.
+ *   bf16: x rounded to bf16. The columns of a part are cut into runs of run_columns(), at most
+ *     RUNS; a run is a chain of m16n8k16 steps from 0 on, ascending, columns in their order, an
+ * even number of steps, zeros for columns that are missing. Runs are added in f32, ascending. A
+ * block of threads makes PAIR outputs: two blocks of 16 packed rows. Of the 16 bytes that hold four
+ * rows of one word of columns, lane 4g + t of a warp reads those of rows 4g .. 4g + 3, so that two
+ * matrices of 16 rows, rows in an order of their own, need no shuffling.
+ */
+#ifndef TANDEM_CUDA_PRODUCT_H
+#define TANDEM_CUDA_PRODUCT_H
+
+#include "dev/cuda/gpu.h"
+#include "dev/cuda/kernels.h"
+
+enum {
+    PAIR = 32,         /* outputs of a block of threads */
+    RUNS = 8,          /* and its warps, each at a run of its own */
+    UNIT = 512,        /* bits of a row that a warp multiplies at once: 32 bf16, 128 of four bits */
+    UNIT_BYTES = 1024, /* the same of a block of 16 rows */
+    X_BLOCK = 128,     /* columns of x that are rounded to whole numbers by one warp */
+    TREE_LEVELS = 5
+};
+
+/* A part of a weight. Its columns begin at column x of x, at `ready` of a row of x that was made
+ * ready, and at `group` of its groups. Its outputs go to columns `out` .. of to[to]. Of parts that
+ * are summed, it is number `leaf` of a complete subtree, perhaps the last. */
+struct piece {
+    const char *at;
+    int rows, cols, x, ready, group, out, to, leaf, first_block;
+    bool last;
+};
+
+struct target {
+    float *y;
+    const float *bias;
+    int stride;
+};
+
+/* The scale of a group of x, and the sum of its numbers. */
+struct x_scale {
+    float scale;
+    int total;
+};
+
+/* together: every block sums all pieces; otherwise each makes outputs of one, of those from
+ * first_block on. */
+struct product {
+    const float *x;
+    char *ready; /* x as whole numbers: see product_prepare() */
+    struct x_scale *scale;
+    int n, dim, ready_row, groups; /* bytes of a row of ready; groups of a row */
+    bool together;
+    int n_piece;
+    struct target to[GPU_PLANES];
+    struct piece piece[GPU_PARTS];
+};
+
+/* ------------------------------------------------------------------------------- formats */
+
+#ifdef __CUDACC__
+#define GPU_BOTH static __host__ __device__ __forceinline__
+#else
+#define GPU_BOTH static inline
+#endif
+
+GPU_BOTH constexpr int up_to(int n, int multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+GPU_BOTH constexpr int parts_of(int n, int size) { return (n + size - 1) / size; }
+
+GPU_BOTH constexpr int format_bits(enum num type)
+{
+    return type == NUM_F32                            ? 32
+           : type == NUM_F16 || type == NUM_BF16      ? 16
+           : type == NUM_INT8 || type == NUM_INT8_G32 ? 8
+                                                      : 4;
+}
+
+GPU_BOTH constexpr bool format_whole(enum num type) { return type >= NUM_INT8; }
+GPU_BOTH constexpr bool format_least(enum num type) { return type == NUM_INT4_G32Z; }
+
+GPU_BOTH constexpr int format_group(enum num type)
+{
+    return type == NUM_INT8 || type == NUM_INT4_G128 ? 128 : type == NUM_INT4 ? 64 : 32;
+}
+
+GPU_BOTH constexpr int format_zero(enum num type)
+{
+    return format_least(type) ? 0 : format_bits(type) == 8 ? 128 : 8;
+}
+
+/* Columns of a run of a part: what a warp multiplies on its own. */
+GPU_BOTH constexpr int run_columns(enum num type, int cols)
+{
+    return format_whole(type) ? X_BLOCK : cols ? up_to(parts_of(cols, RUNS), 32) : 32;
+}
+
+/* As in dev/weight.h: the bytes of scales, of all before the numbers, and of a block of 16 rows. */
+GPU_BOTH constexpr size_t scale_bytes(enum num type, int cols)
+{
+    return (size_t)up_to(parts_of(cols, format_group(type)) * 32, 64);
+}
+
+GPU_BOTH constexpr size_t head_bytes(enum num type, int cols)
+{
+    return format_whole(type) ? scale_bytes(type, cols) * (format_least(type) ? 2 : 1) : 0;
+}
+
+GPU_BOTH constexpr size_t block_bytes(enum num type, int cols)
+{
+    const int k = format_whole(type) ? 8 : type == NUM_BF16 ? 2 : 1;
+    return head_bytes(type, cols) + (size_t)up_to(cols, k) * 2 * (size_t)format_bits(type);
+}
+
+/* ------------------------------------------------------------------------------- blocks */
+
+/* The pieces of a block of threads, and which of their pairs of blocks of rows it makes. */
+struct duty {
+    int first, end, pair;
+};
+
+GPU_INLINE struct duty duty_of(const struct product &p, int block)
+{
+    int k = 0;
+    if (p.together)
+        return {0, p.n_piece, block};
+    while (k + 1 < p.n_piece && p.piece[k + 1].first_block <= block)
+        k++;
+    return {k, k + 1, block - p.piece[k].first_block};
+}
+
+/* One leaf after the other, ascending, into the balanced tree: level[l] waits for its right
+ * neighbour. The value is that of the subtree which this leaf completes. */
+GPU_INLINE float join_tree(float level[TREE_LEVELS], float leaf, int number)
+{
+    bool up = true;
+#pragma unroll
+    for (int l = 0; l < TREE_LEVELS; l++) {
+        if (up && (number >> l & 1)) {
+            leaf = __fadd_rn(level[l], leaf);
+        } else if (up) {
+            level[l] = leaf;
+            up = false;
+        }
+    }
+    return leaf;
+}
+
+/* Output `o` of a piece, row `row` of x. */
+GPU_INLINE void put_output(const struct product &p, const struct piece &k, int row, int o, float v)
+{
+    const struct target &to = p.to[k.to];
+    if (row < p.n && o < k.rows)
+        to.y[(size_t)row * (size_t)to.stride + (size_t)(k.out + o)] =
+            to.bias ? __fadd_rn(v, to.bias[k.out + o]) : v;
+}
+
+/* ------------------------------------------------------------------------------- launches */
+
+/* What products need of the room. */
+size_t product_room_bytes(int max_tok, int max_dim);
+
+/* Enqueues what fills p->ready and p->scale for weights of whole numbers, of `rows` rows: those
+ * behind the last of x, and columns behind the last of a piece up to whole blocks of X_BLOCK,
+ * become zeros. */
+int product_prepare(void *stream, enum num type, const struct product *p, int rows);
+
+/* Each enqueues what multiplies by weights of `type`; blocks: of PAIR outputs. */
+int product_plain(void *stream, enum num type, const struct product *p, int blocks);
+int product_stream(void *stream, enum num type, const struct product *p, int blocks);
+
+#endif

@@ -1,0 +1,325 @@
+/* product_stream.cu - products of few rows by bf16 and whole numbers: as fast as weights can be
+ * read.
+ *
+ * A warp multiplies one run of columns of 32 outputs. What it reads comes by asynchronous copies
+ * into a ring of its own, in which every lane finds what it has fetched itself: no thread waits for
+ * another one until all runs are summed, and the copies of the next sum are on their way by then.
+ */
+#include "dev/cuda/product.h"
+
+#include <type_traits>
+
+enum { THREADS = RUNS * 32, STAGES = 3, CHUNKS = 4, SLOT_ROW = PAIR + 4 };
+
+template <enum num TYPE> struct stream_of {
+    static constexpr bool WHOLE = format_whole(TYPE);
+    static constexpr int BITS = format_bits(TYPE), COLUMNS = UNIT / BITS;
+    static constexpr int STEP = WHOLE ? 32 : 16, STEPS = COLUMNS / STEP;
+    static constexpr int GROUPS = WHOLE ? X_BLOCK / format_group(TYPE) : 1; /* of a warp at once */
+    typedef typename std::conditional<WHOLE, int, float>::type sum;
+};
+
+/* Where a warp is on its way through its runs. */
+struct walk {
+    int piece, round, unit, units;
+};
+
+template <enum num TYPE> GPU_INLINE int rounds_of(int cols)
+{
+    const int n = parts_of(cols, RUNS * run_columns(TYPE, cols));
+    return n ? n : 1;
+}
+
+/* The columns of a warp in a round, and how many units they are. */
+template <enum num TYPE> GPU_INLINE int first_column(int cols, int round, int warp)
+{
+    return (round * RUNS + warp) * run_columns(TYPE, cols);
+}
+
+template <enum num TYPE> GPU_INLINE int units_of(int cols, int round, int warp)
+{
+    const int lo = first_column<TYPE>(cols, round, warp);
+    const int n = min(run_columns(TYPE, cols), cols - lo);
+    return n > 0 ? parts_of(n, stream_of<TYPE>::COLUMNS) : 0;
+}
+
+template <enum num TYPE>
+GPU_INLINE void find_unit(const struct product &p, struct walk *w, int end, int warp)
+{
+    while (w->piece < end && w->unit == w->units) {
+        if (++w->round >= rounds_of<TYPE>(p.piece[w->piece].cols)) {
+            w->round = 0;
+            w->piece++;
+        }
+        w->unit = 0;
+        w->units = w->piece < end ? units_of<TYPE>(p.piece[w->piece].cols, w->round, warp) : 0;
+    }
+}
+
+/* Which word of columns of a unit chunk j of lane t is: bf16: columns in the order of the matrix;
+ * whole numbers: those that stand together in x. */
+template <enum num TYPE> GPU_INLINE int word_of(int j, int t)
+{
+    switch (stream_of<TYPE>::BITS) {
+    case 16: return j / 2 * 8 + j % 2 * 4 + t;
+    case 8: return j / 2 * 8 + 2 * t + j % 2;
+    default: return j * 4 + t;
+    }
+}
+
+/* How many words of columns a row has. */
+template <enum num TYPE> GPU_INLINE int words_of(int cols)
+{
+    switch (stream_of<TYPE>::BITS) {
+    case 16: return parts_of(cols, 2);
+    case 8: return 2 * parts_of(cols, 8);
+    default: return parts_of(cols, 8);
+    }
+}
+
+/* Begin to copy the unit that is next into a slot of the ring, and go on to the one after. */
+template <enum num TYPE>
+GPU_INLINE void fetch(const struct product &p, struct walk *w, const struct duty &duty, int warp,
+                      int lane, uint4 *slot)
+{
+    const int g = lane / 4, t = lane % 4;
+    find_unit<TYPE>(p, w, duty.end, warp);
+    if (w->piece < duty.end) {
+        const struct piece &k = p.piece[w->piece];
+        const int block = 2 * duty.pair + g / 4;
+        const int unit =
+            first_column<TYPE>(k.cols, w->round, warp) / stream_of<TYPE>::COLUMNS + w->unit;
+        const int words = 16 * block < k.rows ? words_of<TYPE>(k.cols) : 0;
+        const char *from = k.at + (size_t)block * block_bytes(TYPE, k.cols) +
+                           head_bytes(TYPE, k.cols) + (size_t)unit * UNIT_BYTES + g % 4 * 16;
+#pragma unroll
+        for (int j = 0; j < CHUNKS; j++) {
+            const int word = word_of<TYPE>(j, t);
+            copy_async(slot + j * 32 + lane, from + word * 64, 16 * unit + word < words);
+        }
+        w->unit++;
+    }
+    copy_commit();
+}
+
+/* ------------------------------------------------------------------------------- a unit */
+
+/* The registers of two matrices of 16 outputs for one step, from a lane's chunks. */
+template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], const uint4 *chunk, int step)
+{
+    uint4 v, u;
+    if (stream_of<TYPE>::BITS == 4) {
+        const uint4 both = chunk[step * 32];
+        const unsigned low = 0x0f0f0f0f;
+        v = make_uint4(both.x & low, both.y & low, both.z & low, both.w & low);
+        u = make_uint4(both.x >> 4 & low, both.y >> 4 & low, both.z >> 4 & low, both.w >> 4 & low);
+    } else {
+        v = chunk[2 * step * 32];
+        u = chunk[(2 * step + 1) * 32];
+    }
+    a[0][0] = v.x, a[0][1] = v.y, a[0][2] = u.x, a[0][3] = u.y;
+    a[1][0] = v.z, a[1][1] = v.w, a[1][2] = u.z, a[1][3] = u.w;
+}
+
+GPU_INLINE uint32_t two_bf16(const float *x, int c, int cols)
+{
+    return x ? to_bf16x2(c < cols ? x[c] : 0, c + 1 < cols ? x[c + 1] : 0) : 0;
+}
+
+GPU_INLINE void multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_bf16(c, a, b);
+}
+GPU_INLINE void multiply(int c[4], const uint32_t a[4], const uint32_t b[2]) { mma_u8s8(c, a, b); }
+
+/* The sums of a warp for others to read: slot[row][output]. Lane 4g + t has outputs 4g .. 4g + 3 of
+ * rows 2t and 2t + 1 of each tile; they begin again from 0. */
+template <class T, int TILES> GPU_INLINE void leave(T sum[TILES][2][4], T *slot, int lane)
+{
+    const int g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+        T(*from)[4] = sum[i / 2];
+        T *to = slot + (i / 2 * 8 + 2 * t + i % 2) * SLOT_ROW + 4 * g;
+        to[0] = from[0][i % 2], to[1] = from[0][2 + i % 2];
+        to[2] = from[1][i % 2], to[3] = from[1][2 + i % 2];
+    }
+#pragma unroll
+    for (int i = 0; i < 8 * TILES; i++)
+        sum[i / 8][i / 4 % 2][i % 4] = 0;
+}
+
+/* What a lane knows of the rows of x that it multiplies: row g of each tile. */
+template <int TILES> struct rows {
+    const float *x[TILES];
+    const char *ready[TILES];
+};
+
+/* All units of a warp in one round. */
+template <enum num TYPE, int TILES>
+GPU_INLINE void do_round(const struct product &p, const struct piece &k, int round,
+                         const struct rows<TILES> &rows, struct walk *ahead,
+                         const struct duty &duty, uint4 *ring, int *stage,
+                         typename stream_of<TYPE>::sum *slot)
+{
+    typedef stream_of<TYPE> S;
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, t = lane % 4;
+    const int units = units_of<TYPE>(k.cols, round, warp);
+    const int first = first_column<TYPE>(k.cols, round, warp);
+    typename S::sum sum[TILES][2][4] = {};
+    for (int u = 0; u < units; u++) {
+        copy_wait<STAGES - 2>();
+        const uint4 *chunk = ring + *stage * CHUNKS * 32 + lane;
+        fetch<TYPE>(p, ahead, duty, warp, lane,
+                    ring + (*stage + STAGES - 1) % STAGES * CHUNKS * 32);
+        *stage = (*stage + 1) % STAGES;
+#pragma unroll
+        for (int s = 0; s < S::STEPS; s++) {
+            const int c = first + u * S::COLUMNS + s * S::STEP;
+            uint32_t a[2][4], b[2];
+            matrices_of<TYPE>(a, chunk, s);
+#pragma unroll
+            for (int i = 0; i < TILES; i++) {
+                if (S::WHOLE) {
+                    const uint2 q = *(const uint2 *)(rows.ready[i] + k.ready + c + 8 * t);
+                    b[0] = q.x, b[1] = q.y;
+                } else {
+                    const float *x = rows.x[i] ? rows.x[i] + k.x : NULL;
+                    b[0] = two_bf16(x, c + 2 * t, k.cols);
+                    b[1] = two_bf16(x, c + 2 * t + 8, k.cols);
+                }
+                multiply(sum[i][0], a[0], b);
+                multiply(sum[i][1], a[1], b);
+            }
+            const int done = c + S::STEP - first;
+            if (S::WHOLE && done % format_group(TYPE) == 0)
+                leave<typename S::sum, TILES>(
+                    sum, slot + (done / format_group(TYPE) - 1) * 8 * TILES * SLOT_ROW, lane);
+        }
+    }
+    const int group = units * S::COLUMNS / format_group(TYPE);
+    if (!S::WHOLE)
+        leave<typename S::sum, TILES>(sum, slot, lane);
+    else if (units * S::COLUMNS % format_group(TYPE))
+        leave<typename S::sum, TILES>(sum, slot + group * 8 * TILES * SLOT_ROW, lane);
+}
+
+/* ------------------------------------------------------------------------------- sums */
+
+/* Add the runs of a part, or the groups of a round, to the sum of an output: number `o` of the
+ * pair, row `row` of the tile. */
+template <int TILES>
+GPU_INLINE float add_runs(const struct piece &k, const float *slot, int row, int o)
+{
+    const int n = parts_of(k.cols, run_columns(NUM_BF16, k.cols));
+    float sum = 0;
+    for (int r = 0; r < n; r++) {
+        const float run = slot[(r * 8 * TILES + row) * SLOT_ROW + o];
+        sum = r ? __fadd_rn(sum, run) : run;
+    }
+    return sum;
+}
+
+template <enum num TYPE>
+GPU_INLINE float add_groups(const struct product &p, const struct piece &k, int pair, int round,
+                            const int *slot, int row, int o, float sum)
+{
+    const int first = round * RUNS * stream_of<TYPE>::GROUPS;
+    const int n = min(parts_of(k.cols, format_group(TYPE)) - first, RUNS * stream_of<TYPE>::GROUPS);
+    const int block = 2 * pair + o / 16, row_of_x = (int)blockIdx.y * 8 + row;
+    if (16 * block >= k.rows)
+        return 0;
+    const char *head = k.at + (size_t)block * block_bytes(TYPE, k.cols);
+    const uint16_t *scale = (const uint16_t *)head + first * 16 + o % 16;
+    const uint16_t *least =
+        (const uint16_t *)(head + scale_bytes(TYPE, k.cols)) + first * 16 + o % 16;
+    const struct x_scale *of_x = p.scale + (size_t)row_of_x * (size_t)p.groups + k.group + first;
+#pragma unroll 4
+    for (int i = 0; i < n; i++) {
+        const struct x_scale x = of_x[i];
+        const int whole = slot[(i * 8 + row) * SLOT_ROW + o] - format_zero(TYPE) * x.total;
+        sum = __fmaf_rn((float)whole, __fmul_rn(from_f16(scale[i * 16]), x.scale), sum);
+        if (format_least(TYPE))
+            sum = __fmaf_rn(from_f16(least[i * 16]), __fmul_rn(x.scale, (float)x.total), sum);
+    }
+    return sum;
+}
+
+template <enum num TYPE, int TILES>
+__global__ void __launch_bounds__(THREADS, 2)
+    stream_kernel(const __grid_constant__ struct product p)
+{
+    typedef stream_of<TYPE> S;
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    const struct duty duty = duty_of(p, (int)blockIdx.x);
+    uint4 *ring = gpu_shared<uint4>() + warp * STAGES * CHUNKS * 32;
+    typename S::sum *slots = (typename S::sum *)(gpu_shared<uint4>() + RUNS * STAGES * CHUNKS * 32);
+    struct walk ahead = {duty.first, -1, 0, 0};
+    struct rows<TILES> rows;
+    float sum[TILES], level[TILES][TREE_LEVELS] = {};
+    int stage = 0;
+
+    for (int i = 0; i < STAGES - 1; i++)
+        fetch<TYPE>(p, &ahead, duty, warp, lane, ring + i * CHUNKS * 32);
+#pragma unroll
+    for (int i = 0; i < TILES; i++) {
+        const int row = ((int)blockIdx.y * TILES + i) * 8 + lane / 4;
+        rows.x[i] = row < p.n ? p.x + (size_t)row * (size_t)p.dim : NULL;
+        rows.ready[i] = p.ready + (size_t)row * (size_t)p.ready_row;
+    }
+    for (int piece = duty.first; piece < duty.end; piece++) {
+        const struct piece &k = p.piece[piece];
+        const int rounds = rounds_of<TYPE>(k.cols);
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+            sum[i] = 0;
+        for (int round = 0; round < rounds; round++) {
+            do_round<TYPE, TILES>(p, k, round, rows, &ahead, duty, ring, &stage,
+                                  slots + warp * S::GROUPS * 8 * TILES * SLOT_ROW);
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < TILES; i++) {
+                if constexpr (S::WHOLE)
+                    sum[i] =
+                        add_groups<TYPE>(p, k, duty.pair, round, slots, warp + 8 * i, lane, sum[i]);
+                else
+                    sum[i] = add_runs<TILES>(k, slots, warp + 8 * i, lane);
+            }
+            __syncthreads();
+        }
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            const float v = join_tree(level[i], sum[i], k.leaf);
+            if (k.last)
+                put_output(p, k, ((int)blockIdx.y * TILES + i) * 8 + warp, duty.pair * PAIR + lane,
+                           v);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------- launches */
+
+template <enum num TYPE, int TILES>
+static int launch(void *stream, const struct product *p, int blocks)
+{
+    const size_t shared = (size_t)RUNS * STAGES * CHUNKS * 32 * sizeof(uint4) +
+                          (size_t)RUNS * stream_of<TYPE>::GROUPS * 8 * TILES * SLOT_ROW * 4;
+    return LAUNCH(stream_kernel<TYPE, TILES>,
+                  dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * TILES)), dim3(THREADS),
+                  shared, stream, *p);
+}
+
+int product_stream(void *stream, enum num type, const struct product *p, int blocks)
+{
+    switch (type) {
+    case NUM_BF16:
+        return p->n <= 8 ? launch<NUM_BF16, 1>(stream, p, blocks)
+                         : launch<NUM_BF16, 2>(stream, p, blocks);
+    case NUM_INT8: return launch<NUM_INT8, 1>(stream, p, blocks);
+    case NUM_INT4: return launch<NUM_INT4, 1>(stream, p, blocks);
+    case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, p, blocks);
+    case NUM_INT4_G32: return launch<NUM_INT4_G32, 1>(stream, p, blocks);
+    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z, 1>(stream, p, blocks);
+    default: return launch<NUM_INT4_G128, 1>(stream, p, blocks);
+    }
+}
