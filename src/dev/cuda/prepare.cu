@@ -1,6 +1,6 @@
-/* prepare.cu - rows of x as products read them: rounded to whole numbers by groups, as quant_x() of
- * dev/weight.h does. Every part's columns are filled up with zeros to whole blocks of X_BLOCK, and
- * the rows to whole tiles.
+/* prepare.cu - rows of x as products read them: rounded to bf16, or to whole numbers by groups, as
+ * quant_x() of dev/weight.h does. Every part's columns are filled up with zeros to whole blocks of
+ * X_BLOCK, and the rows to whole tiles.
  */
 #include "dev/cuda/product.h"
 
@@ -19,7 +19,8 @@ GPU_INLINE int piece_of_block(const struct product &p, int *block)
 }
 
 /* A warp rounds 128 columns, four in each lane. */
-template <int GROUP> __global__ void whole_kernel(const __grid_constant__ struct product p)
+template <int GROUP, bool FOUR_BITS>
+__global__ void whole_kernel(const __grid_constant__ struct product p)
 {
     const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
     int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
@@ -51,25 +52,51 @@ template <int GROUP> __global__ void whole_kernel(const __grid_constant__ struct
     }
     for (int by = 1; by < GROUP / 4; by *= 2)
         total += __shfl_xor_sync(0xffffffffu, total, by);
-    *(unsigned *)(p.ready + (size_t)row * (size_t)p.ready_row + (size_t)(k.ready + column)) = word;
+    const int four = lane % 8, place = FOUR_BITS ? four / 2 + four % 2 * 4 : four;
+    const int at = k.ready + column - 4 * four + 4 * place;
+    *(unsigned *)(p.ready + (size_t)row * (size_t)p.ready_row + (size_t)at) = word;
     if (lane % (GROUP / 4) || column >= k.cols)
         return;
-    p.scale[(size_t)row * (size_t)p.groups + (size_t)(k.group + column / GROUP)] = {
+    p.scale[(size_t)(k.group + column / GROUP) * (size_t)p.ready_rows + (size_t)row] = {
         none      ? __uint_as_float(0x7fc00000u)
         : nothing ? 0
                   : __fdiv_rn(top, 127),
         total};
 }
 
-int product_prepare(void *stream, enum num type, const struct product *p, int rows)
+/* A thread rounds four columns. */
+__global__ void bf16_kernel(const __grid_constant__ struct product p)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
+    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    const int piece = piece_of_block(p, &block);
+    if (piece < 0)
+        return;
+    const struct piece &k = p.piece[piece];
+    const int column = block * X_BLOCK + 4 * lane;
+    const float *x = p.x + (size_t)row * (size_t)p.dim + (size_t)(k.x + column);
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = row < p.n && column + i < k.cols ? x[i] : 0;
+    char *to = p.ready + (size_t)row * (size_t)p.ready_row + (size_t)(k.ready + 2 * column);
+    *(uint2 *)to = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
+}
+
+int product_prepare(void *stream, enum num type, const struct product *p)
 {
     int blocks = 0;
     for (int k = 0; k < p->n_piece; k++)
         blocks += parts_of(p->piece[k].cols, X_BLOCK);
-    const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)rows), block(32 * WARPS);
-    switch (format_group(type)) {
-    case 128: return LAUNCH(whole_kernel<128>, grid, block, 0, stream, *p);
-    case 64: return LAUNCH(whole_kernel<64>, grid, block, 0, stream, *p);
-    default: return LAUNCH(whole_kernel<32>, grid, block, 0, stream, *p);
+    if (!blocks)
+        return 0;
+    const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)p->ready_rows), block(32 * WARPS);
+    switch (type) {
+    case NUM_BF16: return LAUNCH(bf16_kernel, grid, block, 0, stream, *p);
+    case NUM_INT8: return LAUNCH((whole_kernel<128, false>), grid, block, 0, stream, *p);
+    case NUM_INT8_G32: return LAUNCH((whole_kernel<32, false>), grid, block, 0, stream, *p);
+    case NUM_INT4_G128: return LAUNCH((whole_kernel<128, true>), grid, block, 0, stream, *p);
+    case NUM_INT4: return LAUNCH((whole_kernel<64, true>), grid, block, 0, stream, *p);
+    default: return LAUNCH((whole_kernel<32, true>), grid, block, 0, stream, *p);
     }
 }

@@ -3,7 +3,8 @@
  */
 #include "dev/cuda/product.h"
 
-enum { ROWS_MOST = 128 }; /* rows of x are made ready in multiples of it at most */
+/* Rows of x are made ready in multiples; so many rows are done as fast as weights can be read. */
+enum { READY_ROWS = 8, BF16_STREAMED = 16, WHOLE_STREAMED = 8 };
 
 /* ------------------------------------------------------------------------------- pieces */
 
@@ -42,55 +43,62 @@ static void add_shares(struct product *p, const struct gpu_weight *w)
 
 /* ------------------------------------------------------------------------------- ready rows */
 
-static size_t ready_bytes(size_t rows, size_t columns, size_t groups)
+/* Where rows made ready lie: scales, rows, and what is left for sums. Every part's columns are
+ * filled up to X_BLOCK, rows to tiles of product_stream.cu. */
+static size_t ready_bytes(size_t rows, size_t row_bytes, size_t groups)
 {
-    return rows * (columns + groups * sizeof(struct x_scale));
+    return (rows * (row_bytes + groups * sizeof(struct x_scale)) + 255) / 256 * 256;
 }
 
 /* At most, of a row of `dim` numbers in up to GPU_PARTS parts. */
-size_t product_room_bytes(int max_tok, int max_dim)
+size_t product_room_bytes(int max_tok, int max_dim, int sm)
 {
+    const size_t rows = (size_t)up_to(max_tok, READY_ROWS);
     const size_t columns = (size_t)max_dim + GPU_PARTS * X_BLOCK;
-    return ready_bytes((size_t)up_to(max_tok, ROWS_MOST), columns, columns / 32);
+    const size_t bf16 = ready_bytes(rows, 2 * columns, 0);
+    const size_t whole = ready_bytes(rows, columns, columns / 32);
+    return (bf16 > whole ? bf16 : whole) + product_stack_bytes(sm);
 }
 
-/* Where rows are made ready: in products all parts have the same columns. */
-static int make_ready(void *stream, enum num type, struct product *p, const struct gpu_room *room)
+/* In products all parts have the same columns, so the first one's serve for all. */
+static int make_ready(void *stream, enum num type, struct product *p, struct gpu_room *room)
 {
-    const int rows = up_to(p->n, 8);
+    const int bytes = type == NUM_BF16 ? 2 : 1;
+    p->ready_rows = up_to(p->n, READY_ROWS);
     p->ready_row = p->groups = 0;
-    for (int i = 0; i < p->n_piece; i++) {
+    for (int i = 0; i < (p->together ? p->n_piece : 1); i++) {
         struct piece *k = &p->piece[i];
-        if (p->together || !i) {
-            k->ready = p->ready_row;
-            k->group = p->groups;
-            p->ready_row += up_to(k->cols, X_BLOCK);
-            p->groups += parts_of(k->cols, format_group(type));
-        }
+        k->ready = p->ready_row;
+        k->group = p->groups;
+        p->ready_row += up_to(k->cols, X_BLOCK) * bytes;
+        p->groups += type == NUM_BF16 ? 0 : parts_of(k->cols, format_group(type));
     }
-    if (ready_bytes((size_t)rows, (size_t)p->ready_row, (size_t)p->groups) > room->bytes)
+    const size_t used = ready_bytes((size_t)p->ready_rows, (size_t)p->ready_row, (size_t)p->groups);
+    if (used > room->bytes)
         return GPU_NO_MEMORY;
     p->scale = (struct x_scale *)room->at;
-    p->ready = (char *)(p->scale + (size_t)rows * (size_t)p->groups);
+    p->ready = (char *)(p->scale + (size_t)p->ready_rows * (size_t)p->groups);
+    room->at = (char *)room->at + used;
+    room->bytes -= used;
     struct product once = *p;
-    if (!p->together)
-        once.n_piece = 1;
-    return product_prepare(stream, type, &once, rows);
+    once.n_piece = p->together ? p->n_piece : 1;
+    return product_prepare(stream, type, &once);
 }
 
-static int multiply(void *stream, enum num type, struct product *p, int blocks,
-                    const struct gpu_room *room)
+static int multiply(void *stream, enum num type, struct product *p, const struct gpu_room *room)
 {
-    if (!p->n || !p->n_piece || !blocks)
+    struct gpu_room left = *room;
+    if (!p->n || !p->n_piece || !p->piece[0].rows)
         return 0;
     if (type == NUM_F32 || type == NUM_F16)
-        return product_plain(stream, type, p, blocks);
-    if (format_whole(type)) {
-        int error = make_ready(stream, type, p, room);
-        if (error)
-            return error;
-    }
-    return product_stream(stream, type, p, blocks);
+        return product_plain(stream, type, p);
+    if (type == NUM_BF16 && p->n <= BF16_STREAMED)
+        return product_stream(stream, type, p);
+    const int error = make_ready(stream, type, p, &left);
+    if (error)
+        return error;
+    return format_whole(type) && p->n <= WHOLE_STREAMED ? product_stream(stream, type, p)
+                                                        : product_tile(stream, type, p, &left);
 }
 
 /* ------------------------------------------------------------------------------- calls */
@@ -103,24 +111,21 @@ static bool goes_on(enum num type, const struct piece *a, const struct piece *b)
 }
 
 /* One more part of outputs. More than there is room for go into a launch of their own. */
-static int add_piece(void *stream, enum num type, struct product *p, int *blocks,
-                     const struct piece *k, const struct gpu_room *room)
+static int add_piece(void *stream, enum num type, struct product *p, const struct piece *k,
+                     const struct gpu_room *room)
 {
     struct piece *before = &p->piece[p->n_piece - 1];
     if (p->n_piece && goes_on(type, before, k)) {
-        *blocks += parts_of(before->rows + k->rows, PAIR) - parts_of(before->rows, PAIR);
         before->rows += k->rows;
         return 0;
     }
     if (p->n_piece == GPU_PARTS) {
-        int error = multiply(stream, type, p, *blocks, room);
+        int error = multiply(stream, type, p, room);
         if (error)
             return error;
-        p->n_piece = *blocks = 0;
+        p->n_piece = 0;
     }
-    p->piece[p->n_piece] = *k;
-    p->piece[p->n_piece++].first_block = *blocks;
-    *blocks += parts_of(k->rows, PAIR);
+    p->piece[p->n_piece++] = *k;
     return 0;
 }
 
@@ -129,7 +134,6 @@ int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_
 {
     const enum num type = term[0].w.type;
     struct product p = {};
-    int blocks = 0;
     p.x = x;
     p.n = n;
     p.dim = dim;
@@ -141,12 +145,12 @@ int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_
             k.to = i;
             k.out = out;
             out += k.rows;
-            int error = k.rows ? add_piece(stream, type, &p, &blocks, &k, room) : 0;
+            int error = k.rows ? add_piece(stream, type, &p, &k, room) : 0;
             if (error)
                 return error;
         }
     }
-    return multiply(stream, type, &p, blocks, room);
+    return multiply(stream, type, &p, room);
 }
 
 int gpu_partial(void *stream, float *const plane[GPU_PLANES], int n_plane, const float *x, int n,
@@ -160,5 +164,5 @@ int gpu_partial(void *stream, float *const plane[GPU_PLANES], int n_plane, const
     for (int i = 0; i < n_plane; i++)
         p.to[i] = {plane[i], NULL, w->rows};
     add_shares(&p, w);
-    return multiply(stream, w->type, &p, parts_of(w->rows, PAIR), room);
+    return multiply(stream, w->type, &p, room);
 }

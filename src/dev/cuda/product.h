@@ -27,9 +27,9 @@ enum {
     TREE_LEVELS = 5
 };
 
-/* A part of a weight. Its columns begin at column x of x, at `ready` of a row of x that was made
- * ready, and at `group` of its groups. Its outputs go to columns `out` .. of to[to]. Of parts that
- * are summed, it is number `leaf` of a complete subtree, perhaps the last. */
+/* A part of a weight. Its columns begin at column x of x, at byte `ready` of a row made ready, and
+ * at `group` of its groups. Its outputs go to columns `out` .. of to[to]. Of parts that are summed,
+ * it is number `leaf` of a complete subtree, perhaps the last. */
 struct piece {
     const char *at;
     int rows, cols, x, ready, group, out, to, leaf, first_block;
@@ -52,9 +52,10 @@ struct x_scale {
  * first_block on. */
 struct product {
     const float *x;
-    char *ready; /* x as whole numbers: see product_prepare() */
+    char *ready; /* see product_prepare() */
     struct x_scale *scale;
-    int n, dim, ready_row, groups; /* bytes of a row of ready; groups of a row */
+    int n, dim, groups;
+    int ready_rows, ready_row; /* and bytes of a row */
     bool together;
     int n_piece;
     struct target to[GPU_PLANES];
@@ -119,11 +120,20 @@ GPU_BOTH constexpr size_t block_bytes(enum num type, int cols)
     return head_bytes(type, cols) + (size_t)up_to(cols, k) * 2 * (size_t)format_bits(type);
 }
 
+/* Words of columns in `cols` columns: what stands in 64 bytes of a block of 16 rows. */
+GPU_BOTH constexpr int words_of(enum num type, int cols)
+{
+    return format_bits(type) == 16  ? parts_of(cols, 2)
+           : format_bits(type) == 8 ? 2 * parts_of(cols, 8)
+                                    : parts_of(cols, 8);
+}
+
 /* ------------------------------------------------------------------------------- blocks */
 
-/* The pieces of a block of threads, and which of their pairs of blocks of rows it makes. */
+/* The pieces of a block of threads, and which of their outputs it makes: those from so many times
+ * the outputs of a block on. */
 struct duty {
-    int first, end, pair;
+    int first, end, place;
 };
 
 GPU_INLINE struct duty duty_of(const struct product &p, int block)
@@ -134,6 +144,19 @@ GPU_INLINE struct duty duty_of(const struct product &p, int block)
     while (k + 1 < p.n_piece && p.piece[k + 1].first_block <= block)
         k++;
     return {k, k + 1, block - p.piece[k].first_block};
+}
+
+/* Shares blocks of threads of `outputs` each out to the pieces; returns how many there are. */
+static inline int place_blocks(struct product *p, int outputs)
+{
+    int blocks = 0;
+    if (p->together)
+        return parts_of(p->piece[0].rows, outputs);
+    for (int k = 0; k < p->n_piece; k++) {
+        p->piece[k].first_block = blocks;
+        blocks += parts_of(p->piece[k].rows, outputs);
+    }
+    return blocks;
 }
 
 /* One leaf after the other, ascending, into the balanced tree: level[l] waits for its right
@@ -162,18 +185,46 @@ GPU_INLINE void put_output(const struct product &p, const struct piece &k, int r
             to.bias ? __fadd_rn(v, to.bias[k.out + o]) : v;
 }
 
+/* c += a * b of either sort. */
+GPU_INLINE void multiply_matrix(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_bf16(c, a, b);
+}
+
+GPU_INLINE void multiply_matrix(int c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    mma_u8s8(c, a, b);
+}
+
+/* The registers of the two matrices of a pair, from a lane's chunks v and u of a step: of four
+ * bits, u is not looked at. */
+template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], uint4 v, uint4 u)
+{
+    if (format_bits(TYPE) == 4) {
+        const unsigned low = 0x0f0f0f0f;
+        u = make_uint4(v.x >> 4 & low, v.y >> 4 & low, v.z >> 4 & low, v.w >> 4 & low);
+        v = make_uint4(v.x & low, v.y & low, v.z & low, v.w & low);
+    }
+    a[0][0] = v.x, a[0][1] = v.y, a[0][2] = u.x, a[0][3] = u.y;
+    a[1][0] = v.z, a[1][1] = v.w, a[1][2] = u.z, a[1][3] = u.w;
+}
+
 /* ------------------------------------------------------------------------------- launches */
 
 /* What products need of the room. */
-size_t product_room_bytes(int max_tok, int max_dim);
+size_t product_room_bytes(int max_tok, int max_dim, int sm);
+size_t product_stack_bytes(int sm); /* of it, for product_tile() */
 
-/* Enqueues what fills p->ready and p->scale for weights of whole numbers, of `rows` rows: those
- * behind the last of x, and columns behind the last of a piece up to whole blocks of X_BLOCK,
- * become zeros. */
-int product_prepare(void *stream, enum num type, const struct product *p, int rows);
+/* Fills p->ready [ready_rows][ready_row] and, of whole numbers, p->scale [groups][ready_rows] for
+ * weights of `type`. Rows behind the last of x, and columns behind the last of a piece up to whole
+ * blocks of X_BLOCK, become zeros. Numbers are in the order in which a matrix wants them: of each
+ * 32 columns that are multiplied by four bits, first the even fours, then the odd ones. */
+int product_prepare(void *stream, enum num type, const struct product *p);
 
-/* Each enqueues what multiplies by weights of `type`; blocks: of PAIR outputs. */
-int product_plain(void *stream, enum num type, const struct product *p, int blocks);
-int product_stream(void *stream, enum num type, const struct product *p, int blocks);
+/* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 as it is, and
+ * whole numbers made ready; tile both made ready, with memory that is left for halves of trees. */
+int product_plain(void *stream, enum num type, const struct product *p);
+int product_stream(void *stream, enum num type, const struct product *p);
+int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left);
 
 #endif

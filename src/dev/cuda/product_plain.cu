@@ -60,7 +60,7 @@ GPU_INLINE void fetch(const struct product &p, const struct duty &duty, int *pie
     }
     if (*piece < duty.end) {
         const struct piece &k = p.piece[*piece];
-        fetch_weights<BYTES>(k, duty.pair, *column, to);
+        fetch_weights<BYTES>(k, duty.place, *column, to);
         fetch_x<ROWS>(p, k, *column, (float *)(to + 2 * BLOCK_NUMBERS * BYTES));
         *column += COLUMNS;
     }
@@ -118,22 +118,24 @@ __global__ void __launch_bounds__(THREADS, 2) plain_kernel(const __grid_constant
         for (int r = 0; r < ROWS; r++) {
             const float v = join_tree(level[r], sum[r], k.leaf);
             if (k.last)
-                put_output(p, k, first + r, duty.pair * PAIR + (int)threadIdx.x % 32, v);
+                put_output(p, k, first + r, duty.place * PAIR + (int)threadIdx.x % 32, v);
         }
     }
 }
 
-template <int BYTES, int ROWS> static int launch(void *stream, const struct product *p, int blocks)
+template <int BYTES, int ROWS> static int launch(void *stream, const struct product *p)
 {
+    struct product placed = *p;
+    const int blocks = place_blocks(&placed, PAIR);
     const int shared = STAGES * stage_bytes<BYTES>(ROWS);
     return LAUNCH(plain_kernel<BYTES, ROWS>,
                   dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * ROWS)), dim3(THREADS),
-                  (size_t)shared, stream, *p);
+                  (size_t)shared, stream, placed);
 }
 
-int product_plain(void *stream, enum num type, const struct product *p, int blocks)
+int product_plain(void *stream, enum num type, const struct product *p)
 {
     if (type == NUM_F32)
-        return p->n <= 8 ? launch<4, 1>(stream, p, blocks) : launch<4, 4>(stream, p, blocks);
-    return p->n <= 8 ? launch<2, 1>(stream, p, blocks) : launch<2, 4>(stream, p, blocks);
+        return p->n <= 8 ? launch<4, 1>(stream, p) : launch<4, 4>(stream, p);
+    return p->n <= 8 ? launch<2, 1>(stream, p) : launch<2, 4>(stream, p);
 }

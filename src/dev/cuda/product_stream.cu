@@ -56,45 +56,24 @@ GPU_INLINE void find_unit(const struct product &p, struct walk *w, int end, int 
     }
 }
 
-/* Which word of columns of a unit chunk j of lane t is: bf16: columns in the order of the matrix;
- * whole numbers: those that stand together in x. */
-template <enum num TYPE> GPU_INLINE int word_of(int j, int t)
-{
-    switch (stream_of<TYPE>::BITS) {
-    case 16: return j / 2 * 8 + j % 2 * 4 + t;
-    case 8: return j / 2 * 8 + 2 * t + j % 2;
-    default: return j * 4 + t;
-    }
-}
-
-/* How many words of columns a row has. */
-template <enum num TYPE> GPU_INLINE int words_of(int cols)
-{
-    switch (stream_of<TYPE>::BITS) {
-    case 16: return parts_of(cols, 2);
-    case 8: return 2 * parts_of(cols, 8);
-    default: return parts_of(cols, 8);
-    }
-}
-
 /* Begin to copy the unit that is next into a slot of the ring, and go on to the one after. */
 template <enum num TYPE>
 GPU_INLINE void fetch(const struct product &p, struct walk *w, const struct duty &duty, int warp,
                       int lane, uint4 *slot)
 {
-    const int g = lane / 4, t = lane % 4;
+    const int g = lane / 4, t = lane % 4; /* chunk j is word 4j + t of the unit */
     find_unit<TYPE>(p, w, duty.end, warp);
     if (w->piece < duty.end) {
         const struct piece &k = p.piece[w->piece];
-        const int block = 2 * duty.pair + g / 4;
+        const int block = 2 * duty.place + g / 4;
         const int unit =
             first_column<TYPE>(k.cols, w->round, warp) / stream_of<TYPE>::COLUMNS + w->unit;
-        const int words = 16 * block < k.rows ? words_of<TYPE>(k.cols) : 0;
+        const int words = 16 * block < k.rows ? words_of(TYPE, k.cols) : 0;
         const char *from = k.at + (size_t)block * block_bytes(TYPE, k.cols) +
                            head_bytes(TYPE, k.cols) + (size_t)unit * UNIT_BYTES + g % 4 * 16;
 #pragma unroll
         for (int j = 0; j < CHUNKS; j++) {
-            const int word = word_of<TYPE>(j, t);
+            const int word = 4 * j + t;
             copy_async(slot + j * 32 + lane, from + word * 64, 16 * unit + word < words);
         }
         w->unit++;
@@ -104,33 +83,10 @@ GPU_INLINE void fetch(const struct product &p, struct walk *w, const struct duty
 
 /* ------------------------------------------------------------------------------- a unit */
 
-/* The registers of two matrices of 16 outputs for one step, from a lane's chunks. */
-template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], const uint4 *chunk, int step)
-{
-    uint4 v, u;
-    if (stream_of<TYPE>::BITS == 4) {
-        const uint4 both = chunk[step * 32];
-        const unsigned low = 0x0f0f0f0f;
-        v = make_uint4(both.x & low, both.y & low, both.z & low, both.w & low);
-        u = make_uint4(both.x >> 4 & low, both.y >> 4 & low, both.z >> 4 & low, both.w >> 4 & low);
-    } else {
-        v = chunk[2 * step * 32];
-        u = chunk[(2 * step + 1) * 32];
-    }
-    a[0][0] = v.x, a[0][1] = v.y, a[0][2] = u.x, a[0][3] = u.y;
-    a[1][0] = v.z, a[1][1] = v.w, a[1][2] = u.z, a[1][3] = u.w;
-}
-
 GPU_INLINE uint32_t two_bf16(const float *x, int c, int cols)
 {
     return x ? to_bf16x2(c < cols ? x[c] : 0, c + 1 < cols ? x[c + 1] : 0) : 0;
 }
-
-GPU_INLINE void multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
-{
-    mma_bf16(c, a, b);
-}
-GPU_INLINE void multiply(int c[4], const uint32_t a[4], const uint32_t b[2]) { mma_u8s8(c, a, b); }
 
 /* The sums of a warp for others to read: slot[row][output]. Lane 4g + t has outputs 4g .. 4g + 3 of
  * rows 2t and 2t + 1 of each tile; they begin again from 0. */
@@ -177,19 +133,22 @@ GPU_INLINE void do_round(const struct product &p, const struct piece &k, int rou
         for (int s = 0; s < S::STEPS; s++) {
             const int c = first + u * S::COLUMNS + s * S::STEP;
             uint32_t a[2][4], b[2];
-            matrices_of<TYPE>(a, chunk, s);
+            if (S::BITS == 4)
+                matrices_of<TYPE>(a, chunk[s * 32], chunk[s * 32]);
+            else
+                matrices_of<TYPE>(a, chunk[2 * s * 32], chunk[(2 * s + 1) * 32]);
 #pragma unroll
             for (int i = 0; i < TILES; i++) {
                 if (S::WHOLE) {
-                    const uint2 q = *(const uint2 *)(rows.ready[i] + k.ready + c + 8 * t);
-                    b[0] = q.x, b[1] = q.y;
+                    const unsigned *q = (const unsigned *)(rows.ready[i] + k.ready + c + 4 * t);
+                    b[0] = q[0], b[1] = q[4];
                 } else {
                     const float *x = rows.x[i] ? rows.x[i] + k.x : NULL;
                     b[0] = two_bf16(x, c + 2 * t, k.cols);
                     b[1] = two_bf16(x, c + 2 * t + 8, k.cols);
                 }
-                multiply(sum[i][0], a[0], b);
-                multiply(sum[i][1], a[1], b);
+                multiply_matrix(sum[i][0], a[0], b);
+                multiply_matrix(sum[i][1], a[1], b);
             }
             const int done = c + S::STEP - first;
             if (S::WHOLE && done % format_group(TYPE) == 0)
@@ -233,10 +192,11 @@ GPU_INLINE float add_groups(const struct product &p, const struct piece &k, int 
     const uint16_t *scale = (const uint16_t *)head + first * 16 + o % 16;
     const uint16_t *least =
         (const uint16_t *)(head + scale_bytes(TYPE, k.cols)) + first * 16 + o % 16;
-    const struct x_scale *of_x = p.scale + (size_t)row_of_x * (size_t)p.groups + k.group + first;
+    const struct x_scale *of_x =
+        p.scale + (size_t)(k.group + first) * (size_t)p.ready_rows + row_of_x;
 #pragma unroll 4
     for (int i = 0; i < n; i++) {
-        const struct x_scale x = of_x[i];
+        const struct x_scale x = of_x[i * p.ready_rows];
         const int whole = slot[(i * 8 + row) * SLOT_ROW + o] - format_zero(TYPE) * x.total;
         sum = __fmaf_rn((float)whole, __fmul_rn(from_f16(scale[i * 16]), x.scale), sum);
         if (format_least(TYPE))
@@ -280,8 +240,8 @@ __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
             for (int i = 0; i < TILES; i++) {
                 if constexpr (S::WHOLE)
-                    sum[i] =
-                        add_groups<TYPE>(p, k, duty.pair, round, slots, warp + 8 * i, lane, sum[i]);
+                    sum[i] = add_groups<TYPE>(p, k, duty.place, round, slots, warp + 8 * i, lane,
+                                              sum[i]);
                 else
                     sum[i] = add_runs<TILES>(k, slots, warp + 8 * i, lane);
             }
@@ -291,7 +251,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         for (int i = 0; i < TILES; i++) {
             const float v = join_tree(level[i], sum[i], k.leaf);
             if (k.last)
-                put_output(p, k, ((int)blockIdx.y * TILES + i) * 8 + warp, duty.pair * PAIR + lane,
+                put_output(p, k, ((int)blockIdx.y * TILES + i) * 8 + warp, duty.place * PAIR + lane,
                            v);
         }
     }
@@ -299,27 +259,27 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 /* ------------------------------------------------------------------------------- launches */
 
-template <enum num TYPE, int TILES>
-static int launch(void *stream, const struct product *p, int blocks)
+template <enum num TYPE, int TILES> static int launch(void *stream, const struct product *p)
 {
+    struct product placed = *p;
+    const int blocks = place_blocks(&placed, PAIR);
     const size_t shared = (size_t)RUNS * STAGES * CHUNKS * 32 * sizeof(uint4) +
                           (size_t)RUNS * stream_of<TYPE>::GROUPS * 8 * TILES * SLOT_ROW * 4;
     return LAUNCH(stream_kernel<TYPE, TILES>,
                   dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * TILES)), dim3(THREADS),
-                  shared, stream, *p);
+                  shared, stream, placed);
 }
 
-int product_stream(void *stream, enum num type, const struct product *p, int blocks)
+int product_stream(void *stream, enum num type, const struct product *p)
 {
     switch (type) {
     case NUM_BF16:
-        return p->n <= 8 ? launch<NUM_BF16, 1>(stream, p, blocks)
-                         : launch<NUM_BF16, 2>(stream, p, blocks);
-    case NUM_INT8: return launch<NUM_INT8, 1>(stream, p, blocks);
-    case NUM_INT4: return launch<NUM_INT4, 1>(stream, p, blocks);
-    case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, p, blocks);
-    case NUM_INT4_G32: return launch<NUM_INT4_G32, 1>(stream, p, blocks);
-    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z, 1>(stream, p, blocks);
-    default: return launch<NUM_INT4_G128, 1>(stream, p, blocks);
+        return p->n <= 8 ? launch<NUM_BF16, 1>(stream, p) : launch<NUM_BF16, 2>(stream, p);
+    case NUM_INT8: return launch<NUM_INT8, 1>(stream, p);
+    case NUM_INT4: return launch<NUM_INT4, 1>(stream, p);
+    case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, p);
+    case NUM_INT4_G32: return launch<NUM_INT4_G32, 1>(stream, p);
+    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z, 1>(stream, p);
+    default: return launch<NUM_INT4_G128, 1>(stream, p);
     }
 }

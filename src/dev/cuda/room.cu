@@ -5,5 +5,5 @@
 
 size_t gpu_room_bytes(const struct gpu_sizes *s)
 {
-    return product_room_bytes(s->max_tok, s->max_dim);
+    return product_room_bytes(s->max_tok, s->max_dim, s->sm);
 }
