@@ -90,6 +90,8 @@ static const struct {
     const char *field, *words;
 } refused_mixtures[] = {
     {"\"num_experts\": 0", "num_experts"},
+    {"\"num_local_experts\": 6", "num_experts 8 and num_local_experts 6 differ"},
+    {"\"num_local_experts\": 0", "num_local_experts"},
     {"\"num_experts\": null", "num_experts is missing"},
     {"\"num_experts\": 100000", "num_experts"},
     {"\"num_experts_per_tok\": 9", "num_experts_per_tok 9 is more than the 8 experts"},
@@ -122,6 +124,58 @@ static void mixtures_that_contradict_themselves_are_refused(void **state)
             fail_msg("%s is accepted", refused_mixtures[i].field);
         if (!strstr(e.text, refused_mixtures[i].words))
             fail_msg("%s: \"%s\"", refused_mixtures[i].field, e.text);
+    }
+}
+
+static void the_number_of_experts_has_two_names(void **state)
+{
+    static const char *const name[] = {"num_experts", "num_local_experts"};
+    static const char *const arch[] = {"Mixtral", "Qwen3Moe"};
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct model m;
+        struct notes notes;
+        struct err e;
+        char text[200];
+        snprintf(text, sizeof(text),
+                 "\"architectures\": [\"%sForCausalLM\"], \"%s\": 6, "
+                 "\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 32",
+                 arch[i / 2], name[i % 2]);
+        if (parse(text, &m, &notes, &e))
+            fail_msg("%s: %s", text, e.text);
+        assert_int_equal(m.experts.n, 6);
+    }
+}
+
+/* Without layer_types each family has a rule of its own; 'w' is a layer with a window. */
+static void windows_follow_the_rule_of_the_family(void **state)
+{
+    static const char experts[] = "\"num_experts\": 6, \"num_experts_per_tok\": 2, "
+                                  "\"moe_intermediate_size\": 32, "
+                                  "\"shared_expert_intermediate_size\": 32, ";
+    static const char flags[] = "\"use_sliding_window\": true, \"max_window_layers\": 3, ";
+    static const struct {
+        const char *arch, *flags, *want;
+    } family[] = {{"Llama", flags, "......"},    {"Mistral", "", "wwwwww"},
+                  {"Qwen2", flags, "...www"},    {"Qwen3", flags, "...www"},
+                  {"Qwen2Moe", flags, "w.w..."}, {"Qwen3Moe", flags, "wwwwww"},
+                  {"Mixtral", "", "wwwwww"},     {"Qwen3Moe", "", "......"}};
+    (void)state;
+    for (size_t i = 0; i < COUNT(family); i++) {
+        struct model m;
+        struct notes notes;
+        struct err e;
+        char text[400], got[7] = "";
+        snprintf(text, sizeof(text),
+                 "%s%s\"architectures\": [\"%sForCausalLM\"], \"num_hidden_layers\": 6, "
+                 "\"sliding_window\": 64",
+                 experts, family[i].flags, family[i].arch);
+        if (parse(text, &m, &notes, &e))
+            fail_msg("%s: %s", family[i].arch, e.text);
+        for (int l = 0; l < 6; l++)
+            got[l] = m.kind[m.kind_of[l]].window == 64 ? 'w' : '.';
+        if (strcmp(got, family[i].want))
+            fail_msg("%s: %s, not %s", family[i].arch, got, family[i].want);
     }
 }
 
@@ -287,6 +341,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absurd_fields_are_refused_by_name),
         cmocka_unit_test(mixtures_that_contradict_themselves_are_refused),
+        cmocka_unit_test(the_number_of_experts_has_two_names),
+        cmocka_unit_test(windows_follow_the_rule_of_the_family),
         cmocka_unit_test(layers_without_experts_are_found),
         cmocka_unit_test(missing_sizes_are_named),
         cmocka_unit_test(rope_scalings_are_read),

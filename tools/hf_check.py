@@ -54,6 +54,10 @@ CASES = {
                   dict(MOE, shared_expert_intermediate_size=120, num_experts=6, qkv_bias=True)),
     "qwen2-moe-dense-layer": (("Qwen2MoeForCausalLM", "qwen2_moe"), dict(
         MOE, shared_expert_intermediate_size=40, mlp_only_layers=[1], norm_topk_prob=True)),
+    "qwen2-moe-window": (("Qwen2MoeForCausalLM", "qwen2_moe"), dict(
+        MOE, shared_expert_intermediate_size=40, use_sliding_window=True, sliding_window=20, max_window_layers=2)),
+    "qwen3-moe-window": (("Qwen3MoeForCausalLM", "qwen3_moe"), dict(
+        MOE, head_dim=32, use_sliding_window=True, sliding_window=20, max_window_layers=2)),
     "qwen3-moe": (("Qwen3MoeForCausalLM", "qwen3_moe"), dict(MOE, head_dim=32, norm_topk_prob=True)),
     "qwen3-moe-every-second": (("Qwen3MoeForCausalLM", "qwen3_moe"),
                                dict(MOE, head_dim=32, decoder_sparse_step=2)),

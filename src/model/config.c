@@ -16,7 +16,7 @@ struct family {
     bool bias_field; /* attention_bias is read: q, k, v and o */
     bool qk_norm;
     int head_dim; /* when the field is absent; 0: hidden_size / heads */
-    enum { WINDOW_NONE, WINDOW_ALL, WINDOW_FLAG } window;
+    enum { WINDOW_NONE, WINDOW_ALL, WINDOW_FLAG, WINDOW_FLAG_EVEN, WINDOW_FLAG_ALL } window;
     enum { EXPERTS_NONE, EXPERTS_MIXTRAL, EXPERTS_QWEN } experts;
     bool shared_expert; /* one, behind a gate */
 };
@@ -33,13 +33,13 @@ static const struct family families[] = {
     {.arch = "MixtralForCausalLM", .window = WINDOW_ALL, .experts = EXPERTS_MIXTRAL},
     {.arch = "Qwen2MoeForCausalLM",
      .qkv_bias = true,
-     .window = WINDOW_FLAG,
+     .window = WINDOW_FLAG_EVEN,
      .experts = EXPERTS_QWEN,
      .shared_expert = true},
     {.arch = "Qwen3MoeForCausalLM",
      .bias_field = true,
      .qk_norm = true,
-     .window = WINDOW_FLAG,
+     .window = WINDOW_FLAG_ALL,
      .experts = EXPERTS_QWEN},
 };
 
@@ -226,15 +226,25 @@ static int rope_from(const json_t *o, int n_ctx, struct rope *r, struct err *e)
 
 /* ------------------------------------------------------------------------------- windows */
 
+/* Without layer_types, and with use_sliding_window where the family has it. `first` is
+ * max_window_layers: dense Qwen has windows from there on, Qwen2-MoE in every second layer before,
+ * Qwen3-MoE in all layers whatever it says; so does transformers. */
+static bool windowed(const struct family *f, int layer, int first)
+{
+    return f->window == WINDOW_FLAG        ? layer >= first
+           : f->window == WINDOW_FLAG_EVEN ? layer < first && layer % 2 == 0
+                                           : true;
+}
+
 /* Which layers see only a window: kind 1. layer_types wins over the older fields. */
 static int windows(const json_t *o, const struct family *f, struct model *m, struct err *e)
 {
     const json_t *types = json_object_get(o, "layer_types");
     bool use = f->window == WINDOW_ALL;
-    int window = 0, first = f->window == WINDOW_FLAG ? 28 : 0;
+    int window = 0, first = 28;
     if (json_get_int(o, "sliding_window", 0, 1 << 28, &window, e))
         return -EINVAL;
-    if (f->window == WINDOW_FLAG && (json_get_bool(o, "use_sliding_window", &use, e) ||
+    if (f->window >= WINDOW_FLAG && (json_get_bool(o, "use_sliding_window", &use, e) ||
                                      json_get_int(o, "max_window_layers", 0, 4096, &first, e)))
         return -EINVAL;
     m->kind[1] = m->kind[0];
@@ -248,7 +258,7 @@ static int windows(const json_t *o, const struct family *f, struct model *m, str
         const char *type = json_string_value(json_array_get(types, (size_t)l));
         if (type && strcmp(type, "sliding_attention") && strcmp(type, "full_attention"))
             return err_set(e, -ENOTSUP, "layer_types: \"%.40s\" is not supported", type);
-        m->kind_of[l] = type ? !strcmp(type, "sliding_attention") : l >= first;
+        m->kind_of[l] = type ? !strcmp(type, "sliding_attention") : windowed(f, l, first);
     }
     return 0;
 }
@@ -288,6 +298,20 @@ static int dense_layers(const json_t *o, struct model *m, struct err *e)
     return 0;
 }
 
+/* Both names are in use; transformers takes the one for the other. */
+static int number_of_experts(const json_t *o, int *n, struct err *e)
+{
+    static const char *const name[] = {"num_experts", "num_local_experts"};
+    int of[2] = {0};
+    for (int i = 0; i < 2; i++)
+        if (json_get_int(o, name[i], 1, MODEL_EXPERTS, &of[i], e))
+            return -EINVAL;
+    if (of[0] && of[1] && of[0] != of[1])
+        return err_set(e, -EINVAL, "num_experts %d and num_local_experts %d differ", of[0], of[1]);
+    *n = max_int(of[0], of[1]);
+    return *n ? 0 : err_set(e, -EINVAL, "num_experts is missing");
+}
+
 static int read_experts(const json_t *o, const struct family *f, struct model *m, struct err *e)
 {
     struct experts *x = &m->experts;
@@ -296,7 +320,7 @@ static int read_experts(const json_t *o, const struct family *f, struct model *m
         return 0;
     if (m->mlp_bias)
         return err_set(e, -ENOTSUP, "mlp_bias is not supported with experts");
-    if (need_int(o, mixtral ? "num_local_experts" : "num_experts", MODEL_EXPERTS, &x->n, e) ||
+    if (number_of_experts(o, &x->n, e) ||
         need_int(o, "num_experts_per_tok", MODEL_TOP, &x->top, e) ||
         json_get_bool(o, "norm_topk_prob", &x->renorm, e))
         return -EINVAL;
