@@ -70,6 +70,12 @@ static void the_rest_is_bytes(void **state)
     struct weight words = {NUM_BF16, 20, 8, 0, 1, &part};
     struct dev d = begin();
     dev_norm(&d, &y, &x, &w, 0), assert_price(&d, 0, 64 + 64 + 32, 1), d = begin();
+    struct planes squares = {.n = 2, .at = {f32(2, 2), f32(2, 2)}};
+    struct runs runs = {.first = 1, .n = 2, .begin = {0, 4, 8}};
+    dev_squares(&d, &squares, 1, &x, &runs), assert_price(&d, 0, 64 + 2 * 8, 1), d = begin();
+    dev_norm_by(&d, &x, &squares.at[0], 0, &w, 16, 0);
+    assert_price(&d, 0, 2 * 64 + 16 + 32, 1), d = begin();
+    dev_clip(&d, &x, 1), assert_price(&d, 0, 2 * 64, 1), d = begin();
     dev_add(&d, &x, &y, &none), assert_price(&d, 0, 3 * 64, 1), d = begin();
     dev_add(&d, &x, &y, &w), assert_price(&d, 0, 3 * 64 + 32, 1), d = begin();
     dev_rope(&d, &x, 4, &angle), assert_price(&d, 0, 2 * 64 + 32, 1), d = begin();

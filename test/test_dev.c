@@ -284,6 +284,47 @@ static void check_elements(struct help *h, int n, int dim, int run)
         }
         dev_swiglu(ref, &a, &y), dev_swiglu(d, &b, &y);
         assert_same(&b, &a);
+        dev_clip(ref, &a, 0.3f), dev_clip(d, &b, 0.3f);
+        assert_same(&b, &a);
+    }
+}
+
+/* Rows whose shares 1 .. 6 of 8 lie here: planes of 1, 2 and 2 shares and of one without numbers.
+ */
+static void check_norm_by(struct help *h, int n)
+{
+    struct runs runs = {.first = 1, .n = 6};
+    for (int i = 0; i < 6; i++)
+        runs.begin[i + 1] = runs.begin[i] + (i < 5 ? help_draw(h, 50) : 0);
+    const int dim = runs.begin[6];
+    struct mat x = help_mat(h, n, max_int(dim, 1)), w = help_mat(h, 1, x.dim);
+    for (int k = ISA_AVX2; k < ISA_COUNT; k++) {
+        struct planes a = {.n = 4}, b = a;
+        struct mat to = help_copy(h, &x), from = help_copy(h, &x);
+        if (!isa_here((enum isa)k))
+            continue;
+        for (int i = 0; i < 4; i++) {
+            a.at[i] = help_mat(h, n, 2);
+            b.at[i] = help_copy(h, &a.at[i]);
+        }
+        dev_squares(&h->dev[ISA_REF], &a, 1, &x, &runs), dev_squares(&h->dev[k], &b, 1, &x, &runs);
+        for (int i = 0; i < 4; i++)
+            assert_same(&b.at[i], &a.at[i]);
+        assert_true(mat_row(&a.at[3], 0)[1] == 0);
+        dev_norm_by(&h->dev[ISA_REF], &to, &a.at[1], 1, &w, 300, 1e-5f);
+        dev_norm_by(&h->dev[k], &from, &b.at[1], 1, &w, 300, 1e-5f);
+        assert_same(&from, &to);
+    }
+}
+
+static void norms_of_shared_rows_are_the_reference_bit_by_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        struct help h = help_begin(MAX_TOK, MAX_DIM);
+        h.seed = (uint64_t)i + 300;
+        check_norm_by(&h, 1 + help_draw(&h, 5));
+        help_end(&h);
     }
 }
 
@@ -367,6 +408,28 @@ static void norm_is_what_its_formula_says(void **state)
         double want =
             (double)mat_row(&x, 0)[i] / sqrt(sum / 300 + 1e-3) * (double)mat_row(&w, 0)[i];
         assert_true(fabs((double)mat_row(&y, 0)[i] - want) < 1e-6 * (1 + fabs(want)));
+    }
+    /* one share holds the whole row: the same numbers, added alike */
+    struct planes squares = {.n = 1, .at = {help_mat(&h, 1, 1)}};
+    dev_squares(&h.dev[ISA_REF], &squares, 0, &x, &(struct runs){.n = 1, .begin = {0, 300}});
+    dev_norm_by(&h.dev[ISA_REF], &x, &squares.at[0], 0, &w, 300, 1e-3f);
+    assert_same(&x, &y);
+    help_end(&h);
+}
+
+static void clipping_keeps_nan_and_what_is_within(void **state)
+{
+    (void)state;
+    struct help h = help_begin(MAX_TOK, MAX_DIM);
+    const float in[] = {0.5f, -0.5f, 2, -2, INFINITY, -INFINITY, NAN, -0.0f, 1, -1};
+    const float want[] = {0.5f, -0.5f, 1, -1, 1, -1, NAN, -0.0f, 1, -1};
+    for (int k = 0; k < ISA_COUNT; k++) {
+        struct mat x = help_mat(&h, 1, COUNT(in));
+        if (!isa_here((enum isa)k))
+            continue;
+        memcpy(x.at, in, sizeof(in));
+        dev_clip(&h.dev[k], &x, 1);
+        assert_memory_equal(x.at, want, sizeof(want));
     }
     help_end(&h);
 }
@@ -462,6 +525,8 @@ int main(void)
         cmocka_unit_test(silu_is_the_reference_over_the_whole_range),
         cmocka_unit_test(exp_is_within_one_unit_of_the_truth),
         cmocka_unit_test(norm_is_what_its_formula_says),
+        cmocka_unit_test(norms_of_shared_rows_are_the_reference_bit_by_bit),
+        cmocka_unit_test(clipping_keeps_nan_and_what_is_within),
         cmocka_unit_test(embed_copies_known_words_and_zeroes_the_others),
         cmocka_unit_test(pick_takes_rows),
         cmocka_unit_test(the_environment_lowers_but_never_raises),

@@ -88,6 +88,19 @@ static struct model qwen3_moe(void)
     return m;
 }
 
+/* Norms over whole rows of q and k; ranks that share a key-value head, and clipped numbers. */
+static struct model olmoe(void)
+{
+    struct model m = tiny_llama(3);
+    snprintf(m.arch, sizeof(m.arch), "OlmoeForCausalLM");
+    m.qk_norm = m.qk_row = true;
+    m.n_head = 10;
+    m.n_kv = 5;
+    m.clip = 0.7f;
+    m.experts = (struct experts){.n = 9, .top = 4, .ff = 33};
+    return m;
+}
+
 static struct plan plan_of(const struct model *m, int tp, int pp, bool sp, int chunk, enum num type,
                            enum isa isa)
 {
@@ -166,8 +179,8 @@ static void every_layout_gives_the_bits_of_one_rank(void **state)
 
 static void every_architecture_gives_the_same_bits(void **state)
 {
-    struct model m[] = {llama3_scaled(), mistral(),   qwen2(),    qwen3(),
-                        mixtral(),       qwen2_moe(), qwen3_moe()};
+    struct model m[] = {llama3_scaled(), mistral(),   qwen2(),     qwen3(),
+                        mixtral(),       qwen2_moe(), qwen3_moe(), olmoe()};
     (void)state;
     for (size_t i = 0; i < COUNT(m); i++)
         sweep(&m[i], NUM_F32, NUM_F32, isa_best(), few, COUNT(few), m[i].arch);
@@ -178,6 +191,8 @@ static void experts_give_the_bits_of_one_rank_in_every_layout(void **state)
     struct model m = qwen2_moe();
     (void)state;
     sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "qwen2-moe f32");
+    m = olmoe();
+    sweep(&m, NUM_F32, NUM_F32, isa_best(), every, COUNT(every), "olmoe f32");
 }
 
 /* Whole experts on runs of ranks: ep 1 to 8, uneven numbers of them, columns cut inside a run, rows
@@ -269,10 +284,10 @@ static void expect_same_on_every_instruction_set(const struct model *m)
 
 static void every_instruction_set_gives_the_same_bits(void **state)
 {
-    struct model m = qwen3(), moe = qwen2_moe();
+    struct model m[] = {qwen3(), qwen2_moe(), olmoe()};
     (void)state;
-    expect_same_on_every_instruction_set(&m);
-    expect_same_on_every_instruction_set(&moe);
+    for (size_t i = 0; i < COUNT(m); i++)
+        expect_same_on_every_instruction_set(&m[i]);
 }
 
 static void uneven_cuts_by_hand_give_the_same_bits(void **state)
@@ -391,7 +406,7 @@ static void expect_waves_change_no_bit(struct model m)
             struct plan p = plan_of(&m, one ? 1 : layout[k - 1][0], one ? 1 : layout[k - 1][1],
                                     false, one ? LONG : layout[k - 1][2], type[i], isa_best());
             p.ctx = m.n_ctx, p.pages = m.n_ctx / KV_PAGE + 1;
-            assert_int_equal(rank_waves(&p, p.max_tok), one ? 1 : 2);
+            assert_int_equal(rank_waves(&p, p.max_tok), one || m.qk_row ? 1 : 2);
             float *got = tiny_logits(&p, t.store, isa_best(), ids, LONG);
             if (!one)
                 assert_memory_equal(got, want, LONG * (size_t)m.n_vocab * sizeof(float));
@@ -408,6 +423,7 @@ static void waves_change_no_bit(void **state)
     (void)state;
     expect_waves_change_no_bit(mistral());
     expect_waves_change_no_bit(qwen2_moe());
+    expect_waves_change_no_bit(olmoe());
 }
 
 static void neighbours_in_the_batch_change_nothing(void **state)

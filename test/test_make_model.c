@@ -176,7 +176,7 @@ static void what_cannot_be_made_is_refused_in_one_sentence(void **state)
     assert_non_null(strstr(e.text, "262.8 GiB"));
     assert_int_equal(stat(path, &st), -1); /* nothing is left */
     expect_refusal("nonsense", path, "llama-3.2-1b");
-    expect_refusal("olmoe", path, "mixture of experts");
+    expect_refusal("gpt-oss-20b", path, "mixture of experts");
     expect_refusal("tiny", "/proc/none", "/proc/none");
     make(folder, NUM_BF16, 1, 0, 1);
     expect_refusal("tiny", folder, "--force");

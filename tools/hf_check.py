@@ -61,6 +61,9 @@ CASES = {
     "qwen3-moe": (("Qwen3MoeForCausalLM", "qwen3_moe"), dict(MOE, head_dim=32, norm_topk_prob=True)),
     "qwen3-moe-every-second": (("Qwen3MoeForCausalLM", "qwen3_moe"),
                                dict(MOE, head_dim=32, decoder_sparse_step=2)),
+    "olmoe": (("OlmoeForCausalLM", "olmoe"), dict(num_experts=8, num_experts_per_tok=3, norm_topk_prob=False)),
+    "olmoe-clip": (("OlmoeForCausalLM", "olmoe"), dict(num_experts=5, num_experts_per_tok=2, norm_topk_prob=True,
+                                                       clip_qkv=0.8, num_key_value_heads=6)),
 }
 SPLITS = [[], ["--tp", "3", "--pp", "3", "--chunk", "7"], ["--tp", "2", "--sp", "--chunk", "50"]]
 

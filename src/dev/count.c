@@ -69,6 +69,26 @@ static void count_norm(struct dev *d, struct mat *y, const struct mat *x, const 
     pass(d, size(x) + size(y) + size(w));
 }
 
+static void count_squares(struct dev *d, struct planes *y, int column, const struct mat *x,
+                          const struct runs *runs)
+{
+    (void)column, (void)runs;
+    pass(d, size(x) + (double)y->n * x->n * sizeof(float));
+}
+
+static void count_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
+                          const struct mat *w, int dim, float eps)
+{
+    (void)column, (void)dim, (void)eps;
+    pass(d, 2 * size(x) + size(sum) + size(w));
+}
+
+static void count_clip(struct dev *d, struct mat *x, float limit)
+{
+    (void)limit;
+    pass(d, 2 * size(x));
+}
+
 static void count_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
 {
     double all = 0;
@@ -232,6 +252,9 @@ const struct dev_ops dev_count = {
     .name = "count",
     .embed = count_embed,
     .norm = count_norm,
+    .squares = count_squares,
+    .norm_by = count_norm_by,
+    .clip = count_clip,
     .matmul = count_matmul,
     .partial = count_partial,
     .add = count_add,

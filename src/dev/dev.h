@@ -48,6 +48,13 @@ struct term {
     const struct mat *bias;
 };
 
+/* Where the shares of a cut row begin in a rank's part of it: share first + i holds the numbers
+ * begin[i] .. begin[i + 1]. */
+struct runs {
+    int first, n;
+    int begin[SHARES_MAX + 1];
+};
+
 /* Which experts rows go to: for every row `top` choices in the order of choice, and then the shared
  * expert, if there is one. Choice c of row t is number t * routed_row() + c. Of the rows that go to
  * an expert, in ascending order, this rank does those numbered turn[e].lo .. turn[e].hi - 1; other
@@ -80,6 +87,11 @@ struct dev_ops {
     struct mat (*fetch)(struct dev *, const struct mat *m);
     void (*embed)(struct dev *, struct mat *y, const struct weight *w, int first, const int *tok);
     void (*norm)(struct dev *, struct mat *y, const struct mat *x, const struct mat *w, float eps);
+    void (*squares)(struct dev *, struct planes *y, int column, const struct mat *x,
+                    const struct runs *);
+    void (*norm_by)(struct dev *, struct mat *x, const struct mat *sum, int column,
+                    const struct mat *w, int dim, float eps);
+    void (*clip)(struct dev *, struct mat *x, float limit);
     void (*matmul)(struct dev *, const struct mat *x, const struct term *term, int n);
     void (*partial)(struct dev *, struct planes *y, const struct mat *x, const struct weight *w);
     void (*add)(struct dev *, struct mat *x, const struct mat *y, const struct mat *bias);
@@ -142,6 +154,36 @@ static inline void dev_norm(struct dev *d, struct mat *y, const struct mat *x, c
     must(y->n == x->n && y->dim == x->dim && w->dim > 0 && x->dim % w->dim == 0);
     if (!d->err)
         d->ops->norm(d, y, x, w, eps);
+}
+
+/* Sums of squares of rows that ranks share out: column `column` of plane y->at[i] [n][columns] =
+ * the sum over the i-th complete subtree of the shares in runs. A share's squares are added as
+ * those of dev_norm() are. */
+static inline void dev_squares(struct dev *d, struct planes *y, int column, const struct mat *x,
+                               const struct runs *runs)
+{
+    must(y->n > 0 && y->at[0].n == x->n && 0 <= column && column < y->at[0].dim);
+    must(runs->begin[runs->n] <= x->dim);
+    if (!d->err)
+        d->ops->squares(d, y, column, x, runs);
+}
+
+/* dev_norm() of rows of `dim` numbers in all, of which x [n][...] and w are the rank's part; the
+ * squares of row t add up to sum[t][column]. */
+static inline void dev_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
+                               const struct mat *w, int dim, float eps)
+{
+    must(sum->n == x->n && 0 <= column && column < sum->dim && w->dim == x->dim && x->dim <= dim);
+    if (!d->err)
+        d->ops->norm_by(d, x, sum, column, w, dim, eps);
+}
+
+/* Numbers beyond -limit .. limit become the limit; a NaN stays. */
+static inline void dev_clip(struct dev *d, struct mat *x, float limit)
+{
+    must(limit > 0);
+    if (!d->err)
+        d->ops->clip(d, x, limit);
 }
 
 /* Several products of one x, whose weights have one number format: what is done to x for them is

@@ -6,12 +6,13 @@
 const char *op_name(enum op op)
 {
     static const char *const name[OP_COUNT] = {
-        [OP_BEGIN] = "begin",     [OP_FETCH] = "fetch",   [OP_EMBED] = "embed",
-        [OP_NORM] = "norm",       [OP_MATMUL] = "matmul", [OP_PARTIAL] = "partial",
-        [OP_ADD] = "add",         [OP_ROPE] = "rope",     [OP_STORE] = "store",
-        [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu", [OP_ROUTE] = "route",
-        [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle", [OP_PICK] = "pick",
-        [OP_TOGETHER] = "draw"};
+        [OP_BEGIN] = "begin",     [OP_FETCH] = "fetch",     [OP_EMBED] = "embed",
+        [OP_NORM] = "norm",       [OP_MATMUL] = "matmul",   [OP_PARTIAL] = "partial",
+        [OP_ADD] = "add",         [OP_ROPE] = "rope",       [OP_STORE] = "store",
+        [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",   [OP_ROUTE] = "route",
+        [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",   [OP_PICK] = "pick",
+        [OP_TOGETHER] = "draw",   [OP_SQUARES] = "squares", [OP_NORM_BY] = "norm_by",
+        [OP_CLIP] = "clip"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
 }
@@ -89,6 +90,23 @@ static void profile_norm(struct dev *d, struct mat *y, const struct mat *x, cons
                          float eps)
 {
     TIMED(OP_NORM, norm(in, y, x, w, eps));
+}
+
+static void profile_squares(struct dev *d, struct planes *y, int column, const struct mat *x,
+                            const struct runs *runs)
+{
+    TIMED(OP_SQUARES, squares(in, y, column, x, runs));
+}
+
+static void profile_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
+                            const struct mat *w, int dim, float eps)
+{
+    TIMED(OP_NORM_BY, norm_by(in, x, sum, column, w, dim, eps));
+}
+
+static void profile_clip(struct dev *d, struct mat *x, float limit)
+{
+    TIMED(OP_CLIP, clip(in, x, limit));
 }
 
 static void profile_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
@@ -171,6 +189,9 @@ static const struct dev_ops dev_profile = {
     .fetch = profile_fetch,
     .embed = profile_embed,
     .norm = profile_norm,
+    .squares = profile_squares,
+    .norm_by = profile_norm_by,
+    .clip = profile_clip,
     .matmul = profile_matmul,
     .partial = profile_partial,
     .add = profile_add,

@@ -15,9 +15,10 @@ struct family {
     bool qkv_bias;   /* always, whatever attention_bias says */
     bool bias_field; /* attention_bias is read: q, k, v and o */
     bool qk_norm;
+    bool qk_row;  /* of all heads at once */
     int head_dim; /* when the field is absent; 0: hidden_size / heads */
     enum { WINDOW_NONE, WINDOW_ALL, WINDOW_FLAG, WINDOW_FLAG_EVEN, WINDOW_FLAG_ALL } window;
-    enum { EXPERTS_NONE, EXPERTS_MIXTRAL, EXPERTS_QWEN } experts;
+    enum { EXPERTS_NONE, EXPERTS_MIXTRAL, EXPERTS_OLMOE, EXPERTS_QWEN } experts;
     bool shared_expert; /* one, behind a gate */
 };
 
@@ -41,6 +42,11 @@ static const struct family families[] = {
      .qk_norm = true,
      .window = WINDOW_FLAG_ALL,
      .experts = EXPERTS_QWEN},
+    {.arch = "OlmoeForCausalLM",
+     .bias_field = true,
+     .qk_norm = true,
+     .qk_row = true,
+     .experts = EXPERTS_OLMOE},
 };
 
 /* Fields that are read here, or that change nothing in a forward pass. */
@@ -62,6 +68,7 @@ static const char *const known[] = {
     "rope_parameters",
     "attention_bias",
     "mlp_bias",
+    "clip_qkv",
     "tie_word_embeddings",
     "sliding_window",
     "use_sliding_window",
@@ -315,7 +322,6 @@ static int number_of_experts(const json_t *o, int *n, struct err *e)
 static int read_experts(const json_t *o, const struct family *f, struct model *m, struct err *e)
 {
     struct experts *x = &m->experts;
-    const bool mixtral = f->experts == EXPERTS_MIXTRAL;
     if (f->experts == EXPERTS_NONE)
         return 0;
     if (m->mlp_bias)
@@ -325,10 +331,10 @@ static int read_experts(const json_t *o, const struct family *f, struct model *m
         json_get_bool(o, "norm_topk_prob", &x->renorm, e))
         return -EINVAL;
     x->ff = m->n_ff;
-    if (mixtral) {
+    if (f->experts == EXPERTS_MIXTRAL)
         x->renorm = x->numbered = true;
+    if (f->experts != EXPERTS_QWEN)
         return 0;
-    }
     if (need_int(o, "moe_intermediate_size", 1 << 24, &x->ff, e))
         return -EINVAL;
     x->shared_gate = f->shared_expert;
@@ -411,11 +417,13 @@ static int read_shape(const json_t *o, const struct family *f, struct model *m, 
         json_get_float(o, "rms_norm_eps", 0, 1, &m->eps, e) ||
         json_get_bool(o, "tie_word_embeddings", &m->tied, e) ||
         json_get_bool(o, "mlp_bias", &m->mlp_bias, e) ||
+        (f->qk_row && json_get_float(o, "clip_qkv", 1e-6, 1e6, &m->clip, e)) ||
         (f->bias_field && json_get_bool(o, "attention_bias", &bias, e)))
         return -EINVAL;
     m->qkv_bias = f->qkv_bias || bias;
     m->o_bias = bias;
     m->qk_norm = f->qk_norm;
+    m->qk_row = f->qk_row;
     return 0;
 }
 

@@ -92,6 +92,9 @@ static const struct {
                             false, EXPERTS(128, 8, 768, true))},
     {"qwen3-235b-a22b", SHAPE("Qwen3Moe", 4096, 94, 64, 4, 128, 12288, 151936, 40960, 1e-6,
                               1000000.0, false, EXPERTS(128, 8, 1536, true))},
+    {"olmoe-1b-7b",
+     SHAPE("Olmoe", 2048, 16, 16, 16, 128, 1024, 50304, 4096, 1e-5, 10000.0, false,
+           ",\"num_experts\":64,\"num_experts_per_tok\":8,\"norm_topk_prob\":false")},
     {"tiny-moe", SHAPE("Qwen2Moe", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true,
                        EXPERTS(6, 2, 68, false) ",\"shared_expert_intermediate_size\":100")},
     {"tiny", SHAPE("Llama", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true, "")},
@@ -121,7 +124,7 @@ const char *model_config(const char *name)
 /* Mixtures of experts that people ask for and that cannot run yet. */
 static const char *const mixtures[] = {
     "deepseek-v2-lite", "deepseek-v3",   "deepseek-r1",      "kimi-k2", "gpt-oss-20b",
-    "gpt-oss-120b",     "llama-4-scout", "llama-4-maverick", "glm-4.5", "olmoe-1b-7b",
+    "gpt-oss-120b",     "llama-4-scout", "llama-4-maverick", "glm-4.5",
 };
 
 bool model_is_mixture(const char *name)

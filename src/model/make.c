@@ -91,7 +91,7 @@ static int read_shape(struct making *w, char **config, struct err *e)
     struct notes notes;
     const char *known = model_config(w->make->name);
     size_t n;
-    if (!strncmp(w->make->name, "olmoe", 5) || model_is_mixture(w->make->name))
+    if (model_is_mixture(w->make->name))
         return err_set(e, -ENOTSUP,
                        "%s is a mixture of experts of a kind that is not supported yet",
                        w->make->name);

@@ -48,8 +48,10 @@ struct model {
     int n_layer, n_embd, n_head, n_kv, head_dim, n_ff, n_vocab, n_ctx;
     bool qkv_bias, o_bias, mlp_bias;
     bool qk_norm; /* RMS norm over each head of q and k, before rope */
+    bool qk_row;  /* then over all heads of a row at once */
     bool tied;    /* the head is the embedding */
     float eps;
+    float clip; /* q, k and v (after the norm) lie within -clip .. clip; 0: anywhere */
     struct layer_kind kind[MODEL_KINDS];
     uint8_t kind_of[MODEL_LAYERS]; /* [n_layer] index into kind */
     struct experts experts;

@@ -41,8 +41,7 @@ static int units(const struct plan *p, enum what what)
     return 0;
 }
 
-/* Where share s begins, counted in heads, columns or words. Shares do not cut KVHEADS. */
-static int share_begins(const struct plan *p, enum what what, int s)
+int plan_share_begins(const struct plan *p, enum what what, int s)
 {
     int at = (int)((int64_t)s * units(p, what) / p->shares);
     if (what == WORDS)
@@ -66,7 +65,7 @@ struct span plan_share(const struct plan *p, int rank, enum what what)
 {
     struct span s = shares_of(p, rank, what);
     if (what != KVHEADS)
-        return (struct span){share_begins(p, what, s.lo), share_begins(p, what, s.hi)};
+        return (struct span){plan_share_begins(p, what, s.lo), plan_share_begins(p, what, s.hi)};
 
     struct span heads = plan_share(p, rank, HEADS);
     int group = p->model.n_head / p->model.n_kv;
@@ -89,7 +88,8 @@ struct span plan_part(const struct plan *p, const struct piece *pc, int i)
         return pc->row;
     if (pc->of == KVHEADS)
         return (struct span){at * n, (at + 1) * n};
-    return (struct span){share_begins(p, pc->of, at) * n, share_begins(p, pc->of, at + 1) * n};
+    return (struct span){plan_share_begins(p, pc->of, at) * n,
+                         plan_share_begins(p, pc->of, at + 1) * n};
 }
 
 static void cut_piece(const struct plan *p, int rank, struct piece *pc)

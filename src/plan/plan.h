@@ -88,6 +88,10 @@ enum what { HEADS, KVHEADS, COLUMNS, EXPERT_COLUMNS, SHARED_COLUMNS, WORDS };
  * their rank (plan_dispatches()), every rank holds all of it. */
 struct span plan_share(const struct plan *p, int rank, enum what what);
 
+/* Where share s begins, counted as plan_share() does; s = shares: where the last ends. Shares do
+ * not cut KVHEADS. */
+int plan_share_begins(const struct plan *p, enum what what, int s);
+
 /* One tensor as one rank holds it: n_part parts of a matrix, or a run of a vector. Part i is
  * plan_part(): for a matrix cut by columns, share first + i. */
 struct piece {

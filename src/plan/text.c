@@ -98,6 +98,10 @@ static json_t *model_to_json(const struct model *x)
     }
     json_object_set_new(o, "kinds", kinds);
     json_object_set_new(o, "kind_of", of);
+    if (x->qk_row)
+        json_object_set_new(o, "qk_row", json_true());
+    if (x->clip > 0)
+        json_object_set_new(o, "clip", json_real((double)x->clip));
     if (x->experts.n)
         json_object_set_new(o, "experts", experts_to_json(&x->experts));
     return o;
@@ -258,15 +262,17 @@ static int experts_from_json(const json_t *o, struct experts *x, struct err *e)
 
 static int model_from_json(const json_t *o, struct model *x, struct err *e)
 {
-    static const char *const names[] = {"arch", "kinds", "kind_of",
-                                        MODEL_FIELDS(NAME, NAME, NAME) "experts"};
+    static const char *const names[] = {
+        "arch", "kinds", "kind_of", MODEL_FIELDS(NAME, NAME, NAME) "qk_row", "clip", "experts"};
     const json_t *kinds, *of;
     const char *arch = "";
-    int rc = known_only(o, names, COUNT(names), 1, e);
+    int rc = known_only(o, names, COUNT(names), 3, e);
     if (!rc)
         rc = json_get_text(o, "arch", &arch, e);
     snprintf(x->arch, sizeof(x->arch), "%s", arch);
     MODEL_FIELDS(GET_INT, GET_BOOL, GET_FLOAT)
+    GET_BOOL(qk_row)
+    GET_FLOAT(clip)
     if (!rc && x->n_head % x->n_kv)
         rc = err_set(e, -EINVAL, "n_head=%d is not a multiple of n_kv=%d", x->n_head, x->n_kv);
     if (!rc && x->head_dim % 2)

@@ -91,10 +91,7 @@ static void attention(struct rank *r, int l, struct wave *wave)
     dev_norm(d, &a->mine_h, &a->x, &w->attn_norm, m->eps);
     gather(r, &a->h);
     dev_matmuls(d, &a->h, qkv, COUNT(qkv)); /* the heads of this rank */
-    if (m->qk_norm) {
-        dev_norm(d, &a->q, &a->q, &w->q_norm, m->eps);
-        dev_norm(d, &a->k, &a->k, &w->k_norm, m->eps);
-    }
+    heads_norm(r, a, w);
     dev_rope(d, &a->q, m->head_dim, angle);
     dev_rope(d, &a->k, m->head_dim, angle);
     dev_store(d, &r->kv[l], &a->k, &a->v, b->slot);

@@ -12,15 +12,15 @@ static struct mat get_as(struct arena *a, enum num type, int n, int dim)
 static struct mat get(struct arena *a, int n, int dim) { return get_as(a, NUM_F32, n, dim); }
 
 /* Planes of this rank in a buffer large enough for any rank of the group. */
-static struct planes get_planes(const struct plan *p, int id, struct arena *peer)
+static struct planes get_planes(const struct plan *p, int id, int dim, struct arena *peer)
 {
     struct planes all = {.n = 0};
     struct span tree[PLANES];
-    int most = 0, i = plan_slice(p, id), T = p->max_tok, h = p->model.n_embd;
+    int most = 0, i = plan_slice(p, id);
     for (int t = 0; t < p->tp; t++)
         most = max_int(most, tree_split((struct span){p->cut[t], p->cut[t + 1]}, tree));
     for (int n = 0; n < most; n++)
-        all.at[n] = get(peer, T, h);
+        all.at[n] = get(peer, p->max_tok, dim);
     all.n = tree_split((struct span){p->cut[i], p->cut[i + 1]}, tree);
     return all;
 }
@@ -42,10 +42,14 @@ static void lay_out_peer(struct act *a, const struct plan *p, int id, struct are
 
     a->all_x = get(peer, T, h);
     a->h = get(peer, T, h);
-    a->attn = get_planes(p, id, peer);
-    a->ffn = alone ? a->attn : get_planes(p, id, peer);
+    a->attn = get_planes(p, id, h, peer);
+    a->ffn = alone ? a->attn : get_planes(p, id, h, peer);
     a->sum = alone ? a->attn.at[0] : get(peer, T, h);
     a->words = alone ? a->all_x : a->attn.at[0];
+    if (p->model.qk_row) {
+        a->squares = get_planes(p, id, 2, peer);
+        a->square_sum = alone ? a->squares.at[0] : get(peer, T, 2);
+    }
     if (p->model.experts.n) {
         a->router = get(peer, T, p->model.experts.n);
         if (p->model.experts.shared_gate)
@@ -98,6 +102,7 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     for (int t = 0; t < p->tp; t++)
         r->words[t + 1] = plan_share(p, t, WORDS).hi;
 
+    heads_begin(r);
     lay_out_peer(a, p, id, peer);
     a->q = get(dev, T, q);
     a->k = get(dev, T, k);
@@ -185,7 +190,7 @@ static void routed_rows(struct routed *r, struct span rows)
 
 int rank_waves(const struct plan *p, int n_tok)
 {
-    return p->tp > 1 && !p->sp && n_tok >= WAVES_FROM ? WAVES : 1;
+    return p->tp > 1 && !p->sp && !p->model.qk_row && n_tok >= WAVES_FROM ? WAVES : 1;
 }
 
 static struct wave wave_of(const struct act *a, const struct batch *b, struct span s)
@@ -252,6 +257,9 @@ void rank_begin(struct rank *r, const struct batch *b)
     a->words = mat_rows(&a->words, all);
     resize(&a->attn, all);
     resize(&a->ffn, all);
+    resize(&a->squares, all);
+    if (a->square_sum.n)
+        a->square_sum = mat_rows(&a->square_sum, all);
     begin_experts(a, all, mine);
     a->x = mat_rows(&a->all_x, mine);
     a->mine_h = mat_rows(&a->h, mine);

@@ -16,6 +16,8 @@ struct act {
     struct mat sum, mine_sum;       /* [n][hidden] their sum over the ranks */
     struct mat words;               /* [n][hidden] embedding rows this rank knows */
     struct mat q, k, v, o;          /* [n][heads * head_dim] of this rank */
+    struct planes squares;          /* [n][2] of the rows of q and of k, by subtree */
+    struct mat square_sum;          /* [n][2] their sum over the ranks */
     struct mat gate, up;            /* [n][columns] of this rank */
     struct mat router, shared_gate; /* [n][experts], [n][1] logits */
     struct mat mine_router, mine_shared_gate;
@@ -56,6 +58,7 @@ struct rank {
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */
     int words[SHARES_MAX + 1];        /* first word of every slice, for the join */
+    struct runs q_runs, k_runs;       /* the shares of q and k, which norms over rows add up */
 };
 
 /* Lay out everything a rank owns for itself: tables in `host`, numbers in `dev`, and what the
@@ -78,11 +81,17 @@ int rank_max_dim(const struct plan *p);
 /* Bytes of one page of the host's KV pool: all layers, all key-value heads. */
 size_t rank_page_bytes(const struct plan *p);
 
-/* How many waves a step of so many rows goes in. */
+/* How many waves a step of so many rows goes in. A norm over the rows of q and k is a sum between
+ * the two of a layer, and sums end in their order (comm.h): no waves then. */
 int rank_waves(const struct plan *p, int n_tok);
 
 /* Shrink the scratch to the step at hand and find its rotary angles. */
 void rank_begin(struct rank *r, const struct batch *b);
+
+/* heads.c: where the rank's shares begin in its heads; and the norms of q and k and the limits of
+ * q, k and v, as the model has them. A norm over whole rows is a sum over the ranks. */
+void heads_begin(struct rank *r);
+void heads_norm(struct rank *r, struct act *a, const struct layer *w);
 
 /* One step. Logits of the wanted tokens end up in r->act.logits on slice 0 of the last stage.
  * Errors are in dev->err and comm->err. */

@@ -63,6 +63,7 @@ void cpu_experts(struct dev *d, struct mat *y, const struct mat *x, const struct
 void cpu_settle(struct dev *d, struct mat *x, const struct mat *y);
 float cpu_exp(float x);
 float cpu_join(float s[16]); /* 16 partial sums into one: 8 + 8, 4 + 4, 2 + 2, 1 + 1 */
+float cpu_tree_sum(const float *leaf, int lo, int hi); /* of leaves [lo, hi), a whole subtree */
 
 /* cpu.c */
 void cpu_together(struct dev *d, dev_together_fn *fn, void *arg);

@@ -76,20 +76,72 @@ void cpu_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 
 /* ------------------------------------------------------------------------------- by element */
 
+static float squares(const float *x, int n)
+{
+    float s[16] = {0};
+    for (int i = 0; i < n; i++)
+        s[i % 16] = fmaf(x[i], x[i], s[i % 16]);
+    return cpu_join(s);
+}
+
+static void norm_run(float *to, const float *from, const float *scale, int n, float mean, float eps)
+{
+    float r = 1 / sqrtf(mean + eps);
+    for (int i = 0; i < n; i++)
+        to[i] = from[i] * r * scale[i];
+}
+
 static void ref_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
                      float eps)
 {
-    const float *scale = w->at;
     (void)d;
     for (int t = 0; t < x->n; t++)
         for (int at = 0; at < x->dim; at += w->dim) {
             const float *from = mat_row(x, t) + at;
-            float *to = mat_row(y, t) + at, s[16] = {0};
-            for (int i = 0; i < w->dim; i++)
-                s[i % 16] = fmaf(from[i], from[i], s[i % 16]);
-            float r = 1 / sqrtf(cpu_join(s) / (float)w->dim + eps);
-            for (int i = 0; i < w->dim; i++)
-                to[i] = from[i] * r * scale[i];
+            norm_run(mat_row(y, t) + at, from, w->at, w->dim, squares(from, w->dim) / (float)w->dim,
+                     eps);
+        }
+}
+
+float cpu_tree_sum(const float *leaf, int lo, int hi)
+{
+    int mid = lo + (hi - lo) / 2;
+    return hi - lo == 1 ? leaf[lo] : cpu_tree_sum(leaf, lo, mid) + cpu_tree_sum(leaf, mid, hi);
+}
+
+static void ref_squares(struct dev *d, struct planes *y, int column, const struct mat *x,
+                        const struct runs *runs)
+{
+    float leaf[SHARES_MAX];
+    struct span tree[PLANES];
+    (void)d;
+    must(tree_split((struct span){runs->first, runs->first + runs->n}, tree) == y->n);
+    for (int t = 0; t < x->n; t++) {
+        for (int i = 0; i < runs->n; i++)
+            leaf[i] = squares(mat_row(x, t) + runs->begin[i], runs->begin[i + 1] - runs->begin[i]);
+        for (int i = 0; i < y->n; i++)
+            mat_row(&y->at[i], t)[column] =
+                cpu_tree_sum(leaf, tree[i].lo - runs->first, tree[i].hi - runs->first);
+    }
+}
+
+static void ref_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
+                        const struct mat *w, int dim, float eps)
+{
+    (void)d;
+    for (int t = 0; t < x->n; t++)
+        norm_run(mat_row(x, t), mat_row(x, t), w->at, x->dim, mat_row(sum, t)[column] / (float)dim,
+                 eps);
+}
+
+static void ref_clip(struct dev *d, struct mat *x, float limit)
+{
+    (void)d;
+    for (int t = 0; t < x->n; t++)
+        for (int i = 0; i < x->dim; i++) {
+            float *at = mat_row(x, t) + i;
+            *at = -limit > *at ? -limit : *at;
+            *at = limit < *at ? limit : *at;
         }
 }
 
@@ -207,13 +259,6 @@ static void ref_matmul(struct dev *d, const struct mat *x, const struct term *te
         ref_term(d, x, &term[i]);
 }
 
-/* The sum of leaves [lo, hi), a complete subtree. */
-static float tree_sum(const float *leaf, int lo, int hi)
-{
-    int mid = lo + (hi - lo) / 2;
-    return hi - lo == 1 ? leaf[lo] : tree_sum(leaf, lo, mid) + tree_sum(leaf, mid, hi);
-}
-
 static void ref_partial(struct dev *d, struct planes *y, const struct mat *x,
                         const struct weight *w)
 {
@@ -232,7 +277,7 @@ static void ref_partial(struct dev *d, struct planes *y, const struct mat *x,
             }
             for (int i = 0; i < n; i++)
                 mat_row(&y->at[i], t)[r] =
-                    tree_sum(leaf, tree[i].lo - w->first, tree[i].hi - w->first);
+                    cpu_tree_sum(leaf, tree[i].lo - w->first, tree[i].hi - w->first);
         }
 }
 
@@ -240,6 +285,9 @@ const struct dev_ops cpu_ref = {
     .name = "ref",
     .embed = cpu_embed,
     .norm = ref_norm,
+    .squares = ref_squares,
+    .norm_by = ref_norm_by,
+    .clip = ref_clip,
     .matmul = ref_matmul,
     .partial = ref_partial,
     .add = ref_add,
