@@ -134,7 +134,11 @@ static bool holds(const struct plan *p, int rank, int expert)
     return placement_even_run(p->model.experts.n, p->ep, expert) == plan_run(p, rank);
 }
 
-static void pieces(const struct plan *p, int rank, bool seen, plan_piece_fn *fn, void *arg)
+/* Which experts: those the rank holds, all that it sees, or the first of those it holds for all of
+ * them, which are alike (and the shared one). */
+enum which { HELD, SEEN, SAMPLE };
+
+static void pieces(const struct plan *p, int rank, enum which which, plan_piece_fn *fn, void *arg)
 {
     const struct model *m = &p->model;
     const int h = m->n_embd, H = m->n_head, K = m->n_kv, D = m->head_dim, F = m->n_ff;
@@ -174,26 +178,29 @@ static void pieces(const struct plan *p, int rank, bool seen, plan_piece_fn *fn,
         const bool sparse = model_sparse(m, l);
         LAYER_WEIGHTS(LAYER_M, LAYER_F, LAYER_V)
         for (int e = 0; sparse && e < model_experts(m); e++)
-            if (seen || holds(p, rank, e)) {
+            if (which == SEEN || holds(p, rank, e)) {
                 EXPERT_WEIGHTS(EXPERT_M)
+                if (which == SAMPLE && e < E)
+                    e = E - 1;
             }
     }
 }
 
 void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
 {
-    pieces(p, rank, false, fn, arg);
+    pieces(p, rank, HELD, fn, arg);
 }
 
 void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
 {
-    pieces(p, rank, true, fn, arg);
+    pieces(p, rank, SEEN, fn, arg);
 }
 
 /* ------------------------------------------------------------------------------- sizes */
 
 struct sizing {
     const struct plan *p;
+    int held; /* experts of a layer, for each of which a sample stands */
     size_t bytes;
     uint64_t numbers;
     uint64_t chosen; /* of these, numbers of experts that a router picks from */
@@ -202,9 +209,11 @@ struct sizing {
 static void add_bytes(void *arg, const struct piece *pc)
 {
     struct sizing *s = arg;
-    uint64_t numbers = (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
+    const bool chosen = pc->expert >= 0 && pc->expert < s->p->model.experts.n;
+    const size_t times = chosen ? (size_t)s->held : 1;
+    uint64_t numbers = times * (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
     s->numbers += numbers;
-    if (pc->expert >= 0 && pc->expert < s->p->model.experts.n)
+    if (chosen)
         s->chosen += numbers;
     if (!pc->matrix) {
         s->bytes += round_up((size_t)len(pc->col) * sizeof(float), 64);
@@ -212,30 +221,28 @@ static void add_bytes(void *arg, const struct piece *pc)
     }
     for (int i = 0; i < pc->n_part; i++) {
         int n = len(plan_part(s->p, pc, i));
-        s->bytes += pc->cut == CUT_COLS ? part_bytes(pc->type, pc->rows, n)
-                                        : part_bytes(pc->type, n, pc->cols);
+        s->bytes += times * (pc->cut == CUT_COLS ? part_bytes(pc->type, pc->rows, n)
+                                                 : part_bytes(pc->type, n, pc->cols));
     }
 }
 
-size_t plan_weight_bytes(const struct plan *p, int rank)
+static struct sizing size_pieces(const struct plan *p, int rank)
 {
     struct sizing s = {.p = p};
-    plan_pieces(p, rank, add_bytes, &s);
-    return s.bytes;
+    for (int e = 0; e < p->model.experts.n; e++)
+        s.held += holds(p, rank, e);
+    pieces(p, rank, SAMPLE, add_bytes, &s);
+    return s;
 }
 
-uint64_t plan_parameters(const struct plan *p)
-{
-    struct sizing s = {.p = p};
-    plan_pieces(p, PLAN_WHOLE, add_bytes, &s);
-    return s.numbers;
-}
+size_t plan_weight_bytes(const struct plan *p, int rank) { return size_pieces(p, rank).bytes; }
+
+uint64_t plan_parameters(const struct plan *p) { return size_pieces(p, PLAN_WHOLE).numbers; }
 
 uint64_t plan_active(const struct plan *p)
 {
     const struct experts *x = &p->model.experts;
-    struct sizing s = {.p = p};
-    plan_pieces(p, PLAN_WHOLE, add_bytes, &s);
+    const struct sizing s = size_pieces(p, PLAN_WHOLE);
     return x->n ? s.numbers - s.chosen + s.chosen / (uint64_t)x->n * (uint64_t)x->top : s.numbers;
 }
 

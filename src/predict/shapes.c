@@ -76,13 +76,14 @@ static bool layer_costs(const struct question *q, const struct plan *p, double *
     return true;
 }
 
-/* Cut the stages by time, where memory allows; else as plan_make did, by bytes. */
+/* Cut the stages by time, where layers are alike and memory allows; else as plan_make did, by
+ * bytes. */
 static void cut_by_time(const struct question *q, struct plan *p)
 {
     double cost[MODEL_LAYERS], room[MODEL_LAYERS];
     struct span stage[PLAN_STAGES];
     int n = p->model.n_layer;
-    if (p->pp == 1 || n < 3 || !layer_costs(q, p, cost))
+    if (p->pp == 1 || n < 3 || !model_alike(&p->model) || !layer_costs(q, p, cost))
         return;
     struct plan one = *p;
     one.pp = 1;
