@@ -203,13 +203,12 @@ static void count_expert(struct dev *d, const struct expert *e, double rows, dou
           times * (weight_bytes(&e->gate) + weight_bytes(&e->up) + weight_bytes(&e->down)));
     if (c->rates)
         d->count.product_s +=
-            times * (all * curve_at(&c->rates->product[e->gate.type], rows) / threads_of(c) +
-                     2 * fixed_s(c));
+            times * all * curve_at(&c->rates->product[e->gate.type], rows) / threads_of(c);
 }
 
-/* Where rows go is not known beforehand. Who takes turns says how many of each expert are expected;
- * else it is as if the router picked blindly: n rows then meet E (1 - (1 - k/E)^n) of E experts, k
- * of them each. */
+/* All experts together are three passes: rows are put together, gate and up, down. Where rows go is
+ * not known beforehand. Who takes turns says how many of each expert are expected; else it is as if
+ * the router picked blindly: n rows then meet E (1 - (1 - k/E)^n) of E experts, k of them each. */
 static void count_experts(struct dev *d, struct mat *y, const struct mat *x,
                           const struct expert *expert, int n_expert, const struct routed *routed,
                           const struct expert_room *room)
@@ -217,6 +216,8 @@ static void count_experts(struct dev *d, struct mat *y, const struct mat *x,
     const int n = n_expert - routed->shared;
     double top = routed->top, met = n * (1 - pow(1 - top / n, x->n)), rows = x->n * top;
     (void)room;
+    if (d->count.costs.rates)
+        d->count.product_s += 2 * fixed_s(&d->count.costs); /* the third is pass()'s */
     if (routed->turn)
         rows = 0;
     else if (met > 0)
