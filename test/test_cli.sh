@@ -51,6 +51,22 @@ usage_error help nonsense
 usage_error help run run
 usage_error plan --plan x.json --tp 2 "$work"
 
+refused_plan() { # WORD COMMAND...: one sentence with the word
+    local word=$1
+    shift
+    run "$@"
+    [ $rc != 0 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions "$word" err
+    claim "refused: tandem $*"
+}
+refused_plan 'has no experts' run --ep 2 hi
+refused_plan 'ep=3 does not divide tp=4' plan mixtral-8x7b --tp 4 --ep 3
+refused_plan '8 experts' plan mixtral-8x7b --tp 16 --ep 16
+refused_plan '8 experts' plan mixtral-8x7b --ep 16 --hardware dgx-h100 --rate 1
+refused_plan 'has no experts' plan llama-3-8b --ep 2 --hardware dgx-h100 --rate 1
+run plan mixtral-8x7b --ep 4 --sp
+[ $rc = 0 ] && mentions 'tp 4, ep 4, sp' out
+claim "--ep alone gives every run one slice"
+
 TANDEM_PLUGIN_PATH=/nowhere run run --device cuda hi
 [ $rc = 1 ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions /nowhere err
 claim "a GPU that is asked for and cannot be used is one line"

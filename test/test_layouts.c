@@ -234,6 +234,8 @@ static void whole_experts_give_the_bits_of_one_rank(void **state)
     eight.experts.n = 8; /* three runs of 3, 3 and 2 */
     (void)state;
     sweep_runs(&five, NUM_F32, "mixtral ep");
+    five = olmoe();
+    sweep_runs(&five, NUM_F32, "olmoe ep");
     sweep_runs(&shared, NUM_F32, "shared expert ep");
     sweep_runs(&many, NUM_INT8, "qwen3-moe int8 ep");
     sweep_runs(&eight, NUM_INT4, "8 experts int4 ep");
