@@ -11,6 +11,8 @@ int attend_long_runs(void *stream, const struct attending *a);
  * a->segments are set here. */
 int attend_short_runs(void *stream, struct attending *a, bool alone, const struct gpu_room *room);
 
+size_t attend_room_bytes(const struct gpu_sizes *); /* what they make use of */
+
 /* attend_exact.cu: every format, in the CPU's bits. */
 int attend_exactly(void *stream, struct attending *a, const struct gpu_room *room);
 

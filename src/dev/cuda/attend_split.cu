@@ -8,7 +8,11 @@
 #include "dev/cuda/attend_bf16.h"
 #include "dev/cuda/attend_kernels.h"
 
-enum { TILE_ROWS = 16, PART_EXTRA = 4 /* floats after a row's outputs: top, sum, two to align */ };
+enum {
+    TILE_ROWS = 16,
+    PART_EXTRA = 4,       /* floats after a row's outputs: top, sum, two to align */
+    ROOM_MOST = 128 << 20 /* with so many rows there are blocks enough without splitting */
+};
 
 /* Rows first .. first + n - 1 of a run, at most TILE_ROWS; n <= 0: nothing to do. */
 struct tile {
@@ -19,7 +23,7 @@ struct tile {
 
 struct split {
     struct attending a;
-    int tiles; /* of a run, at most */
+    int tiles, rows; /* of a run, and of a tile, at most */
     bool alone;
 };
 
@@ -64,10 +68,11 @@ GPU_INLINE struct tile find_tile(const struct split *s, int which, int head, int
 }
 
 /* The results of one segment of a row: its outputs, and then top and sum. */
-GPU_INLINE float *part_of(const struct attending *a, int tile, int head, int segment, int row)
+GPU_INLINE float *part_of(const struct split *s, int tile, int head, int segment, int row)
 {
+    const struct attending *a = &s->a;
     const size_t which = ((size_t)tile * a->cache.n_head + head) * a->segments + segment;
-    return a->part + (which * TILE_ROWS + row) * (a->wide + PART_EXTRA);
+    return a->part + (which * s->rows + row) * (a->wide + PART_EXTRA);
 }
 
 /* ------------------------------------------------------------------------------- a block of keys
@@ -190,21 +195,22 @@ GPU_INLINE int number_of(int k, int e)
 }
 
 template <int WIDE>
-GPU_INLINE void write_part(const struct attending *a, int tile, int head, int segment, int n,
+GPU_INLINE void write_part(const struct split *s, int tile, int head, int segment, int n,
                            const struct outputs<WIDE> *one)
 {
+    const int wide = s->a.wide;
     for (int h = 0; h < 2; h++) {
         const int row = my_lane() / 4 + 8 * h;
-        float *to = part_of(a, tile, head, segment, row);
+        float *to = part_of(s, tile, head, segment, row);
         if (row >= n)
             continue;
 #pragma unroll
         for (int k = 0; k < outputs<WIDE>::CHUNKS; k++)
             for (int e = 0; e < 8; e++)
-                if (e % 4 / 2 == h && number_of(k, e) < a->wide)
+                if (e % 4 / 2 == h && number_of(k, e) < wide)
                     to[number_of(k, e)] = one->out[k][e / 4][e % 4];
         if (threadIdx.x % 4 == 0 && my_warp() == 0)
-            to[a->wide] = one->top[h], to[a->wide + 1] = one->sum[2 * h];
+            to[wide] = one->top[h], to[wide + 1] = one->sum[2 * h];
     }
 }
 
@@ -303,7 +309,7 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attend_split(struct spl
     for (int segment = first; segment <= last; segment++) {
         do_segment<WIDE>(&one, a, &t, sees, keys_in(t.read.keys, segment));
         if (a->part)
-            write_part(a, blockIdx.x, blockIdx.y, segment, t.n, &one);
+            write_part(&s, blockIdx.x, blockIdx.y, segment, t.n, &one);
         else
             join_outputs(&all, &one, exponent_unit(&a->heads));
     }
@@ -326,7 +332,7 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attend_join(struct spli
         float top = -INFINITY, sum = 0, out = 0;
 #pragma unroll 4
         for (int seg = sees.lo / SEGMENT_KEYS; seg <= (sees.hi - 1) / SEGMENT_KEYS; seg++) {
-            const float *one = part_of(a, blockIdx.x, blockIdx.y, seg, row);
+            const float *one = part_of(&s, blockIdx.x, blockIdx.y, seg, row);
             const struct joined j = join_segment(top, one[a->wide], c);
             out = join_number(out, one[i], j);
             sum = join_number(sum, one[a->wide + 1], j);
@@ -355,21 +361,28 @@ static int tiles_of(int rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
 int attend_short_runs(void *stream, struct attending *a, bool alone, const struct gpu_room *room)
 {
     const int heads = a->heads.group < a->n_head ? a->heads.group : a->n_head;
-    const int per_run = tiles_of((alone ? 1 : short_run(a)) * heads);
+    const int rows = (alone ? 1 : short_run(a)) * heads, per_run = tiles_of(rows);
     const int tiles = per_run * (alone ? a->batch.n_tok : a->batch.n_seq);
     const int segments = (a->batch.most_keys + SEGMENT_KEYS - 1) / SEGMENT_KEYS;
-    const size_t bytes = (size_t)tiles * a->cache.n_head * segments * TILE_ROWS *
+    struct split s = {*a, per_run, rows < TILE_ROWS ? rows : TILE_ROWS, alone};
+    const size_t bytes = (size_t)tiles * a->cache.n_head * segments * s.rows *
                          (a->wide + PART_EXTRA) * sizeof(float);
     const bool apart = segments > 1 && bytes <= room->bytes;
-    struct split s = {*a, per_run, alone};
     s.a.part = apart ? (float *)room->at : NULL;
     s.a.segments = apart ? segments : 1;
-    if (!tiles)
-        return 0;
     return a->wide <= 32    ? launch<32>(stream, &s, tiles)
            : a->wide <= 64  ? launch<64>(stream, &s, tiles)
            : a->wide <= 80  ? launch<80>(stream, &s, tiles)
            : a->wide <= 96  ? launch<96>(stream, &s, tiles)
            : a->wide <= 128 ? launch<128>(stream, &s, tiles)
                             : launch<256>(stream, &s, tiles);
+}
+
+/* For decoding: every token of a step in a sequence of its own. */
+size_t attend_room_bytes(const struct gpu_sizes *s)
+{
+    const size_t segments = (s->ctx + SEGMENT_KEYS - 1) / SEGMENT_KEYS;
+    const size_t bytes = (size_t)s->max_tok * s->heads * segments *
+                         (gpu_wide(s->head_dim) + PART_EXTRA) * sizeof(float);
+    return bytes < ROOM_MOST ? bytes : (size_t)ROOM_MOST;
 }
