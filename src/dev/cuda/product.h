@@ -185,6 +185,34 @@ GPU_INLINE void put_output(const struct product &p, const struct piece &k, int r
             to.bias ? __fadd_rn(v, to.bias[k.out + o]) : v;
 }
 
+/* Joins the shares of a row of each of N tiles, and puts what they give. */
+template <int N> struct put_shares {
+    const struct product &p;
+    float level[N][TREE_LEVELS];
+
+    __device__ put_shares(const struct product &of) : p(of), level() {}
+    __device__ void sum(int i, const struct piece &k, int row, int o, float v)
+    {
+        const float joined = join_tree(level[i], v, k.leaf);
+        if (k.last)
+            put_output(p, k, row, o, joined);
+    }
+};
+
+/* Rows first .. end - 1 of outputs, of which a block of threads makes some from `first` on; they are
+ * made of rows from[row] of x, or, when `from` is NULL, of rows of the same number. */
+struct some_rows {
+    int first, end;
+    const int *from;
+};
+
+/* Rows that are not there count as the last one: what they give is not put anywhere. */
+GPU_INLINE int row_of_x(const struct some_rows &at, int row)
+{
+    row = min(row, at.end - 1);
+    return at.from ? at.from[row] : row;
+}
+
 /* c += a * b of either sort. */
 GPU_INLINE void multiply_matrix(float c[4], const uint32_t a[4], const uint32_t b[2])
 {

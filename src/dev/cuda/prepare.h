@@ -1,0 +1,47 @@
+/* prepare.h - rounding rows of x to whole numbers by groups, as quant_x() of dev/weight.h does. */
+#ifndef TANDEM_CUDA_PREPARE_H
+#define TANDEM_CUDA_PREPARE_H
+
+#include "dev/cuda/product.h"
+
+/* A warp rounds X_BLOCK columns of a piece, four in each lane; of its `cols` columns the first
+ * `there` are there, the others are 0. ready, scale and x are the row's, from the piece's begin on;
+ * the scale of group g is scale[g * ready_rows]. */
+template <int GROUP, bool FOUR_BITS>
+GPU_INLINE void round_block(char *ready, struct x_scale *scale, int ready_rows, const float *x,
+                            int there, int cols, int block)
+{
+    const int lane = (int)threadIdx.x % 32, column = block * X_BLOCK + 4 * lane;
+    float v[4];
+    unsigned most = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[i] = column + i < there ? x[column + i] : 0;
+        most = max(most, __float_as_uint(v[i]) & 0x7fffffffu);
+    }
+    for (int by = 1; by < GROUP / 4; by *= 2)
+        most = max(most, __shfl_xor_sync(0xffffffffu, most, by));
+    const float top = __uint_as_float(most);
+    const bool none = most >= 0x7f800000u, nothing = none || top < 1e-30f;
+    const float by_this = nothing ? 0 : __fdiv_rn(127, top);
+    unsigned word = 0;
+    int total = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int q = nothing ? 0 : __float2int_rn(__fmul_rn(v[i], by_this));
+        word |= ((unsigned)q & 255) << 8 * i;
+        total += q;
+    }
+    for (int by = 1; by < GROUP / 4; by *= 2)
+        total += __shfl_xor_sync(0xffffffffu, total, by);
+    const int four = lane % 8, place = FOUR_BITS ? four / 2 + four % 2 * 4 : four;
+    *(unsigned *)(ready + column - 4 * four + 4 * place) = word;
+    if (lane % (GROUP / 4) || column >= cols)
+        return;
+    scale[(size_t)(column / GROUP) * (size_t)ready_rows] = {none      ? __uint_as_float(0x7fc00000u)
+                                                            : nothing ? 0
+                                                                      : __fdiv_rn(top, 127),
+                                                            total};
+}
+
+#endif
