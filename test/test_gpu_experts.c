@@ -1,6 +1,7 @@
 /* test_gpu_experts.c - routing and experts on the model of a GPU (cuda_model.h): the reference's
  * bits, whatever they are given.
  */
+#include "base/whole.h"
 #include "gpu_help.h"
 
 #include <math.h>
@@ -60,10 +61,220 @@ static void routing_is_the_reference_bit_by_bit(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------- experts */
+
+enum { HIDDEN = 72, EXPERTS = 5, PER_ROW = 3, ROWS_MOST = 70, ROOM = 8 << 20 };
+
+static const enum num types[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,     NUM_INT4,
+                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128};
+
+/* Experts of a layer, some rows, and where these go. The last expert is wider than the others. */
+struct layer {
+    struct help h;
+    struct expert expert[EXPERTS];
+    int columns;
+    struct mat x;
+    int chosen[ROWS_MOST * PER_ROW];
+    float weight[ROWS_MOST * PER_ROW];
+};
+
+static void layer_begin(struct layer *l, enum num type, int n, uint64_t seed)
+{
+    l->h = help_begin(ROWS_MOST, 600);
+    l->h.seed = seed;
+    l->columns = 0;
+    for (int e = 0; e < EXPERTS; e++) {
+        int columns = e == EXPERTS - 1 ? 210 : 150, parts = 1 + help_draw(&l->h, 8);
+        struct expert *one = &l->expert[e];
+        one->gate = help_weight(&l->h, type, CUT_ROWS, columns, HIDDEN, 0, parts);
+        one->up = help_weight(&l->h, type, CUT_ROWS, columns, HIDDEN, 0, parts);
+        one->down = help_weight(&l->h, type, CUT_COLS, HIDDEN, columns, 0, parts);
+        l->columns = max_int(l->columns, columns);
+    }
+    l->x = help_mat(&l->h, n, HIDDEN);
+    for (int i = 0; i < n * HIDDEN; i++)
+        ((float *)l->x.at)[i] = (float)help_draw(&l->h, 2000) * 1e-3f - 1;
+    for (int i = 0; i < n * PER_ROW; i++) {
+        l->chosen[i] = (i % PER_ROW * 2 + help_draw(&l->h, 2)) % EXPERTS; /* each at most once */
+        l->weight[i] = (float)help_draw(&l->h, 1000) * 1e-3f;
+    }
+    for (int i = 0; i < 3; i++) /* not here */
+        l->chosen[help_draw(&l->h, n * PER_ROW)] = i % 2 ? EXPERTS : -1;
+}
+
+static void *put_experts(struct gpu *g, const struct layer *l)
+{
+    struct gpu_weight there[3 * EXPERTS];
+    for (int e = 0; e < EXPERTS; e++) {
+        there[3 * e] = gpu_put_weight(g, &l->expert[e].gate);
+        there[3 * e + 1] = gpu_put_weight(g, &l->expert[e].up);
+        there[3 * e + 2] = gpu_put_weight(g, &l->expert[e].down);
+    }
+    return gpu_put(g, there, sizeof(there));
+}
+
+/* Rows of the layer on the GPU, with so much room. */
+static void sum_there(struct gpu *g, const struct layer *l, const void *experts, struct span rows,
+                      size_t room_bytes, int64_t *sum)
+{
+    const int n = len(rows), first = rows.lo * PER_ROW;
+    const size_t choices = (size_t)(n * PER_ROW) * sizeof(int);
+    struct mat x = mat_rows(&l->x, rows);
+    struct gpu_room room = {gpu_put(g, NULL, room_bytes), room_bytes, 4};
+    int64_t *y = gpu_put(g, NULL, (size_t)(n * HIDDEN) * sizeof(*y));
+    gpu_ok(gpu_experts(g->stream, y, gpu_put_mat(g, &x), n, HIDDEN, experts, EXPERTS,
+                       l->expert[0].gate.type, l->columns, gpu_put(g, l->chosen + first, choices),
+                       gpu_put(g, l->weight + first, choices), PER_ROW, &room));
+    gpu_take(g, sum, y, (size_t)(n * HIDDEN) * sizeof(*y));
+}
+
+static void sum_here(struct layer *l, int64_t *sum)
+{
+    struct help *h = &l->h;
+    struct mat y = {l->x.n, HIDDEN, NUM_I64, sum};
+    struct routed r = {.n = l->x.n, .top = PER_ROW, .expert = l->chosen, .weight = l->weight};
+    struct expert_room room = {
+        help_mat(h, EXPERT_ROWS, HIDDEN), help_mat(h, EXPERT_ROWS, l->columns),
+        help_mat(h, EXPERT_ROWS, l->columns), help_mat(h, EXPERT_ROWS, HIDDEN)};
+    dev_experts(&h->dev[ISA_REF], &y, &l->x, l->expert, EXPERTS, &r, &room);
+}
+
+/* One product of the GPU's, its result on the host. */
+static void product(struct gpu *g, struct layer *l, const struct mat *x, const struct weight *w,
+                    struct mat *y)
+{
+    struct gpu_room room = {gpu_put(g, NULL, ROOM), ROOM, 4};
+    struct gpu_term term = {gpu_put(g, NULL, mat_bytes(y)), gpu_put_weight(g, w), NULL};
+    (void)l;
+    gpu_ok(gpu_products(g->stream, gpu_put_mat(g, x), x->n, x->dim, &term, 1, &room));
+    gpu_take(g, y->at, term.y, mat_bytes(y));
+}
+
+/* The sums of experts by the GPU's own products, expert by expert and share by share. */
+static void sum_by_products(struct gpu *g, struct layer *l, int64_t *sum)
+{
+    memset(sum, 0, (size_t)(l->x.n * HIDDEN) * sizeof(*sum));
+    for (int e = 0; e < EXPERTS; e++) {
+        const struct expert *one = &l->expert[e];
+        struct mat gate = help_mat(&l->h, l->x.n, one->gate.rows), up = help_copy(&l->h, &gate);
+        product(g, l, &l->x, &one->gate, &gate);
+        product(g, l, &l->x, &one->up, &up);
+        dev_swiglu(&l->h.dev[ISA_REF], &gate, &up);
+        for (int s = 0, col = 0; s < one->down.n_part; col += one->down.part[s++].cols) {
+            const struct part *p = &one->down.part[s];
+            struct weight share = {one->down.type, HIDDEN, p->cols, 0, 1, p};
+            struct mat x = help_columns(&l->h, &gate, col, p->cols);
+            struct mat leaf = help_mat(&l->h, l->x.n, HIDDEN);
+            if (p->cols)
+                product(g, l, &x, &share, &leaf);
+            for (int i = 0; p->cols && i < l->x.n * PER_ROW; i++)
+                for (int k = 0; l->chosen[i] == e && k < HIDDEN; k++) {
+                    int64_t *to = &sum[i / PER_ROW * HIDDEN + k];
+                    *to = whole_add(*to, whole_of(l->weight[i] * mat_row(&leaf, i / PER_ROW)[k]));
+                }
+            gpu_drop(g);
+        }
+    }
+}
+
+static void assert_same_sums(const int64_t *got, const int64_t *want, int n)
+{
+    for (int i = 0; i < n * HIDDEN; i++)
+        if (got[i] != want[i]) {
+            print_error("row %d, number %d: %lld, not %lld\n", i / HIDDEN, i % HIDDEN,
+                        (long long)got[i], (long long)want[i]);
+            assert_int_equal(got[i], want[i]);
+        }
+}
+
+static void experts_are_the_reference_bit_by_bit(void **state)
+{
+    (void)state;
+    static const int rows[] = {1, 2, 9, 70};
+    struct gpu g = gpu_help_begin();
+    for (size_t i = 0; i < COUNT(types) * COUNT(rows); i++) {
+        struct layer l;
+        const enum num type = types[i % COUNT(types)];
+        const int n = rows[i / COUNT(types)];
+        int64_t got[ROWS_MOST * HIDDEN], want[ROWS_MOST * HIDDEN];
+        layer_begin(&l, type, n, i);
+        if (type == NUM_BF16)
+            sum_by_products(&g, &l, want);
+        else
+            sum_here(&l, want);
+        sum_there(&g, &l, put_experts(&g, &l), (struct span){0, n}, ROOM, got);
+        assert_same_sums(got, want, n);
+        gpu_drop(&g);
+        help_end(&l.h);
+    }
+}
+
+/* Alone, a few at a time because that is all the room there is, and all at once. */
+static void a_rows_sum_depends_on_no_other_row(void **state)
+{
+    (void)state;
+    struct gpu g = gpu_help_begin();
+    for (size_t i = 0; i < COUNT(types); i++) {
+        struct layer l;
+        int64_t all[ROWS_MOST * HIDDEN], some[ROWS_MOST * HIDDEN];
+        layer_begin(&l, types[i], ROWS_MOST, 99 + i);
+        sum_there(&g, &l, put_experts(&g, &l), (struct span){0, ROWS_MOST}, ROOM, all);
+        gpu_drop(&g);
+        sum_there(&g, &l, put_experts(&g, &l), (struct span){0, ROWS_MOST}, 100 << 10, some);
+        assert_same_sums(some, all, ROWS_MOST);
+        gpu_drop(&g);
+        for (int row = 0; row < 12; row++) {
+            sum_there(&g, &l, put_experts(&g, &l), (struct span){row, row + 1}, ROOM, some);
+            assert_same_sums(some, all + row * HIDDEN, 1);
+            gpu_drop(&g);
+        }
+        help_end(&l.h);
+    }
+}
+
+static void a_row_that_is_out_of_range_is_none_and_no_other(void **state)
+{
+    (void)state;
+    static const float odd[] = {INFINITY, NAN, 1e30f};
+    struct gpu g = gpu_help_begin();
+    for (size_t i = 0; i < COUNT(odd); i++) {
+        struct layer l;
+        int64_t got[9 * HIDDEN], want[9 * HIDDEN];
+        layer_begin(&l, NUM_F32, 9, 7);
+        for (int c = 0; c < 9 * PER_ROW; c++)
+            l.chosen[c] = c % EXPERTS;
+        mat_row(&l.x, 4)[11] = odd[i];
+        sum_here(&l, want);
+        sum_there(&g, &l, put_experts(&g, &l), (struct span){0, 9}, ROOM, got);
+        assert_same_sums(got, want, 9);
+        assert_true(got[4 * HIDDEN] == WHOLE_NONE && got[3 * HIDDEN] != WHOLE_NONE);
+        gpu_drop(&g);
+        help_end(&l.h);
+    }
+}
+
+static void too_little_room_for_one_row_is_an_error(void **state)
+{
+    (void)state;
+    struct gpu g = gpu_help_begin();
+    struct layer l;
+    layer_begin(&l, NUM_F32, 1, 7);
+    struct gpu_room room = {gpu_put(&g, NULL, 64), 64, 4};
+    assert_int_not_equal(gpu_experts(g.stream, NULL, NULL, 1, HIDDEN, put_experts(&g, &l), EXPERTS,
+                                     NUM_F32, l.columns, NULL, NULL, PER_ROW, &room),
+                         0);
+    gpu_drop(&g);
+    help_end(&l.h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routing_is_the_reference_bit_by_bit),
+        cmocka_unit_test(experts_are_the_reference_bit_by_bit),
+        cmocka_unit_test(a_rows_sum_depends_on_no_other_row),
+        cmocka_unit_test(a_row_that_is_out_of_range_is_none_and_no_other),
+        cmocka_unit_test(too_little_room_for_one_row_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,10 +93,12 @@ int gpu_swiglu(void *stream, float *gate, const float *up, int n, int dim);
 int gpu_pick(void *stream, float *y, const float *x, const int *row, int n, int dim);
 int gpu_route(void *stream, int *expert, float *weight, const float *logits, int n, int experts,
               int top, bool shared, const float *gate, bool renorm);
-/* y[n][dim], 64-bit fixed point. expert: n_expert times gate, up, down, in the device's memory. */
+/* y[n][dim], 64-bit fixed point. expert: n_expert times gate, up, down, in the device's memory, all
+ * of `type` and none with more than `columns` columns. A choice that is none of them adds nothing.
+ */
 int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
-                const struct gpu_weight *expert, int n_expert, const int *chosen,
-                const float *weight, int per_row, const struct gpu_room *);
+                const struct gpu_weight *expert, int n_expert, enum num type, int columns,
+                const int *chosen, const float *weight, int per_row, const struct gpu_room *);
 int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim);
 
 #ifdef __cplusplus

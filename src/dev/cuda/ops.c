@@ -141,6 +141,15 @@ static void cuda_route(struct dev *d, struct routed *to, const struct mat *logit
                       to->top, to->shared, bias_of(gate), renorm));
 }
 
+/* Of the expert that has most. */
+static int columns_of(const struct expert *expert, int n)
+{
+    int most = 0;
+    for (int i = 0; i < n; i++)
+        most = max_int(most, expert[i].gate.rows);
+    return most;
+}
+
 static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
                              const struct expert *expert, int n_expert, const struct routed *routed,
                              const struct expert_room *room)
@@ -150,7 +159,8 @@ static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
     must(!routed->turn); /* which is the host's */
     if (table)
         ENQUEUE(gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
-                            routed->expert, routed->weight, routed_row(routed), &cuda_of(d)->room));
+                            expert[0].gate.type, columns_of(expert, n_expert), routed->expert,
+                            routed->weight, routed_row(routed), &cuda_of(d)->room));
 }
 
 static void cuda_settle(struct dev *d, struct mat *x, const struct mat *y)

@@ -199,8 +199,8 @@ template <int N> struct put_shares {
     }
 };
 
-/* Rows first .. end - 1 of outputs, of which a block of threads makes some from `first` on; they are
- * made of rows from[row] of x, or, when `from` is NULL, of rows of the same number. */
+/* Rows first .. end - 1 of outputs, of which a block of threads makes some from `first` on; they
+ * are made of rows from[row] of x, or, when `from` is NULL, of rows of the same number. */
 struct some_rows {
     int first, end;
     const int *from;

@@ -1,6 +1,7 @@
 /* product_plain.h - products by f32 and f16: one chain of fused multiply-adds per output and part,
- * the CPU's bits. For product_plain.cu and experts_plain.cu. A thread makes one output of ROWS rows; weights and x come through shared memory,
- * some columns at a time, the next ones while these are multiplied.
+ * the CPU's bits. For product_plain.cu and experts_plain.cu. A thread makes one output of ROWS
+ * rows; weights and x come through shared memory, some columns at a time, the next ones while these
+ * are multiplied.
  */
 #ifndef TANDEM_CUDA_PRODUCT_PLAIN_H
 #define TANDEM_CUDA_PRODUCT_PLAIN_H

@@ -1,5 +1,5 @@
-/* product_stream.h - products of few rows by bf16 and whole numbers, as fast as weights can be read:
- * what a block of threads does, for product_stream.cu and experts_stream.cu.
+/* product_stream.h - products of few rows by bf16 and whole numbers, as fast as weights can be
+ * read: what a block of threads does, for product_stream.cu and experts_stream.cu.
  *
  * A warp multiplies one run of columns of 32 outputs. What it reads comes by asynchronous copies
  * into a ring of its own, in which every lane finds what it has fetched itself: no thread waits for
@@ -208,7 +208,8 @@ GPU_INLINE float add_groups(const struct product &p, const struct piece &k, int 
     return sum;
 }
 
-/* ------------------------------------------------------------------------------- a block of threads */
+/* ------------------------------------------------------------------------------- a block of
+ * threads */
 
 template <enum num TYPE, int TILES> GPU_BOTH constexpr size_t stream_bytes(void)
 {
@@ -216,8 +217,8 @@ template <enum num TYPE, int TILES> GPU_BOTH constexpr size_t stream_bytes(void)
            (size_t)RUNS * stream_of<TYPE>::GROUPS * 8 * TILES * SLOT_ROW * 4;
 }
 
-/* 8 * TILES rows by a pair of blocks of outputs, with stream_bytes() of shared memory; each sum of a
- * piece goes to take.sum(tile, piece, row, output, sum). */
+/* 8 * TILES rows by a pair of blocks of outputs, with stream_bytes() of shared memory; each sum of
+ * a piece goes to take.sum(tile, piece, row, output, sum). */
 template <enum num TYPE, int TILES, class TAKE>
 GPU_INLINE void stream_rows(const struct product &p, const struct duty &duty,
                             const struct some_rows &at, TAKE &take)
