@@ -89,13 +89,28 @@ static enum num choose_num(const char *name, enum num automatic)
     return automatic;
 }
 
-/* On GPUs, no more pages than fit beside weights and scratch. That one sequence fits is checked
- * with all the rest. */
+static int sequence_pages(const struct plan *p) { return (p->ctx + KV_PAGE - 1) / KV_PAGE; }
+
+/* On as few GPUs as hold the weights and one sequence, when the user does not say on how many. */
+static int make_on_gpus(struct plan *p, const struct model *m, struct plan_ask *ask,
+                        const struct gpus *g, struct err *e)
+{
+    const bool asked = ask->tp || ask->pp > 1;
+    int rc;
+    ask->tp = max_int(ask->tp, 1);
+    while (!(rc = plan_make(p, m, ask, e)) && !asked && ask->tp * max_int(ask->dp, 1) < g->n &&
+           gpu_pages(p, g) < sequence_pages(p))
+        ask->tp++;
+    return rc;
+}
+
+/* No more pages than fit beside weights and scratch; that one sequence fits is checked with all the
+ * rest. */
 static int fit_gpus(struct plan *p, const struct model *m, struct plan_ask *ask,
                     const struct gpus *g, struct err *e)
 {
-    int pages = gpu_pages(p, g), least = (p->ctx + KV_PAGE - 1) / KV_PAGE;
-    if (pages >= p->pages || pages < least)
+    int pages = gpu_pages(p, g);
+    if (pages >= p->pages || pages < sequence_pages(p))
         return 0;
     ask->kv_bytes = (size_t)pages * rank_page_bytes(p) * (size_t)p->dp;
     return plan_make(p, m, ask, e);
@@ -121,7 +136,6 @@ static void ask_for_gpus(struct plan_ask *ask, const struct opened *to, char num
 {
     gpu_numerics(numerics, to->gpus.gpu[0].arch, ask->weight, ask->kv);
     ask->numerics = numerics;
-    ask->tp = ask->tp ? ask->tp : 1;
     if (!ask->threads)
         ask->threads = min_int(DRAWING_THREADS, max_int(1, to->host.n_core / max_int(ask->dp, 1)));
 }
@@ -156,7 +170,8 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
     };
     if (to->gpus.n)
         ask_for_gpus(&ask, to, numerics);
-    int rc = plan_make(&to->plan, m, &ask, e);
+    int rc = to->gpus.n ? make_on_gpus(&to->plan, m, &ask, &to->gpus, e)
+                        : plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->on_hardware)
         return rc;
     return to->gpus.n ? fit_gpus(&to->plan, m, &ask, &to->gpus, e) : fit_kv(&to->plan, m, &ask, e);

@@ -8,6 +8,7 @@
 #ifndef TANDEM_DEV_PLUGIN_H
 #define TANDEM_DEV_PLUGIN_H
 
+#include "base/wait.h"
 #include "dev/dev.h"
 
 enum { GPUS = 32, PLUGIN_ABI = 1 << 16 | sizeof(struct dev_ops) };
@@ -30,6 +31,19 @@ struct gpu_ask {
     bool records;                     /* steps may be recorded: no host has a part in them */
 };
 
+/* A rank's end of a group of ranks on GPUs. cards: in memory that all ranks of the host share,
+ * zeroed, GROUP_CARD bytes for each. */
+enum { GROUP_CARD = 128 };
+struct comm;
+struct group_ask {
+    int rank, size;
+    const int *cut; /* [size + 1], as comm/sum.h has it; NULL: a group that does not sum */
+    void *cards;
+    char *memory; /* the device's: group_bytes(), and then the rank's peer arena */
+    size_t peer_bytes, outbox_bytes;
+    struct wait wait;
+};
+
 struct plugin {
     unsigned abi; /* PLUGIN_ABI; the only field that may be read when it differs */
     const char *built;
@@ -44,6 +58,10 @@ struct plugin {
     int (*memory)(struct dev *d, size_t bytes, char **to, struct err *e);
     /* Fill memory of the device from the host's at the speed of reading that, and wait. */
     int (*load)(struct dev *d, void *to, const void *from, size_t bytes, struct err *e);
+    /* Make c the rank's end of a group, once all ranks have come; it works in the stream of d and
+     * lasts as long. -EOPNOTSUPP when one GPU cannot reach another's memory. */
+    size_t (*group_bytes)(size_t outbox_bytes);
+    int (*group)(struct dev *d, struct comm *c, const struct group_ask *, struct err *e);
 };
 
 #define PLUGIN_SYMBOL "tandem_plugin"

@@ -145,13 +145,23 @@ static void open_host(struct keeper *k, struct rank *r, struct dev *threads, str
 }
 
 /* The rank on its GPU; then nothing of the weights is read here. */
-static void open_gpu(struct keeper *k, struct rank *r, int id, struct dev *gpu, struct arena *host)
+static void open_gpu(struct keeper *k, struct rank *r, int id, struct gpu_rank *gpu,
+                     struct arena *host)
 {
-    struct arena peer;
     struct err e;
-    if (gpu_rank_open(r, gpu, k->p, id, k->gpus, k->profile, &k->whole, host, &peer, &e))
+    if (gpu_rank_open(gpu, r, k->p, id, k->gpus, k->profile, &k->whole, host, &e))
         give_up(&k->room->mailbox->rank[id], &e);
     munmap(k->base, k->bytes);
+}
+
+static void join_gpus(struct keeper *k, const struct rank *r, struct gpu_rank *gpu, struct comm *tp,
+                      struct comm *pp, struct wait w)
+{
+    const struct room *room = k->room;
+    struct err e;
+    if (gpu_rank_join(gpu, r, room->tp_state[plan_stage(k->p, r->id)],
+                      room->pp_state[plan_slice(k->p, r->id)], w, tp, pp, &e))
+        give_up(&room->mailbox->rank[r->id], &e);
 }
 
 static _Noreturn void rank_main(struct keeper *k, int id)
@@ -163,8 +173,9 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct wait w = {.stop = &m->stop, .spins = own_core ? SPINS_OWN_CORE : SPINS_SHARED_CORE};
     struct arena host = host_arena(&k->pool, rank_tables(k, id));
     struct rank r = {.id = id};
-    struct dev threads = {0}, gpu = {0}, profiled;
-    struct dev *dev = k->gpus ? &gpu : &threads;
+    struct gpu_rank gpu;
+    struct dev threads = {0}, profiled;
+    struct dev *dev = k->gpus ? &gpu.dev : &threads;
     struct profile profile = {dev, m->rank[id].op};
     struct comm tp, pp;
     struct err e;
@@ -172,11 +183,14 @@ static _Noreturn void rank_main(struct keeper *k, int id)
 
     pin(p->core[id]);
     open_host(k, &r, &threads, &host, &e);
-    if (k->gpus)
-        open_gpu(k, &r, id, &gpu, &host);
     host_run(k->host, p->core[id], p->threads, core);
     dev_cpu_start(&threads, core);
-    open_groups(k, id, &tp, &pp, w);
+    if (k->gpus) {
+        open_gpu(k, &r, id, &gpu, &host);
+        join_gpus(k, &r, &gpu, &tp, &pp, w);
+    } else {
+        open_groups(k, id, &tp, &pp, w);
+    }
     r.dev = dev, r.tp = &tp, r.pp = &pp, r.host = &threads;
     if (k->profile) {
         dev_profile_init(&profiled, &profile);

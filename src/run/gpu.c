@@ -35,6 +35,22 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
     r->turns.unseen = true;
 }
 
+/* What a rank's groups take before its peer arena, and for messages between stages. */
+static size_t tp_bytes(const struct plan *p, const struct gpus *g)
+{
+    return p->tp > 1 ? g->plugin->group_bytes(0) : 0;
+}
+
+static size_t outbox_bytes(const struct plan *p)
+{
+    return p->pp > 1 ? (size_t)p->max_tok * (size_t)p->model.n_embd * sizeof(float) : 0;
+}
+
+static size_t pp_bytes(const struct plan *p, const struct gpus *g)
+{
+    return p->pp > 1 ? g->plugin->group_bytes(outbox_bytes(p)) : 0;
+}
+
 /* ------------------------------------------------------------------------------- memory */
 
 struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
@@ -45,7 +61,7 @@ struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
     lay_out(&r, p, rank, &host, &dev, &peer);
     return (struct gpu_need){.weights = plan_weight_bytes(p, rank),
                              .kv = plan_kv_bytes(p, rank),
-                             .scratch = dev.used + peer.used +
+                             .scratch = dev.used + peer.used + tp_bytes(p, g) + pp_bytes(p, g) +
                                         g->plugin->scratch_bytes(&ask, gpu_of(g, rank))};
 }
 
@@ -134,16 +150,16 @@ static int check_kinds(const struct plan *p, const struct gpus *g, struct err *e
 
 int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
 {
-    if (p->tp > 1 || p->pp > 1)
-        return err_set(e, -ENOTSUP,
-                       "tp=%d, pp=%d: GPUs do not work in groups yet: take --tp 1 --pp 1, or "
-                       "--device cpu",
-                       p->tp, p->pp);
     if (plan_dispatches(p))
         return err_set(e, -ENOTSUP,
                        "ep=%d with sp: rows do not travel to experts on other GPUs yet: leave out "
                        "--sp",
                        p->ep);
+    if (p->model.qk_row || p->model.clip > 0)
+        return err_set(e, -ENOTSUP,
+                       "%s normalises whole rows of queries and keys, or clips them, which GPUs "
+                       "cannot do yet: take --device cpu",
+                       p->model.arch);
     int rc = check_kinds(p, g, e);
     for (int i = 0; !rc && i < g->n; i++)
         rc = check_memory(p, g, i, e);
@@ -215,25 +231,64 @@ size_t gpu_tables(const struct plan *p, int rank)
     return host.used;
 }
 
-int gpu_rank_open(struct rank *r, struct dev *d, const struct plan *p, int id, const struct gpus *g,
-                  bool profile, const struct weights *whole, struct arena *host, struct arena *peer,
-                  struct err *e)
+/* The peer arena stands behind what the group keeps for itself. */
+static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p,
+                     struct arena *peer)
 {
-    struct arena dev = {0}, tables = {0}, cache;
+    const size_t before = tp_bytes(p, to->gpus);
+    struct arena all, pp;
+    to->peer_bytes = peer->used;
+    if (get_arena(u, before + peer->used, &all))
+        return;
+    *peer = (struct arena){.base = all.base + before, .size = to->peer_bytes};
+    to->tp = p->tp > 1 ? all.base : NULL;
+    to->outbox_bytes = outbox_bytes(p);
+    if (p->pp > 1 && !get_arena(u, pp_bytes(p, to->gpus), &pp))
+        to->pp = pp.base;
+}
+
+int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int id,
+                  const struct gpus *g, bool profile, const struct weights *whole,
+                  struct arena *host, struct err *e)
+{
+    struct arena tables = {0}, dev = {0}, peer = {0}, cache;
     struct gpu_ask ask = ask_for(p, id, g);
+    *to = (struct gpu_rank){.gpus = g};
     ask.profile = profile;
-    ask.records = !profile && p->tp == 1 && p->pp == 1;
-    *peer = (struct arena){0};
-    lay_out(r, p, id, &tables, &dev, peer);
-    struct upload u = {.g = g, .d = d, .e = e};
-    u.rc = g->plugin->open(d, &ask, e);
-    if (get_arena(&u, dev.used, &dev) || get_arena(&u, peer->used, peer))
+    ask.records = !profile;
+    lay_out(r, p, id, &tables, &dev, &peer);
+    struct upload u = {.g = g, .d = &to->dev, .e = e};
+    u.rc = g->plugin->open(u.d, &ask, e);
+    get_peer(&u, to, p, &peer);
+    if (get_arena(&u, dev.used, &dev))
         return u.rc;
-    lay_out(r, p, id, host, &dev, peer);
+    lay_out(r, p, id, host, &dev, &peer);
     load_weights(&u, r, whole, host);
     if (get_arena(&u, plan_kv_bytes(p, id), &cache))
         return u.rc;
     rank_own_cache(r, cache.base);
     load_rotations(&u, r);
     return u.rc;
+}
+
+int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void *pp_cards,
+                  struct wait wait, struct comm *tp, struct comm *pp, struct err *e)
+{
+    const struct plan *p = r->plan;
+    const struct group_ask slices = {.rank = plan_slice(p, r->id),
+                                     .size = p->tp,
+                                     .cut = p->cut,
+                                     .cards = tp_cards,
+                                     .memory = g->tp,
+                                     .peer_bytes = g->peer_bytes,
+                                     .wait = wait};
+    const struct group_ask stages = {.rank = plan_stage(p, r->id),
+                                     .size = p->pp,
+                                     .cards = pp_cards,
+                                     .memory = g->pp,
+                                     .outbox_bytes = g->outbox_bytes,
+                                     .wait = wait};
+    *tp = *pp = (struct comm){.ops = &comm_self, .size = 1};
+    int rc = g->tp ? g->gpus->plugin->group(&g->dev, tp, &slices, e) : 0;
+    return rc || !g->pp ? rc : g->gpus->plugin->group(&g->dev, pp, &stages, e);
 }

@@ -23,12 +23,26 @@ int gpu_pages(const struct plan *p, const struct gpus *g);
  * groups, GPUs of several kinds, too little memory (-ENOMEM). */
 int gpu_check(const struct plan *p, const struct gpus *g, struct err *e);
 
-/* In the process of the rank: make d its device, lay the rank out in the GPU's memory, and copy its
- * part of the host's weights there. *peer is where its peer arena lies. Tables are from `host`, of
- * gpu_tables() bytes. All of it lasts until the process ends. */
+/* Bytes of tables in the host's memory for gpu_rank_open(). */
 size_t gpu_tables(const struct plan *p, int rank);
-int gpu_rank_open(struct rank *r, struct dev *d, const struct plan *p, int id, const struct gpus *g,
-                  bool profile, const struct weights *whole, struct arena *host, struct arena *peer,
-                  struct err *e);
+
+/* A rank's device and memory on its GPU, until the process ends. */
+struct gpu_rank {
+    const struct gpus *gpus;
+    struct dev dev;
+    size_t peer_bytes, outbox_bytes;
+    char *tp, *pp; /* memory of its groups, the peer arena at the end of tp's; NULL: it is alone */
+};
+
+/* In the process of the rank: open its device, lay the rank out in the GPU's memory with tables
+ * from `host`, and copy its part of the host's weights there. */
+int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int id,
+                  const struct gpus *g, bool profile, const struct weights *whole,
+                  struct arena *host, struct err *e);
+
+/* Then join its groups, once the others have come; cards as in struct group_ask. A rank alone gets
+ * groups of one. */
+int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void *pp_cards,
+                  struct wait wait, struct comm *tp, struct comm *pp, struct err *e);
 
 #endif

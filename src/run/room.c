@@ -1,6 +1,7 @@
 /* room.c - see room.h. */
 #include "run/room.h"
 #include "comm/shm.h"
+#include "dev/plugin.h"
 #include "run/work.h"
 
 #include <sys/mman.h>
@@ -30,6 +31,12 @@ static struct arena part_of(struct arena *a, size_t bytes)
     return (struct arena){.base = arena_get(a, bytes), .size = bytes};
 }
 
+/* What the ranks of a group share in the host's memory. */
+static size_t group_bytes(const struct room *room, int size, size_t outbox_bytes)
+{
+    return room->gpus ? (size_t)size * GROUP_CARD : comm_shm_bytes(size, outbox_bytes);
+}
+
 static void lay_out(struct room *room, const struct plan *p, enum isa isa, bool keep_logits,
                     struct arena *a)
 {
@@ -37,9 +44,9 @@ static void lay_out(struct room *room, const struct plan *p, enum isa isa, bool 
     room->outbox_bytes =
         p->pp > 1 ? (size_t)p->max_tok * (size_t)p->model.n_embd * sizeof(float) : 0;
     for (int s = 0; s < p->pp; s++)
-        room->tp_state[s] = arena_get(a, comm_shm_bytes(p->tp, 0));
+        room->tp_state[s] = arena_get(a, group_bytes(room, p->tp, 0));
     for (int s = 0; s < p->tp; s++)
-        room->pp_state[s] = arena_get(a, comm_shm_bytes(p->pp, room->outbox_bytes));
+        room->pp_state[s] = arena_get(a, group_bytes(room, p->pp, room->outbox_bytes));
     room->mailbox_bytes = a->used;
 
     for (int r = 0; r < plan_ranks(p); r++) {

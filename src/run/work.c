@@ -92,7 +92,10 @@ static struct mat compute(struct rank *r, struct batch b, bool draws)
 {
     dev_begin(r->dev, &b);
     forward(r, &b);
-    return dev_fetch(r->dev, draws ? &r->act.logits : &nothing);
+    struct mat logits = dev_fetch(r->dev, draws ? &r->act.logits : &nothing);
+    comm_end(r->tp);
+    comm_end(r->pp);
+    return logits;
 }
 
 /* What failed, for whoever reads the rank's state. */

@@ -13,9 +13,11 @@ int gpu_driver(int *have, int *need);
 
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 /* As cudaError_t has them. */
@@ -42,7 +44,7 @@ int gpu_use(int gpu) { return gpu ? failed(INVALID_VALUE, "the model has one GPU
 
 int gpu_about(int gpu, struct gpu_about *to)
 {
-    const size_t memory = (size_t)1 << 30;
+    const size_t memory = (size_t)16 << 30; /* so many that tests need not mind */
     *to = {"model of a GPU", "0000:00:00.0", 80, 4, memory, memory};
     return gpu_use(gpu);
 }
@@ -51,6 +53,7 @@ int gpu_about(int gpu, struct gpu_about *to)
 
 struct allocation {
     size_t mapped; /* with the page behind it, which is never open */
+    int file;      /* holds it, so that other processes can map it */
 };
 
 static std::mutex lock;
@@ -89,23 +92,37 @@ static bool on_device(const void *at, size_t bytes)
     return (char *)at + bytes <= next->first + next->second.mapped - 4096;
 }
 
+/* Map the file, closed, and a page behind it; NULL: no memory. */
+static char *map_file(int file, size_t bytes)
+{
+    void *from = mmap(NULL, bytes + 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (from == MAP_FAILED)
+        return NULL;
+    const int how = users ? PROT_READ | PROT_WRITE : PROT_NONE;
+    if (mmap(from, bytes, how, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+        return NULL;
+    memory[(char *)from] = {bytes + 4096, file};
+    return (char *)from;
+}
+
 /* It ends where the closed page begins, but for what rounds it to 16 bytes: cudaMalloc's 256 would
  * hide reading behind the end. */
 int gpu_alloc(void **at, size_t bytes)
 {
-    const size_t size = (bytes + 15) / 16 * 16, mapped = pages(size) + 4096;
+    const size_t size = (bytes + 15) / 16 * 16, mapped = pages(size);
     std::lock_guard<std::mutex> held(lock);
-    char *from =
-        (char *)mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int file = memfd_create("model of a GPU", MFD_CLOEXEC);
     *at = NULL;
-    if (from == MAP_FAILED)
+    if (file < 0 || ftruncate(file, (off_t)mapped))
         return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
-    memset(from, 0xff, mapped - 4096);
-    mprotect(from, mapped, PROT_NONE);
-    if (users)
-        mprotect(from, mapped - 4096, PROT_READ | PROT_WRITE);
-    memory[from] = {mapped};
-    *at = from + mapped - 4096 - size;
+    char *from = map_file(file, mapped);
+    if (!from)
+        return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
+    mprotect(from, mapped, PROT_READ | PROT_WRITE);
+    memset(from, 0xff, mapped);
+    if (!users)
+        mprotect(from, mapped, PROT_NONE);
+    *at = from + mapped - size;
     return 0;
 }
 
@@ -119,6 +136,7 @@ int gpu_free(void *at)
         return failed(INVALID_VALUE, "gpu_free: not the device's memory");
     --one;
     munmap(one->first, one->second.mapped);
+    close(one->second.file);
     memory.erase(one);
     return 0;
 }
@@ -135,20 +153,40 @@ int gpu_pinned_free(void *at)
     return 0;
 }
 
-/* Ranks are threads here: nobody maps another process's memory. */
+/* Where the file is that holds the memory, and what stands before it there. */
+struct place {
+    int pid, file;
+    size_t bytes, skip;
+};
+
 int gpu_handle(struct gpu_handle *to, void *at)
 {
+    std::lock_guard<std::mutex> held(lock);
+    auto one = memory.upper_bound((char *)at);
+    if (one == memory.begin())
+        return failed(INVALID_VALUE, "gpu_handle: not the device's memory");
+    --one;
+    const struct place p = {getpid(), one->second.file, one->second.mapped - 4096,
+                            (size_t)((char *)at - one->first)};
     memset(to, 0, sizeof(*to));
-    memcpy(to, &at, sizeof(at));
+    memcpy(to, &p, sizeof(p));
     return 0;
 }
 
-int gpu_map(void **, const struct gpu_handle *)
+int gpu_map(void **at, const struct gpu_handle *from)
 {
-    return failed(INVALID_VALUE, "memory of the model of a GPU belongs to one process");
+    struct place p;
+    char path[64];
+    memcpy(&p, from, sizeof(p));
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", p.pid, p.file);
+    std::lock_guard<std::mutex> held(lock);
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    char *mapped = file < 0 ? NULL : map_file(file, p.bytes);
+    *at = mapped ? mapped + p.skip : NULL;
+    return mapped ? 0 : failed(INVALID_VALUE, "the memory of another process cannot be mapped");
 }
 
-int gpu_unmap(void *) { return 0; }
+int gpu_unmap(void *at) { return gpu_free(at); }
 int gpu_show(void **seen, void *host, size_t) { return *seen = host, 0; }
 int gpu_hide(void *) { return 0; }
 

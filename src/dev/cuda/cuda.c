@@ -174,4 +174,6 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .open = open_gpu,
     .memory = get_memory,
     .load = load,
+    .group_bytes = cuda_group_bytes,
+    .group = cuda_group,
 };

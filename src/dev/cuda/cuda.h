@@ -38,6 +38,10 @@ extern const struct dev_ops cuda_ops;
 /* The device's table of n experts, made at the first call. NULL: no memory, which was noted. */
 const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n);
 
+/* Groups: comm/peer/group.c. */
+size_t cuda_group_bytes(size_t outbox_bytes);
+int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e);
+
 /* The batch on the device: bytes of the largest step; and taking one there (cuda_ops.begin). */
 size_t cuda_batch_bytes(const struct gpu_ask *);
 void cuda_begin(struct dev *d, struct batch *b);

@@ -1,0 +1,24 @@
+/* group.c - the group of peer.h as the plugin offers it: in the stream of a device. */
+#include "comm/peer/peer.h"
+#include "dev/cuda/cuda.h"
+
+_Static_assert(sizeof(struct peer_card) <= GROUP_CARD, "the host's memory has room for a card");
+
+size_t cuda_group_bytes(size_t outbox_bytes) { return comm_peer_bytes(outbox_bytes); }
+
+int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e)
+{
+    struct cuda *cuda = cuda_of(d);
+    struct comm_peer *p = pool_get(&cuda->pool, sizeof(*p));
+    const struct comm_peer_opts opts = {.rank = ask->rank,
+                                        .size = ask->size,
+                                        .cut = ask->cut,
+                                        .card = ask->cards,
+                                        .memory = ask->memory,
+                                        .peer_bytes = ask->peer_bytes,
+                                        .outbox_bytes = ask->outbox_bytes,
+                                        .wait = ask->wait,
+                                        .stream = cuda->stream,
+                                        .replays = &cuda->replays};
+    return comm_peer_open(c, p, &opts, e);
+}

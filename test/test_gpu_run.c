@@ -1,0 +1,158 @@
+/* test_gpu_run.c - the whole way of a GPU: plugin, ranks, weights, steps, recordings, on the model
+ * of a GPU (cuda_model.h). Where tensor cores do nothing the logits are the CPU's, bit by bit. The
+ * trained model needs the shared test data. */
+#include "dev/plugin.h"
+#include "model/folder.h"
+#include "tiny.h"
+
+#include <unistd.h>
+
+static const struct gpus *the_gpus(void)
+{
+    static struct gpus gpus;
+    const struct plugin *plugin;
+    struct err e;
+    if (gpus.n)
+        return &gpus;
+    setenv("TANDEM_PLUGIN_PATH", BUILD_DIR "/model", 1);
+    if (plugin_open(&plugin, &e) || plugin_gpus(plugin, &gpus, &e))
+        fail_msg("%s", e.text);
+    return &gpus;
+}
+
+/* How the model is split, beside what every plan here has. */
+struct split {
+    int tp, pp, chunk;
+    bool sp;
+};
+
+static struct plan plan_of(const struct model *m, enum num weight, enum num kv, struct split split)
+{
+    struct plan p;
+    struct err e;
+    char numerics[16];
+    gpu_numerics(numerics, the_gpus()->gpu[0].arch, weight, kv);
+    struct plan_ask ask = {.tp = split.tp,
+                           .pp = split.pp,
+                           .sp = split.sp,
+                           .ctx = 64,
+                           .max_tok = split.chunk,
+                           .weight = weight,
+                           .kv = kv,
+                           .numerics = numerics};
+    if (plan_make(&p, m, &ask, &e))
+        fail_msg("%s", e.text);
+    p.max_out = split.chunk;
+    return p;
+}
+
+/* Logits of ids, a chunk of the plan's at a time. */
+static float *logits_of(const struct plan *p, const struct store *s, const struct gpus *gpus,
+                        const int *ids, int n)
+{
+    struct team *team = NULL;
+    struct err e;
+    struct team_opts opts = {.isa = ISA_REF, .keep_logits = true, .gpus = gpus};
+    float *to = test_malloc((size_t)n * (size_t)p->model.n_vocab * sizeof(*to));
+    if (team_start(&team, p, s, &opts, &e))
+        fail_msg("%s", e.text);
+    struct session *session = session_new(team, p);
+    if (session_logits(session, ids, n, to, &e))
+        fail_msg("%s", e.text);
+    session_free(session);
+    team_stop(team);
+    return to;
+}
+
+static void same(const struct plan *p, const float *a, const float *b, int n)
+{
+    for (int i = 0; i < n; i++)
+        for (int w = 0; w < p->model.n_vocab; w++) {
+            size_t at = (size_t)i * (size_t)p->model.n_vocab + (size_t)w;
+            if (memcmp(&a[at], &b[at], sizeof(float)) != 0)
+                fail_msg("token %d, word %d: %a is not %a", i, w, (double)a[at], (double)b[at]);
+        }
+}
+
+enum { TOKENS = 24 };
+
+static void some_ids(int ids[TOKENS], int n_vocab)
+{
+    for (int i = 0; i < TOKENS; i++)
+        ids[i] = (i * 37 + 11) % n_vocab;
+}
+
+/* The CPU's bits in every split. */
+static void equals_cpu(const struct model *m, enum num weight, enum num kv,
+                       const struct split *split, size_t n)
+{
+    struct tiny t = tiny_make(m, weight == NUM_F16 ? NUM_F16 : NUM_F32, 7);
+    int ids[TOKENS];
+    some_ids(ids, m->n_vocab);
+    struct plan p = plan_of(m, weight, kv, split[0]);
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    for (size_t i = 0; i < n; i++) {
+        p = plan_of(m, weight, kv, split[i]);
+        float *got = logits_of(&p, t.store, the_gpus(), ids, TOKENS);
+        same(&p, got, want, TOKENS);
+        test_free(got);
+    }
+    test_free(want);
+    tiny_free(&t);
+}
+
+/* One token at a time is recorded and replayed. */
+static const struct split chunks[] = {{.chunk = TOKENS}, {.chunk = 5}, {.chunk = 1}};
+
+static void logits_are_the_cpus_bit_by_bit(void **state)
+{
+    const struct model m = tiny_llama(2);
+    (void)state;
+    equals_cpu(&m, NUM_F32, NUM_F32, chunks, COUNT(chunks));
+    equals_cpu(&m, NUM_F16, NUM_F32, chunks, COUNT(chunks));
+    equals_cpu(&m, NUM_INT8, NUM_INT8, chunks, COUNT(chunks));
+    equals_cpu(&m, NUM_INT4, NUM_F32, chunks, COUNT(chunks));
+}
+
+static void groups_of_gpus_give_the_same_bits(void **state)
+{
+    const struct split split[] = {{.chunk = TOKENS}, {2, 1, 5, false}, {2, 1, 1, false},
+                                  {3, 1, 7, false},  {1, 2, 5, false}, {2, 2, 1, false},
+                                  {2, 1, 9, true}};
+    const struct model m = tiny_llama(2);
+    (void)state;
+    equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+}
+
+/* Tensor cores: other bits than the CPU's, but the same however prompt and model
+ * are cut. */
+static void no_split_changes_a_bit_of_bf16(void **state)
+{
+    const struct model m = tiny_llama(2);
+    struct tiny t = tiny_make(&m, NUM_BF16, 7);
+    const struct split split[] = {{.chunk = TOKENS}, {.chunk = 7},        {.chunk = 1},
+                                  {2, 1, 7, false},  {1, 2, 5, false},    {2, 2, 1, false},
+                                  {3, 1, 1, false},  {2, 1, TOKENS, true}};
+    float *got[COUNT(split)];
+    int ids[TOKENS];
+    (void)state;
+    some_ids(ids, m.n_vocab);
+    for (size_t i = 0; i < COUNT(split); i++) {
+        struct plan p = plan_of(&m, NUM_BF16, NUM_BF16, split[i]);
+        got[i] = logits_of(&p, t.store, the_gpus(), ids, TOKENS);
+        same(&p, got[i], got[0], TOKENS);
+    }
+    for (size_t i = 0; i < COUNT(split); i++)
+        test_free(got[i]);
+    tiny_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_the_cpus_bit_by_bit),
+        cmocka_unit_test(groups_of_gpus_give_the_same_bits),
+        cmocka_unit_test(no_split_changes_a_bit_of_bf16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
