@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 
+enum { WHOLE_TERMS = 4096 };
 #define WHOLE_LIMIT 0x1p18f
 #define WHOLE_NONE INT64_MIN
 

@@ -1,8 +1,13 @@
 /* plan.c - who holds what. See plan.h. Pure arithmetic: no I/O, no clock, no allocation. */
 #include "plan/plan.h"
+#include "base/whole.h"
 #include "dev/dev.h"
 #include "plan/placement.h"
 #include "plan/weights.h"
+
+_Static_assert(MODEL_EXPERTS == (int)ROUTE_EXPERTS,
+               "a device routes to as many as a model may have");
+_Static_assert((MODEL_TOP + 1) * SHARES_MAX <= WHOLE_TERMS, "sums of experts cannot overflow");
 
 struct plan plan_replica(const struct plan *p, int replica)
 {

@@ -79,6 +79,39 @@ static void add_piece(void *arg, const struct piece *pc)
                                    .bytes = t.bytes};
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Of a layer, as folders and GGUF files call it; frequencies of angles are known without. */
+static bool of_layer(const char *name)
+{
+    return (!strncmp(name, "model.layers.", 13) || !strncmp(name, "blk.", 4)) &&
+           !strstr(name, "rotary_emb.inv_freq") && !strstr(name, "attn_rot_embd");
+}
+
+/* A tensor that the model has no place for would change nothing in silence, and its answers would
+ * be others than were meant. */
+static int refuse_others(const struct load *l)
+{
+    const char **name = pool_get(l->pool, (l->n_job + 1) * sizeof(*name));
+    for (size_t i = 0; i < l->n_job; i++)
+        name[i] = l->job[i].name;
+    if (l->n_job)
+        qsort(name, l->n_job, sizeof(*name), by_name);
+    for (int i = 0; i < store_count(l->store); i++) {
+        const char *one = store_at(l->store, i)->name;
+        if (of_layer(one) && !bsearch(&one, name, l->n_job, sizeof(*name), by_name))
+            return err_set(l->err, -EINVAL,
+                           "tensor \"%.80s\" has no place in the model that config.json describes: "
+                           "take the config.json that belongs to these weights; parts that are not "
+                           "supported cannot be left out",
+                           one);
+    }
+    return 0;
+}
+
 int load_list(struct load **out, const struct plan *p, const struct weights *whole,
               const struct store *s, struct pool *pool, struct err *e)
 {
@@ -86,7 +119,7 @@ int load_list(struct load **out, const struct plan *p, const struct weights *who
     l->p = p, l->whole = whole, l->store = s, l->pool = pool, l->err = e;
     plan_pieces(p, PLAN_WHOLE, add_piece, l);
     *out = l;
-    return l->rc;
+    return l->rc ? l->rc : refuse_others(l);
 }
 
 size_t load_bytes(const struct load *l) { return l->bytes; }

@@ -8,7 +8,8 @@
 struct load; /* the list of what to pack where */
 
 /* Find every tensor of the plan's model in the store and check its shape; nothing is read yet.
- * `whole` was laid out for PLAN_WHOLE. The list lives in pool. */
+ * `whole` was laid out for PLAN_WHOLE. The list lives in pool. -ENOENT, or -EINVAL also for a
+ * tensor of a layer that the model does not have. */
 int load_list(struct load **out, const struct plan *p, const struct weights *whole,
               const struct store *s, struct pool *pool, struct err *e);
 
