@@ -1,10 +1,13 @@
 /* test_gpu_run.c - the whole way of a GPU: plugin, ranks, weights, steps, recordings, on the model
  * of a GPU (cuda_model.h). Where tensor cores do nothing the logits are the CPU's, bit by bit. The
  * trained model needs the shared test data. */
-#include "dev/plugin.h"
+#include "engine/engine.h"
 #include "model/folder.h"
 #include "tiny.h"
 
+#include <math.h>
+#include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct gpus *the_gpus(void)
@@ -24,6 +27,7 @@ static const struct gpus *the_gpus(void)
 struct split {
     int tp, pp, chunk;
     bool sp;
+    int ep;
 };
 
 static struct plan plan_of(const struct model *m, enum num weight, enum num kv, struct split split)
@@ -35,6 +39,7 @@ static struct plan plan_of(const struct model *m, enum num weight, enum num kv, 
     struct plan_ask ask = {.tp = split.tp,
                            .pp = split.pp,
                            .sp = split.sp,
+                           .ep = split.ep,
                            .ctx = 64,
                            .max_tok = split.chunk,
                            .weight = weight,
@@ -116,12 +121,31 @@ static void logits_are_the_cpus_bit_by_bit(void **state)
 
 static void groups_of_gpus_give_the_same_bits(void **state)
 {
-    const struct split split[] = {{.chunk = TOKENS}, {2, 1, 5, false}, {2, 1, 1, false},
-                                  {3, 1, 7, false},  {1, 2, 5, false}, {2, 2, 1, false},
-                                  {2, 1, 9, true}};
+    const struct split split[] = {{.chunk = TOKENS},
+                                  {.tp = 2, .chunk = 5},
+                                  {.tp = 2, .chunk = 1},
+                                  {.tp = 3, .chunk = 7},
+                                  {.pp = 2, .chunk = 5},
+                                  {.tp = 2, .pp = 2, .chunk = 1},
+                                  {.tp = 2, .chunk = 9, .sp = true}};
     const struct model m = tiny_llama(2);
     (void)state;
     equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+}
+
+static void a_mixtures_logits_are_the_cpus(void **state)
+{
+    const struct split split[] = {{.chunk = TOKENS},
+                                  {.chunk = 1},
+                                  {.tp = 2, .chunk = 5},
+                                  {.tp = 2, .ep = 2, .chunk = 1},
+                                  {.tp = 3, .ep = 3, .chunk = 7}};
+    struct model m = tiny_llama(2);
+    (void)state;
+    m.experts.n = 6, m.experts.top = 2, m.experts.ff = 64, m.experts.shared_ff = 48;
+    m.experts.renorm = true;
+    equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+    equals_cpu(&m, NUM_INT8, NUM_F32, split, 2);
 }
 
 /* Tensor cores: other bits than the CPU's, but the same however prompt and model
@@ -130,9 +154,10 @@ static void no_split_changes_a_bit_of_bf16(void **state)
 {
     const struct model m = tiny_llama(2);
     struct tiny t = tiny_make(&m, NUM_BF16, 7);
-    const struct split split[] = {{.chunk = TOKENS}, {.chunk = 7},        {.chunk = 1},
-                                  {2, 1, 7, false},  {1, 2, 5, false},    {2, 2, 1, false},
-                                  {3, 1, 1, false},  {2, 1, TOKENS, true}};
+    const struct split split[] = {{.chunk = TOKENS},     {.chunk = 7},
+                                  {.chunk = 1},          {.tp = 2, .chunk = 7},
+                                  {.pp = 2, .chunk = 5}, {.tp = 2, .pp = 2, .chunk = 1},
+                                  {.tp = 3, .chunk = 1}, {.tp = 2, .chunk = TOKENS, .sp = true}};
     float *got[COUNT(split)];
     int ids[TOKENS];
     (void)state;
@@ -147,12 +172,131 @@ static void no_split_changes_a_bit_of_bf16(void **state)
     tiny_free(&t);
 }
 
+/* ------------------------------------------------------------------------------- a rank dies */
+
+enum { REQUESTS = 3, NEW = 16 };
+
+struct client {
+    uint64_t id[REQUESTS];
+    int tok[REQUESTS][NEW], n[REQUESTS], ended;
+};
+
+static void hear(void *arg, const struct engine_event *ev)
+{
+    struct client *c = arg;
+    for (int i = 0; i < REQUESTS; i++)
+        if (c->id[i] == ev->id && ev->token >= 0)
+            c->tok[i][c->n[i]++] = ev->token;
+    c->ended += ev->finish != RUNNING;
+}
+
+static void pause_ms(long ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL); }
+
+/* Greedy answers; once some tokens are there the last rank is killed, if asked. */
+static void answers(const struct plan *p, const struct store *s, const struct gpus *gpus,
+                    bool kills, struct client *c)
+{
+    struct engine_opts opts = {.team = {.isa = ISA_REF, .gpus = gpus}};
+    struct engine *x;
+    struct err e;
+    struct engine_stats stats;
+    if (engine_start(&x, p, s, &opts, &e))
+        fail_msg("%s", e.text);
+    memset(c, 0, sizeof(*c));
+    for (int i = 0; i < REQUESTS; i++) {
+        const int prompt[] = {3 + i, 50, 7 * i + 1, 120};
+        struct engine_request r = {.prompt = prompt,
+                                   .n_prompt = COUNT(prompt),
+                                   .max_new = NEW,
+                                   .sampling = sampling_greedy,
+                                   .n_top = -1,
+                                   .n_prompt_top = -1};
+        if (engine_submit(x, &r, &c->id[i], &e))
+            fail_msg("%s", e.text);
+    }
+    for (bool killed = !kills; c->ended < REQUESTS; pause_ms(1)) {
+        struct team_memory host;
+        struct rank_memory rank[2] = {0};
+        engine_events(x, hear, c);
+        if (killed || c->n[0] < 3)
+            continue;
+        engine_memory(x, &host, rank);
+        killed = rank[plan_ranks(p) - 1].pid > 0 && !kill(rank[plan_ranks(p) - 1].pid, SIGKILL);
+    }
+    engine_stats(x, &stats);
+    assert_int_equal(stats.restarts > 0, kills);
+    engine_stop(x);
+}
+
+static void a_killed_rank_changes_no_token(void **state)
+{
+    const struct model m = tiny_llama(2);
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct client want, got;
+    (void)state;
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.tp = 2, .chunk = 16});
+    p.max_seq = 4;
+    p.pages *= 4;
+    answers(&p, t.store, NULL, false, &want);
+    answers(&p, t.store, the_gpus(), true, &got);
+    for (int i = 0; i < REQUESTS; i++) {
+        assert_int_equal(got.n[i], NEW);
+        assert_memory_equal(got.tok[i], want.tok[i], sizeof(got.tok[i]));
+    }
+    tiny_free(&t);
+}
+
+/* ------------------------------------------------------------------------------- a trained model
+ */
+
+/* test_golden.c holds the CPU's logits against golden ones. */
+static void a_trained_models_logits_are_the_cpus_or_near(void **state)
+{
+    enum { LONG = 40 };
+    const struct split split = {.chunk = 16};
+    char folder[512], config[600];
+    struct model m;
+    struct store *s;
+    struct generation g;
+    struct notes notes;
+    struct err e;
+    int ids[LONG];
+    double worst = 0;
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/data/models/stories260K-hf", shared_data());
+    snprintf(config, sizeof(config), "%s/config.json", folder);
+    if (access(config, R_OK)) {
+        print_message("skipped: no shared test data at %s\n", folder);
+        skip();
+    }
+    if (model_load(folder, &m, &g, &notes, &e) || store_open(folder, &s, &e))
+        fail_msg("%s", e.text);
+    for (int i = 0; i < LONG; i++)
+        ids[i] = (i * 37 + 11) % m.n_vocab;
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, split);
+    float *want = logits_of(&p, s, NULL, ids, LONG), *got = logits_of(&p, s, the_gpus(), ids, LONG);
+    same(&p, got, want, LONG);
+    test_free(got);
+    p = plan_of(&m, NUM_BF16, NUM_BF16, split);
+    got = logits_of(&p, s, the_gpus(), ids, LONG);
+    for (size_t i = 0; i < (size_t)LONG * (size_t)m.n_vocab; i++)
+        worst = fmax(worst, fabs((double)(got[i] - want[i])));
+    print_message("bf16 and its tensor cores: largest difference of logits %.2g\n", worst);
+    assert_true(worst < 0.5);
+    test_free(got);
+    test_free(want);
+    store_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_cpus_bit_by_bit),
         cmocka_unit_test(groups_of_gpus_give_the_same_bits),
+        cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),
+        cmocka_unit_test(a_killed_rank_changes_no_token),
+        cmocka_unit_test(a_trained_models_logits_are_the_cpus_or_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
