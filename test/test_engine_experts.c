@@ -193,6 +193,22 @@ static void balancing_after_every_step_changes_no_token(void **state)
     tiny_free(&t);
 }
 
+/* However little is kept: what is called cold is memory like any other. */
+static void keeping_few_experts_changes_no_token(void **state)
+{
+    const struct engine_opts plain = {.tpot_s = 0}, cached = {.team = {.expert_cache = 40000}};
+    struct model m = mixture();
+    struct tiny t = tiny_make(&m, NUM_F32, 10);
+    (void)state;
+    struct plan one = make_plan(&m, 1, 1, 1, false), p = make_plan(&m, 2, 2, 1, true);
+    struct answers want = answers_of(&one, &t, &plain, NULL);
+    struct answers got = answers_of(&one, &t, &cached, NULL);
+    assert_same(&want, &got);
+    got = answers_of(&p, &t, &cached, NULL);
+    assert_same(&want, &got);
+    tiny_free(&t);
+}
+
 struct figures {
     uint64_t rows[LAYERS][EXPERTS];
     struct turn_load turns[LAYERS];
@@ -324,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(placements_that_change_between_steps_change_no_token),
         cmocka_unit_test(balancing_after_every_step_changes_no_token),
+        cmocka_unit_test(keeping_few_experts_changes_no_token),
         cmocka_unit_test(rows_are_counted_by_layer_and_expert),
         cmocka_unit_test(a_new_team_follows_the_placement_and_keeps_the_counts),
         cmocka_unit_test(a_bad_placement_is_refused_while_it_runs),

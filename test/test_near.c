@@ -250,7 +250,7 @@ static void the_pool_begins_with_a_page(void **state)
     struct room room;
     struct err e;
     (void)state;
-    if (room_open(&room, &p, ISA_REF, false, false, &e))
+    if (room_open(&room, &p, ISA_REF, false, false, 0, &e))
         fail_msg("%s", e.text);
     assert_int_equal((uintptr_t)room.kv % BIND_PAGE, 0);
     room_close(&room);

@@ -6,7 +6,7 @@ answer changes.
 
 Skips without the small mixture of TANDEM_SHARED (default ../shared). Standard library only.
 """
-import json, os, random, sys, threading, traceback
+import json, os, random, subprocess, sys, tempfile, threading, traceback
 import test_serve_live
 from test_serve_live import Server
 
@@ -115,6 +115,29 @@ def balancing_changes_no_answer():
     s.end()
 
 
+def a_packed_mixture_may_exceed_what_is_kept_of_it():
+    with tempfile.TemporaryDirectory() as folder:
+        packed = os.path.join(folder, "packed")
+        subprocess.run([test_serve_live.TANDEM, "pack", MODEL, packed, "-q"], check=True)
+        s = Server(packed)
+        want = [answer(s, i) for i in range(6)]
+        assert "expert_cache" not in s.ask("GET", "/metrics")[1]
+        s.end()
+        for layout in (), ("--tp", "2", "--ep", "2"):
+            s = Server(packed, *layout, "--expert-cache", "1M")
+            assert [answer(s, i) for i in range(6)] == want
+            metrics = s.ask("GET", "/metrics")[1]
+            text = open(os.path.join(os.path.dirname(__file__), "../docs/SERVING.md")).read()
+            for name in "expert_cache_hits_total", "expert_cache_misses_total", "expert_cache_read_bytes_total":
+                assert f"tandem:{name}{{" in metrics and f"`{name}`" in text, name
+            s.end()
+    try:
+        Server(MODEL, "--expert-cache", "1M")
+        assert False, "it came up"
+    except Exception as e:
+        assert "--expert-cache reads packed weights" in str(e), e
+
+
 def a_bad_placement_is_refused_and_nothing_happens():
     s = Server(MODEL, "--tp", "2", "--ep", "2")
     want = answer(s, 0)
@@ -131,6 +154,7 @@ def a_bad_placement_is_refused_and_nothing_happens():
 
 
 CLAIMS = [rows_are_told_as_the_next_server_reads_them, every_figure_is_in_the_manual, placements_at_random_change_no_answer, balancing_changes_no_answer,
+          a_packed_mixture_may_exceed_what_is_kept_of_it,
           a_bad_placement_is_refused_and_nothing_happens]
 
 

@@ -159,3 +159,21 @@ void experts_asked_free(struct experts_asked *x)
     free((void *)x->routing.share);
     free((void *)x->routing.placement);
 }
+
+int expert_cache_ask(size_t *to, const struct options *o, const struct opened *at, struct err *e)
+{
+    *to = 0;
+    if (!o->given.expert_cache)
+        return 0;
+    if (!at->plan.model.experts.n)
+        return err_set(e, CMD_USAGE, "%s has no experts: leave out --expert-cache",
+                       at->plan.model.arch);
+    if (at->gpus.n)
+        return err_set(e, CMD_USAGE, "--expert-cache is for the CPU: give --device cpu");
+    if (!at->packed)
+        return err_set(e, CMD_USAGE,
+                       "--expert-cache reads packed weights: make them with "
+                       "`tandem pack` and give their folder");
+    *to = (size_t)o->expert_cache;
+    return 0;
+}

@@ -2,7 +2,7 @@
 #ifndef TANDEM_CMD_EXPERTS_H
 #define TANDEM_CMD_EXPERTS_H
 
-#include "base/opt.h"
+#include "cmd/open.h"
 #include "plan/placement.h"
 #include "plan/plan.h"
 #include "run/expect.h"
@@ -19,6 +19,9 @@ struct experts_asked {
  * for options that do not go together. End with experts_asked_free(), also after an error. */
 int experts_ask(struct experts_asked *to, const struct options *o, const struct plan *p,
                 struct err *e);
+/* --expert-cache for a model: bytes, 0: none. Refused for dense models, on GPUs, and without packed
+ * weights, which alone can be read again. */
+int expert_cache_ask(size_t *to, const struct options *o, const struct opened *at, struct err *e);
 void experts_asked_free(struct experts_asked *x);
 
 #endif

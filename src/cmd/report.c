@@ -19,6 +19,11 @@ void report_text(FILE *to, const struct opened *at, struct team *t, const struct
         fprintf(to, " (%d kept)", s->cached_tok);
     fprintf(to, ", %.1f tokens/s | answer %d tokens, %.1f tokens/s\n", rate(computed, s->prefill_s),
             s->new_tok, rate(s->new_tok - 1, s->decode_s));
+    struct cache_use use = team_cache(t);
+    if (use.hits + use.misses)
+        fprintf(to, "experts: %.1f %% of %llu needed were kept, %.1f MiB read for the others\n",
+                100 * rate((double)use.hits, (double)(use.hits + use.misses)),
+                (unsigned long long)(use.hits + use.misses), (double)use.bytes / MIB);
     fprintf(to, "rank  core  layers  heads  weights MiB  kv MiB  scratch MiB  compute s  wait s  "
                 "move s\n");
     for (int r = 0; r < plan_ranks(p); r++) {
@@ -57,9 +62,12 @@ json_t *report_json(const struct plan *p, struct team *t, const struct session_s
     for (int r = 0; r < plan_ranks(p); r++)
         json_array_append_new(ranks, rank_json(r, &memory[r], &time[r]));
     snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)plan_hash(p));
-    return json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:{s:I, s:I, s:I}, s:o}", "plan_hash", hash,
-                     "prompt_tokens", s->prompt_tok, "cached_tokens", s->cached_tok, "new_tokens",
-                     s->new_tok, "prefill_s", s->prefill_s, "decode_s", s->decode_s, "host",
-                     "weight_bytes", (json_int_t)host.weights, "kv_bytes", (json_int_t)host.kv,
-                     "scratch_bytes", (json_int_t)(host.scratch + host.mailbox), "ranks", ranks);
+    struct cache_use use = team_cache(t);
+    return json_pack(
+        "{s:s, s:i, s:i, s:i, s:f, s:f, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:o}", "plan_hash",
+        hash, "prompt_tokens", s->prompt_tok, "cached_tokens", s->cached_tok, "new_tokens",
+        s->new_tok, "prefill_s", s->prefill_s, "decode_s", s->decode_s, "host", "weight_bytes",
+        (json_int_t)host.weights, "kv_bytes", (json_int_t)host.kv, "scratch_bytes",
+        (json_int_t)(host.scratch + host.mailbox), "expert_cache", "hits", (json_int_t)use.hits,
+        "misses", (json_int_t)use.misses, "bytes", (json_int_t)use.bytes, "ranks", ranks);
 }

@@ -2,6 +2,7 @@
  */
 #include "cmd/answer.h"
 #include "cmd/cmd.h"
+#include "cmd/experts.h"
 #include "cmd/open.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
@@ -74,7 +75,9 @@ static int start(struct run *r, struct err *e)
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)
         r->at.plan.max_out = r->at.plan.max_tok;
-    int rc = team_start(&r->team, &r->at.plan, r->at.store, &opts, e);
+    int rc = expert_cache_ask(&opts.expert_cache, r->o, &r->at, e);
+    if (!rc)
+        rc = team_start(&r->team, &r->at.plan, r->at.store, &opts, e);
     progress_end(&progress);
     if (!rc)
         r->session = session_new(r->team, &r->at.plan);

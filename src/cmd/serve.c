@@ -212,7 +212,9 @@ static int start(struct serving *s, struct err *e)
         .origin = o->origin.at,
         .n_origin = o->origin.n,
     };
-    int rc = server_start(&s->server, s->base, &opts, e);
+    int rc = expert_cache_ask(&opts.engine.team.expert_cache, o, &s->at, e);
+    if (!rc)
+        rc = server_start(&s->server, s->base, &opts, e);
     double took = progress_end(&progress);
     if (!rc && !o->quiet)
         show(s, took);

@@ -67,16 +67,14 @@ static struct options on_hardware(const struct options *o, const struct hardware
     return to;
 }
 
-/* Copies of experts take memory of devices that have their own: what one more expert would take of
- * the whole model, and a rank's part of that. */
+/* Copies of experts take memory of devices that have their own: a rank's part of one in all layers
+ * of its stage, each. */
 static void reserve_copies(struct hardware *h, const struct plan *p, int redundant)
 {
-    struct plan more = *p;
     if (h->kind != DEVICE_GPU || !redundant)
         return;
-    more.model.experts.n++;
-    size_t one = plan_weight_bytes(&more, PLAN_WHOLE) - plan_weight_bytes(p, PLAN_WHOLE);
-    h->reserve_bytes.value += (double)redundant * (double)one / (p->pp * (p->tp / p->ep));
+    double one = (double)plan_expert_bytes(p, PLAN_WHOLE) / p->model.experts.n;
+    h->reserve_bytes.value += redundant * one / (p->pp * (p->tp / p->ep));
 }
 
 /* As many pages as the hardware has room for, unless they were asked for. */

@@ -40,6 +40,11 @@ void experts_close(struct experts_of *x)
 
 /* ------------------------------------------------------------------------------- figures */
 
+static void add_use(struct cache_use *to, struct cache_use use)
+{
+    to->hits += use.hits, to->misses += use.misses, to->bytes += use.bytes;
+}
+
 void experts_figures(const struct experts_of *x, const struct team *t, struct expert_figures *to)
 {
     const struct plan *p = x->plan;
@@ -53,6 +58,9 @@ void experts_figures(const struct experts_of *x, const struct team *t, struct ex
                                           x->before.turns[l].all + now->all};
     }
     to->placements = x->placements;
+    to->cache = x->before.cache;
+    if (t)
+        add_use(&to->cache, team_cache(t));
 }
 
 void experts_keep(struct experts_of *x, const struct team *t)

@@ -21,6 +21,7 @@ struct expert_figures {
     uint64_t *rows;          /* [n_layer][experts] */
     struct turn_load *turns; /* [n_layer] */
     uint64_t placements;     /* how often experts were placed anew */
+    struct cache_use cache;  /* --expert-cache */
 };
 
 struct experts_of {

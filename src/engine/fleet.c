@@ -177,6 +177,8 @@ void fleet_experts(struct fleet *f, struct expert_figures *to)
     for (int i = 1; i < f->n; i++) {
         engine_experts(f->engine[i], &one);
         to->placements += one.placements;
+        to->cache.hits += one.cache.hits, to->cache.misses += one.cache.misses;
+        to->cache.bytes += one.cache.bytes;
         for (size_t k = 0; k < cells; k++)
             to->rows[k] += one.rows[k];
         for (size_t l = 0; l < layers; l++)

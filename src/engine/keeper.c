@@ -29,6 +29,7 @@ struct keeper {
     bool profile;
     const struct link *link; /* NULL: none */
     const struct gpus *gpus; /* NULL: ranks compute on the host */
+    size_t expert_cache;     /* bytes, 0: all stay in memory */
     int fd, n_rank;
     struct pool pool;
     struct weights whole;
@@ -178,6 +179,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct dev *dev = k->gpus ? &gpu.dev : &threads;
     struct profile profile = {dev, m->rank[id].op};
     struct comm tp, pp;
+    struct expert_cache cache;
     struct err e;
     int core[PLAN_THREADS];
 
@@ -198,6 +200,12 @@ static _Noreturn void rank_main(struct keeper *k, int id)
         r.host = k->gpus ? &threads : &profiled;
     }
 
+    if (k->expert_cache) {
+        cache_open(&cache, p, &r.weights, k->expert_cache / (size_t)k->n_rank, &m->rank[id].cache,
+                   &k->pool);
+        r.turns.cache = &cache;
+    }
+
     atomic_store(&m->rank[id].ready, 1);
     rank_work(&r, m, w.spins, room->rank[id].scratch);
     _exit(atomic_load(&m->stop) ? 0 : 1);
@@ -214,7 +222,11 @@ static int get_weights(struct keeper *k, const struct packed *f, int n_thread, s
     if (!rc && k->bytes != f->bytes)
         rc = err_set(e, -EINVAL, "packed weights of %zu bytes, but the plan lays out %zu", f->bytes,
                      k->bytes);
-    return rc ? rc : packed_map(f, n_thread, &k->room->mailbox->loaded, &k->base, e);
+    if (!rc)
+        rc = packed_map(f, n_thread, &k->room->mailbox->loaded, &k->base, e);
+    if (!rc && k->expert_cache)
+        cache_forget(k->base, f->bytes);
+    return rc;
 }
 
 /* So many pages of the cache as are about so many bytes. */
@@ -397,6 +409,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
                        .profile = opts->profile,
                        .link = opts->link,
                        .gpus = opts->gpus,
+                       .expert_cache = opts->expert_cache,
                        .fd = fd,
                        .n_rank = plan_ranks(p)};
     struct keeper_word failed = {.kind = KEEPER_FAILED};

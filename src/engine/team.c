@@ -170,7 +170,8 @@ int team_start(struct team **out, const struct plan *p, const struct store *s,
     t->plan = *p;
     t->gpus = opts->gpus;
     t->fd = -1;
-    rc = room_open(&t->room, &t->plan, opts->isa, opts->gpus, opts->keep_logits, e);
+    rc = room_open(&t->room, &t->plan, opts->isa, opts->gpus, opts->keep_logits, opts->expert_cache,
+                   e);
     if (!rc)
         rc = start_keeper(t, s, opts, e);
     if (!rc)
@@ -389,6 +390,18 @@ void team_loads(const struct team *t, uint64_t *rows, struct turn_load *turns)
         if (load)
             turns[l] = (struct turn_load){atomic_load(&load[l].most), atomic_load(&load[l].all)};
     }
+}
+
+struct cache_use team_cache(const struct team *t)
+{
+    struct cache_use sum = {0};
+    for (int r = 0; r < plan_ranks(&t->plan); r++) {
+        const struct cache_figures *f = &t->room.mailbox->rank[r].cache;
+        sum.hits += atomic_load(&f->hits);
+        sum.misses += atomic_load(&f->misses);
+        sum.bytes += atomic_load(&f->bytes);
+    }
+    return sum;
 }
 
 void team_profile(const struct team *t, int rank, struct op_seconds to[OP_COUNT])

@@ -23,12 +23,13 @@ struct team_opts {
     void (*progress)(void *arg, size_t done, size_t all);
     void *arg;
     const struct packed *packed; /* weights to map; NULL: load them from the store */
-    bool keep_logits;            /* results carry logits (they cost a copy per row) */
-    bool profile;                /* time every operation, for team_profile() */
-    const struct link *link;     /* slow the groups of ranks down by so much; NULL: as they are */
-    const struct gpus *gpus;     /* where ranks compute, as long as the team lives; NULL: here */
-    const struct host *host;     /* where threads and memory go, as long as the team lives; NULL:
-                                    on cores that follow each other, and anywhere */
+    size_t expert_cache; /* bytes for all ranks' experts, which are mapped (packed); 0: no bound */
+    bool keep_logits;    /* results carry logits (they cost a copy per row) */
+    bool profile;        /* time every operation, for team_profile() */
+    const struct link *link; /* slow the groups of ranks down by so much; NULL: as they are */
+    const struct gpus *gpus; /* where ranks compute, as long as the team lives; NULL: here */
+    const struct host *host; /* where threads and memory go, as long as the team lives; NULL:
+                                on cores that follow each other, and anywhere */
 };
 
 /* Load the model's tensors by the plan (s may be NULL when they are packed), start the ranks,
@@ -78,6 +79,13 @@ struct turn_load {
     uint64_t most, all;
 };
 void team_loads(const struct team *t, uint64_t *rows, struct turn_load *turns);
+
+/* Since the team was started, over all ranks: experts needed that were in memory or not, and what
+ * was read for these. */
+struct cache_use {
+    uint64_t hits, misses, bytes;
+};
+struct cache_use team_cache(const struct team *t);
 
 /* Since the last call with reset: seconds each rank spent. */
 struct rank_time {

@@ -206,7 +206,7 @@ void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg)
 struct sizing {
     const struct plan *p;
     int held; /* experts of a layer, for each of which a sample stands */
-    size_t bytes;
+    size_t bytes, chosen_bytes;
     uint64_t numbers;
     uint64_t chosen; /* of these, numbers of experts that a router picks from */
 };
@@ -215,7 +215,7 @@ static void add_bytes(void *arg, const struct piece *pc)
 {
     struct sizing *s = arg;
     const bool chosen = pc->expert >= 0 && pc->expert < s->p->model.experts.n;
-    const size_t times = chosen ? (size_t)s->held : 1;
+    const size_t times = chosen ? (size_t)s->held : 1, before = s->bytes;
     uint64_t numbers = times * (uint64_t)len(pc->row) * (uint64_t)len(pc->col);
     s->numbers += numbers;
     if (chosen)
@@ -229,6 +229,8 @@ static void add_bytes(void *arg, const struct piece *pc)
         s->bytes += times * (pc->cut == CUT_COLS ? part_bytes(pc->type, pc->rows, n)
                                                  : part_bytes(pc->type, n, pc->cols));
     }
+    if (chosen)
+        s->chosen_bytes += s->bytes - before;
 }
 
 static struct sizing size_pieces(const struct plan *p, int rank)
@@ -241,6 +243,11 @@ static struct sizing size_pieces(const struct plan *p, int rank)
 }
 
 size_t plan_weight_bytes(const struct plan *p, int rank) { return size_pieces(p, rank).bytes; }
+
+size_t plan_expert_bytes(const struct plan *p, int rank)
+{
+    return size_pieces(p, rank).chosen_bytes;
+}
 
 uint64_t plan_parameters(const struct plan *p) { return size_pieces(p, PLAN_WHOLE).numbers; }
 

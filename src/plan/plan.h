@@ -123,6 +123,7 @@ void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
 
 /* Bytes of weights a rank reads (PLAN_WHOLE: of the host's one copy), padding included. */
 size_t plan_weight_bytes(const struct plan *p, int rank);
+size_t plan_expert_bytes(const struct plan *p, int rank); /* of these, what a router picks from */
 /* Bytes of KV cache that belong to the rank's layers and heads (PLAN_WHOLE: the host's pool). */
 size_t plan_kv_bytes(const struct plan *p, int rank);
 uint64_t plan_parameters(const struct plan *p); /* numbers in the file, tied ones once */

@@ -15,6 +15,7 @@
 #include "base/wait.h"
 #include "dev/profile.h"
 #include "plan/plan.h"
+#include "run/cache.h"
 #include "run/loads.h"
 #include "run/sample.h"
 
@@ -53,6 +54,7 @@ struct rank_state {
     _Atomic int32_t err; /* -errno of dev or comm, sticky */
     char why[512];       /* of it, or of a start that failed, written before; "": errno tells */
     _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
+    struct cache_figures cache;  /* when experts are cached */
     struct op_time op[OP_COUNT]; /* when steps are profiled */
 };
 

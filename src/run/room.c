@@ -147,9 +147,13 @@ size_t memory_available(void)
     return machine < group ? machine : group;
 }
 
-static int check_memory(const struct room *room, const struct plan *p, struct err *e)
+static int check_memory(const struct room *room, const struct plan *p, size_t expert_cache,
+                        struct err *e)
 {
     size_t weights = plan_weight_bytes(p, PLAN_WHOLE), have = memory_available();
+    size_t experts = plan_expert_bytes(p, PLAN_WHOLE);
+    if (expert_cache && expert_cache < experts)
+        weights -= experts - expert_cache;
     size_t want = weights + room->bytes;
     if (want <= have)
         return 0;
@@ -162,10 +166,10 @@ static int check_memory(const struct room *room, const struct plan *p, struct er
 }
 
 int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, bool keep_logits,
-              struct err *e)
+              size_t expert_cache, struct err *e)
 {
     room_measure(room, p, isa, gpus, keep_logits);
-    int rc = check_memory(room, p, e);
+    int rc = check_memory(room, p, expert_cache, e);
     if (rc)
         return rc;
     struct arena a = {.size = room->bytes};

@@ -32,7 +32,7 @@ void room_measure(struct room *room, const struct plan *p, enum isa isa, bool gp
 /* Check that weights and room fit into what the machine and the cgroup have free, reserve the
  * mapping and lay it out. Free with room_close(). */
 int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, bool keep_logits,
-              struct err *e);
+              size_t expert_cache, struct err *e);
 void room_close(struct room *room);
 
 /* Bytes this process and its children may still use: the smaller of the machine's available

@@ -90,10 +90,12 @@ void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
     int rows[MODEL_EXPERTS] = {0};
     if (t->unseen)
         return;
-    if (routed->expert && (p->ep > 1 || t->load))
+    if (routed->expert && (p->ep > 1 || t->load || t->cache))
         count_rows(routed, rows);
     if (p->ep == 1 && t->load)
         loads_add(&t->load[layer], rows, x->n, NULL);
+    if (p->ep == 1 && t->cache)
+        cache_need(t->cache, layer, rows, NULL);
     if (p->ep == 1 && !t->known)
         return;
     routed->turn = t->mine;
@@ -105,6 +107,8 @@ void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
         return;
     }
     assign(t, p, rank, layer, routed, rows, &all);
+    if (t->cache)
+        cache_need(t->cache, layer, rows, t->mine);
     if (t->load)
         loads_add(&t->load[layer], rows, x->n, &all);
 }

@@ -9,6 +9,7 @@
 #include "dev/dev.h"
 #include "plan/placement.h"
 #include "plan/plan.h"
+#include "run/cache.h"
 #include "run/expect.h"
 #include "run/loads.h"
 
@@ -18,6 +19,7 @@ struct rank_turns {
     bool unseen; /* the routing is on a GPU: a run does all rows of the experts that it has */
     const uint64_t *holders;     /* [n_layer][experts] who holds what in this step; or NULL */
     struct layer_load *load;     /* [n_layer] where this rank counts rows; NULL: another does */
+    struct expert_cache *cache;  /* told what a layer needs; NULL: all experts are in memory */
     const struct routing *known; /* for prices: how tokens choose; NULL: blindly */
     struct span *mine;           /* [model_experts()] what struct routed wants */
     uint32_t *need;              /* [max_tok] bit r: slice r computes something of the row */

@@ -88,6 +88,23 @@ static void put_by_layer(FILE *to, const struct plan *p, const struct counts *c,
     }
 }
 
+static void put_cache(FILE *to, const struct cache_use *use, const char *labels)
+{
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } figure[] = {
+        {"tandem:expert_cache_hits_total", "Experts needed in a layer of a step that were kept.",
+         use->hits},
+        {"tandem:expert_cache_misses_total", "Experts needed that were not.", use->misses},
+        {"tandem:expert_cache_read_bytes_total", "Read from the file for these.", use->bytes},
+    };
+    for (size_t i = 0; i < COUNT(figure) && use->hits + use->misses; i++) {
+        metric_family(to, figure[i].name, "counter", figure[i].help);
+        metric_value(to, figure[i].name, labels, (double)figure[i].value);
+    }
+}
+
 void experts_metrics(FILE *to, struct fleet *f, const struct plan *p, const char *labels)
 {
     if (!p->model.experts.n)
@@ -104,6 +121,7 @@ void experts_metrics(FILE *to, struct fleet *f, const struct plan *p, const char
     metric_family(to, "tandem:expert_placements_total", "counter",
                   "Times the experts were placed anew.");
     metric_value(to, "tandem:expert_placements_total", labels, (double)c.of.placements);
+    put_cache(to, &c.of.cache, labels);
     counts_close(&c);
 }
 
