@@ -14,7 +14,7 @@ struct batch step_batch(struct step_shape s, struct pool *pool)
     for (int i = 0; i < s.n_seq * stride; i++)
         page[i] = i;
     for (int i = 0; i < n; i++) {
-        tok[i] = 1;
+        tok[i] = 1 + i * 37 % STEP_WORDS;
         seq[i] = i / s.n_new;
         pos[i] = s.last - s.n_new + 1 + i % s.n_new;
         slot[i] = seq[i] * stride * KV_PAGE + pos[i];

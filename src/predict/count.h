@@ -12,8 +12,10 @@ struct step_shape {
     int n_seq, n_new, last;
 };
 
-/* Such a step, every sequence with pages of its own from 0 on, all tokens 1; the last token of
- * each sequence is wanted. The arrays are the pool's. */
+/* Such a step, every sequence with pages of its own from 0 on; the last token of each sequence is
+ * wanted. Tokens are 1 to STEP_WORDS in turn: rows that are all alike would choose the same
+ * experts, which no text does. The arrays are the pool's. */
+enum { STEP_WORDS = 97 };
 struct batch step_batch(struct step_shape s, struct pool *pool);
 
 struct step_cost {
