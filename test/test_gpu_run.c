@@ -148,6 +148,16 @@ static void a_mixtures_logits_are_the_cpus(void **state)
     equals_cpu(&m, NUM_INT8, NUM_F32, split, 2);
 }
 
+static void norms_over_whole_rows_are_the_cpus(void **state)
+{
+    const struct split split[] = {
+        {.chunk = TOKENS}, {.chunk = 1}, {.tp = 2, .chunk = 5}, {.tp = 3, .chunk = 1}};
+    struct model m = tiny_llama(2);
+    (void)state;
+    m.qk_norm = m.qk_row = true, m.clip = 1.5f;
+    equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+}
+
 /* Tensor cores: other bits than the CPU's, but the same however prompt and model
  * are cut. */
 static void no_split_changes_a_bit_of_bf16(void **state)
@@ -294,6 +304,7 @@ int main(void)
         cmocka_unit_test(logits_are_the_cpus_bit_by_bit),
         cmocka_unit_test(groups_of_gpus_give_the_same_bits),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
+        cmocka_unit_test(norms_over_whole_rows_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),
         cmocka_unit_test(a_killed_rank_changes_no_token),
         cmocka_unit_test(a_trained_models_logits_are_the_cpus_or_near),

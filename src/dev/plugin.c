@@ -39,7 +39,7 @@ static bool is_folder(const char *path)
 
 int plugin_open(const struct plugin **to, struct err *e)
 {
-    char path[PATH_MAX + 64], here[PATH_MAX];
+    char path[PATH_MAX + 96], here[PATH_MAX];
     const char *chosen = getenv("TANDEM_PLUGIN_PATH");
     *to = NULL;
     if (chosen) {
@@ -51,15 +51,17 @@ int plugin_open(const struct plugin **to, struct err *e)
                        chosen);
     }
     place_program(here);
-    snprintf(path, sizeof(path), "%s/" PLUGIN_FILE, here);
-    if (access(path, R_OK))
-        snprintf(path, sizeof(path), "%s/" PLUGIN_FILE, TANDEM_PLUGINS_INSTALLED);
-    if (!access(path, R_OK))
-        return load(path, to, e);
+    const char *const place[] = {"", "/" TANDEM_PLUGINS_BELOW};
+    for (size_t i = 0; i < COUNT(place); i++) {
+        snprintf(path, sizeof(path), "%s%s/" PLUGIN_FILE, here, place[i]);
+        if (!access(path, R_OK))
+            return load(path, to, e);
+    }
     return err_set(e, -ENOENT,
-                   "the GPU plugin " PLUGIN_FILE " is neither in %.150s nor in %.150s: it is built "
-                   "where nvcc is found",
-                   here, TANDEM_PLUGINS_INSTALLED);
+                   "the GPU plugin " PLUGIN_FILE
+                   " is neither in %.150s nor in " TANDEM_PLUGINS_BELOW
+                   " from there: it is built where nvcc is found",
+                   here);
 }
 
 /* ------------------------------------------------------------------------------- listing */

@@ -68,7 +68,7 @@ struct plugin {
 #define PLUGIN_FILE "libtandem-cuda.so"
 
 /* Load the plugin for good: TANDEM_PLUGIN_PATH (a file or a folder), alone when it is set; the
- * program's folder; tandem/ in the library folder it was installed with. -ENOENT when there is
+ * program's folder; tandem/ in the library folder beside it, as installed. -ENOENT when there is
  * none, -EPROTO when it was built from other sources; one sentence. */
 int plugin_open(const struct plugin **to, struct err *e);
 

@@ -155,11 +155,6 @@ int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
                        "ep=%d with sp: rows do not travel to experts on other GPUs yet: leave out "
                        "--sp",
                        p->ep);
-    if (p->model.qk_row || p->model.clip > 0)
-        return err_set(e, -ENOTSUP,
-                       "%s normalises whole rows of queries and keys, or clips them, which GPUs "
-                       "cannot do yet: take --device cpu",
-                       p->model.arch);
     int rc = check_kinds(p, g, e);
     for (int i = 0; !rc && i < g->n; i++)
         rc = check_memory(p, g, i, e);

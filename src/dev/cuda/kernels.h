@@ -78,6 +78,16 @@ size_t gpu_room_bytes(const struct gpu_sizes *);
 int gpu_embed(void *stream, float *y, int n, const struct gpu_weight *w, int first, const int *tok);
 int gpu_norm(void *stream, float *y, const float *x, int n, int dim, const float *w, int w_dim,
              float eps);
+/* As dev_squares() and dev_norm_by(): runs of a row, share i from begin[i] on, and subtrees of
+ * them, subtree i from share tree[i] on; planes and sum of `columns` columns. */
+struct gpu_runs {
+    int n, begin[GPU_PARTS + 1], tree[GPU_PLANES + 1];
+};
+int gpu_squares(void *stream, float *const plane[GPU_PLANES], int n_plane, int columns, int column,
+                const float *x, int n, int dim, const struct gpu_runs *);
+int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int columns, int column,
+                const float *w, int dim, float eps);
+int gpu_clip(void *stream, float *x, int n, int dim, float limit);
 int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
                  int n_term, const struct gpu_room *);
 /* plane[i] is the sum of the i-th complete subtree of the shares of w (base/tree.h). */

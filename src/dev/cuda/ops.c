@@ -65,6 +65,41 @@ static void cuda_norm(struct dev *d, struct mat *y, const struct mat *x, const s
     ENQUEUE(gpu_norm(stream_of(d), y->at, x->at, x->n, x->dim, w->at, w->dim, eps));
 }
 
+static struct gpu_runs runs_of(const struct runs *r, int n_plane)
+{
+    struct gpu_runs to = {.n = r->n};
+    struct span tree[PLANES];
+    must(r->n <= GPU_PARTS);
+    must(tree_split((struct span){r->first, r->first + r->n}, tree) == n_plane);
+    memcpy(to.begin, r->begin, (size_t)(r->n + 1) * sizeof(int));
+    for (int i = 0; i < n_plane; i++)
+        to.tree[i + 1] = tree[i].hi - r->first;
+    return to;
+}
+
+static void cuda_squares(struct dev *d, struct planes *y, int column, const struct mat *x,
+                         const struct runs *runs)
+{
+    float *plane[GPU_PLANES];
+    must(y->n <= GPU_PLANES);
+    for (int i = 0; i < y->n; i++)
+        plane[i] = y->at[i].at;
+    ENQUEUE(gpu_squares(stream_of(d), plane, y->n, y->at[0].dim, column, x->at, x->n, x->dim,
+                        AT(struct gpu_runs, runs_of(runs, y->n))));
+}
+
+static void cuda_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
+                         const struct mat *w, int dim, float eps)
+{
+    ENQUEUE(
+        gpu_norm_by(stream_of(d), x->at, x->n, x->dim, sum->at, sum->dim, column, w->at, dim, eps));
+}
+
+static void cuda_clip(struct dev *d, struct mat *x, float limit)
+{
+    ENQUEUE(gpu_clip(stream_of(d), x->at, x->n, x->dim, limit));
+}
+
 static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
 {
     struct gpu_term to[GPU_TERMS];
@@ -176,6 +211,9 @@ const struct dev_ops cuda_ops = {
     .fetch = cuda_fetch,
     .embed = cuda_embed,
     .norm = cuda_norm,
+    .squares = cuda_squares,
+    .norm_by = cuda_norm_by,
+    .clip = cuda_clip,
     .matmul = cuda_matmul,
     .partial = cuda_partial,
     .add = cuda_add,
