@@ -294,7 +294,8 @@ static void a_new_team_follows_the_placement_and_keeps_the_counts(void **state)
     }
     struct answers want = answers_of(&one, &t, &plain, NULL);
     const struct engine_opts opts = {.experts = {.layer = first}, .watch = {kill_a_rank, &killer}};
-    struct engine *x = killer.engine = start(&p, &t, opts);
+    struct engine *x = start(&p, &t, opts);
+    killer.engine = x;
     for (int i = 0; i < REQUESTS; i++)
         submit(x, i, &to);
     wait_all(x, &to);
