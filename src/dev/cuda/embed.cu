@@ -3,63 +3,40 @@
  */
 #include "dev/cuda/kernels.h"
 #include "dev/cuda/number.h"
+#include "dev/cuda/product.h"
 
 enum { THREADS = 256, PACK_ROWS = 16 };
 
-/* Where what stands in a packed block of 16 rows: dev/weight.h. */
-struct format {
-    int bits, group, zero, least_at, numbers_at; /* bits 0: not whole numbers; least_at 0: none */
-    size_t block_bytes;
-};
-
-static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-
-static struct format format_of(enum num type, size_t cols)
+template <enum num TYPE>
+GPU_INLINE float whole_number(const char *block, int lane, int col, int cols)
 {
-    struct format f = {0, 0, 0, 0, 0, 0};
-    switch (type) {
-    case NUM_INT8: f.bits = 8, f.group = 128, f.zero = 128; break;
-    case NUM_INT8_G32: f.bits = 8, f.group = 32, f.zero = 128; break;
-    case NUM_INT4: f.bits = 4, f.group = 64, f.zero = 8; break;
-    case NUM_INT4_G32: f.bits = 4, f.group = 32, f.zero = 8; break;
-    case NUM_INT4_G32Z: f.bits = 4, f.group = 32; break;
-    case NUM_INT4_G128: f.bits = 4, f.group = 128, f.zero = 8; break;
-    case NUM_F32: f.block_bytes = cols * PACK_ROWS * 4; return f;
-    case NUM_BF16: f.block_bytes = round_up(cols, 2) * PACK_ROWS * 2; return f;
-    default: f.block_bytes = cols * PACK_ROWS * 2; return f;
-    }
-    const size_t scales = round_up((cols + f.group - 1) / f.group * PACK_ROWS * 2, 64);
-    f.least_at = type == NUM_INT4_G32Z ? (int)scales : 0;
-    f.numbers_at = (int)scales * (f.least_at ? 2 : 1);
-    f.block_bytes = f.numbers_at + round_up(cols, 8) * PACK_ROWS * f.bits / 8;
-    return f;
-}
-
-GPU_INLINE float whole_number(const char *block, const struct format *f, int lane, int col)
-{
-    const int word = f->bits == 4 ? col / 8 : col / 4, shift = f->bits == 4 && col % 8 >= 4 ? 4 : 0;
-    const uint8_t byte =
-        ((const uint8_t *)block)[f->numbers_at + (word * PACK_ROWS + lane) * 4 + col % 4];
-    const int q = byte >> shift & ((1 << f->bits) - 1), at = col / f->group * PACK_ROWS + lane;
+    const bool four = format_bits(TYPE) == 4;
+    const int word = four ? col / 8 : col / 4, shift = four && col % 8 >= 4 ? 4 : 0;
+    const uint8_t *number = (const uint8_t *)block + head_bytes(TYPE, cols);
+    const int byte = number[(word * PACK_ROWS + lane) * 4 + col % 4] >> shift;
+    const int q = four ? byte & 15 : byte, at = col / format_group(TYPE) * PACK_ROWS + lane;
     const float scale = from_f16(((const uint16_t *)block)[at]);
-    if (f->least_at)
-        return __fmaf_rn((float)q, scale, from_f16(((const uint16_t *)(block + f->least_at))[at]));
-    return __fmul_rn((float)(q - f->zero), scale);
+    if (!format_least(TYPE))
+        return __fmul_rn((float)(q - format_zero(TYPE)), scale);
+    const uint16_t *least = (const uint16_t *)(block + scale_bytes(TYPE, cols));
+    return __fmaf_rn((float)q, scale, from_f16(least[at]));
 }
 
-GPU_INLINE float number(const char *block, enum num type, const struct format *f, int lane, int col)
+/* Number `col` of row `lane` of a block of 16. */
+template <enum num TYPE> GPU_INLINE float number(const char *block, int lane, int col, int cols)
 {
     const size_t at = (size_t)col * PACK_ROWS + lane;
-    if (f->bits)
-        return whole_number(block, f, lane, col);
-    if (type == NUM_F32)
+    if (format_whole(TYPE))
+        return whole_number<TYPE>(block, lane, col, cols);
+    if (TYPE == NUM_F32)
         return ((const float *)block)[at];
-    if (type == NUM_F16)
+    if (TYPE == NUM_F16)
         return from_f16(((const uint16_t *)block)[at]);
     return num_from_bf16(((const uint16_t *)block)[(col / 2 * PACK_ROWS + lane) * 2 + col % 2]);
 }
 
-__global__ static void embed_rows(float *y, struct gpu_weight w, struct format f, int first,
+template <enum num TYPE>
+__global__ static void embed_rows(float *y, const __grid_constant__ struct gpu_weight w, int first,
                                   const int *tok)
 {
     const int col = blockIdx.y * THREADS + threadIdx.x;
@@ -73,13 +50,31 @@ __global__ static void embed_rows(float *y, struct gpu_weight w, struct format f
     }
     while (row >= w.part[part].rows)
         row -= w.part[part++].rows;
-    const char *block = (const char *)w.part[part].at + row / PACK_ROWS * f.block_bytes;
-    *to = number(block, w.type, &f, row % PACK_ROWS, col);
+    const char *at = (const char *)w.part[part].at;
+    *to = number<TYPE>(at + row / PACK_ROWS * block_bytes(TYPE, w.cols), row % PACK_ROWS, col,
+                       w.cols);
+}
+
+template <enum num TYPE>
+static int launch(void *stream, float *y, int n, const struct gpu_weight *w, int first,
+                  const int *tok)
+{
+    return LAUNCH(embed_rows<TYPE>, dim3(n, parts_of(w->cols, THREADS)), THREADS, 0, stream, y, *w,
+                  first, tok);
 }
 
 extern "C" int gpu_embed(void *stream, float *y, int n, const struct gpu_weight *w, int first,
                          const int *tok)
 {
-    return LAUNCH(embed_rows, dim3(n, (w->cols + THREADS - 1) / THREADS), THREADS, 0, stream, y, *w,
-                  format_of(w->type, w->cols), first, tok);
+    switch (w->type) {
+    case NUM_F32: return launch<NUM_F32>(stream, y, n, w, first, tok);
+    case NUM_F16: return launch<NUM_F16>(stream, y, n, w, first, tok);
+    case NUM_BF16: return launch<NUM_BF16>(stream, y, n, w, first, tok);
+    case NUM_INT8: return launch<NUM_INT8>(stream, y, n, w, first, tok);
+    case NUM_INT4: return launch<NUM_INT4>(stream, y, n, w, first, tok);
+    case NUM_INT8_G32: return launch<NUM_INT8_G32>(stream, y, n, w, first, tok);
+    case NUM_INT4_G32: return launch<NUM_INT4_G32>(stream, y, n, w, first, tok);
+    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z>(stream, y, n, w, first, tok);
+    default: return launch<NUM_INT4_G128>(stream, y, n, w, first, tok);
+    }
 }

@@ -37,7 +37,8 @@ struct gpu_weight {
     struct gpu_part part[GPU_PARTS];
 };
 
-/* As struct kv, heads and batch. most_keys: no row of the batch sees more; it may be rounded up. */
+/* As struct kv, heads and batch; seq ascends. most_keys: no row of the batch sees more; it may be
+ * rounded up. */
 struct gpu_kv {
     enum num type;
     int n_head, head_dim;
