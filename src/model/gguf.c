@@ -154,16 +154,30 @@ static const struct {
     {"F64", NUM_I32},       {"IQ1_M", NUM_I32},  {"BF16", NUM_BF16},
 };
 
-/* "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; other names stay. */
-static const char *hugging_face_name(struct pool *pool, const char *s, size_t n)
+/* "blk.3.attn_q.weight" -> "model.layers.3.self_attn.q_proj.weight"; other names stay. The third
+ * name is Mixtral's, which GGUF files call a llama; %d is the expert's number (gguf_experts.c). */
+static const char *hugging_face_name(struct pool *pool, const char *s, size_t n, bool llama)
 {
-    static const char *const part[][2] = {
-        {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-        {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-        {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-        {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-        {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-        {"ffn_down", "mlp.down_proj"}};
+    static const char *const part[][3] = {
+        {"attn_norm", "input_layernorm"},
+        {"ffn_norm", "post_attention_layernorm"},
+        {"attn_q", "self_attn.q_proj"},
+        {"attn_k", "self_attn.k_proj"},
+        {"attn_v", "self_attn.v_proj"},
+        {"attn_output", "self_attn.o_proj"},
+        {"attn_q_norm", "self_attn.q_norm"},
+        {"attn_k_norm", "self_attn.k_norm"},
+        {"ffn_gate", "mlp.gate_proj"},
+        {"ffn_up", "mlp.up_proj"},
+        {"ffn_down", "mlp.down_proj"},
+        {"ffn_gate_inp", "mlp.gate", "block_sparse_moe.gate"},
+        {"ffn_gate_exps", "mlp.experts.%d.gate_proj", "block_sparse_moe.experts.%d.w1"},
+        {"ffn_up_exps", "mlp.experts.%d.up_proj", "block_sparse_moe.experts.%d.w3"},
+        {"ffn_down_exps", "mlp.experts.%d.down_proj", "block_sparse_moe.experts.%d.w2"},
+        {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
+        {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+        {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+        {"ffn_down_shexp", "mlp.shared_expert.down_proj"}};
     static const char *const whole[][2] = {{"token_embd.weight", "model.embed_tokens.weight"},
                                            {"output_norm.weight", "model.norm.weight"},
                                            {"output.weight", "lm_head.weight"}};
@@ -176,15 +190,24 @@ static const char *hugging_face_name(struct pool *pool, const char *s, size_t n)
         return name;
     for (size_t i = 0; i < COUNT(part); i++)
         if (!strcmp(of, part[i][0])) {
-            snprintf(to, sizeof(to), "model.layers.%d.%s.%s", layer, part[i][1], kind);
+            const char *ours = llama && part[i][2] ? part[i][2] : part[i][1];
+            snprintf(to, sizeof(to), "model.layers.%d.%s.%s", layer, ours, kind);
             return pool_text(pool, to, strlen(to));
         }
     return name;
 }
 
-/* The file's sizes are the fastest first; ours the other way round. */
-static int take_tensor(struct reader *r, struct pool *pool, struct tensor *t, uint64_t *offset,
-                       struct err *e)
+static bool is_llama(const struct gguf *g)
+{
+    size_t n = 0;
+    const char *arch = gguf_text(g, "general.architecture", &n);
+    return arch && n == 5 && !memcmp(arch, "llama", 5);
+}
+
+/* The file's sizes are the fastest first; ours the other way round. A gate of the shared expert is
+ * a matrix of one row to us. */
+static int take_tensor(struct reader *r, struct pool *pool, bool llama, struct tensor *t,
+                       uint64_t *offset, struct err *e)
 {
     const char *name;
     uint64_t n, dim[4], numbers = 1;
@@ -192,12 +215,14 @@ static int take_tensor(struct reader *r, struct pool *pool, struct tensor *t, ui
     if (!take_text(r, &name, &n) || n > 256 || !take(r, &n_dim, 4) || n_dim < 1 || n_dim > 4 ||
         !take(r, dim, 8 * n_dim) || !take(r, &type, 4) || !take(r, offset, 8))
         return err_set(e, -EINVAL, "the list of tensors is cut short or makes no sense");
-    *t = (struct tensor){.name = hugging_face_name(pool, name, n), .n_dim = (int)n_dim};
+    *t = (struct tensor){.name = hugging_face_name(pool, name, n, llama), .n_dim = (int)n_dim};
     for (uint32_t i = 0; i < n_dim; i++) {
         t->dim[n_dim - 1 - i] = (int64_t)dim[i];
         if (!dim[i] || __builtin_mul_overflow(numbers, dim[i], &numbers) || numbers >> 45)
             return err_set(e, -EINVAL, "tensor \"%.80s\" has an absurd size", t->name);
     }
+    if (n_dim == 1 && strstr(t->name, ".shared_expert_gate."))
+        t->n_dim = 2, t->dim[1] = t->dim[0], t->dim[0] = 1;
     bool known = type < COUNT(types) && types[type].name;
     t->type = known ? (enum num)types[type].type : NUM_I32;
     t->format = known ? types[type].name : "of an unknown type";
@@ -213,8 +238,9 @@ static int take_tensors(struct reader *r, struct pool *pool, struct gguf *g, str
 {
     uint64_t *offset = pool_get(pool, (size_t)g->n * sizeof(*offset));
     size_t align = (size_t)gguf_number(g, "general.alignment", ALIGN);
+    const bool llama = is_llama(g);
     for (int i = 0; i < g->n; i++) {
-        int rc = take_tensor(r, pool, &g->t[i], &offset[i], e);
+        int rc = take_tensor(r, pool, llama, &g->t[i], &offset[i], e);
         if (rc)
             return rc;
     }
@@ -237,12 +263,10 @@ static int take_tensors(struct reader *r, struct pool *pool, struct gguf *g, str
 /* Of the family "llama", rows of q and k stand in pairs. */
 static void mark_pairs(struct gguf *g)
 {
-    size_t n = 0;
-    const char *arch = gguf_text(g, "general.architecture", &n);
     double heads = gguf_number(g, "llama.attention.head_count", 0);
     double dim = gguf_number(g, "llama.attention.key_length",
                              heads > 0 ? gguf_number(g, "llama.embedding_length", 0) / heads : 0);
-    if (!arch || n != 5 || memcmp(arch, "llama", 5) || !(dim >= 2) || dim > 1 << 14)
+    if (!is_llama(g) || !(dim >= 2) || dim > 1 << 14)
         return;
     for (int i = 0; i < g->n; i++)
         if ((strstr(g->t[i].name, ".q_proj.") || strstr(g->t[i].name, ".k_proj.")) &&
@@ -273,5 +297,5 @@ int gguf_parse(const void *bytes, size_t n, struct pool *pool, struct gguf *to, 
     int rc = take_tensors(&r, pool, to, e);
     if (!rc)
         mark_pairs(to);
-    return rc;
+    return rc ? rc : gguf_split_experts(to, pool, e);
 }

@@ -48,6 +48,9 @@ struct gguf {
  */
 int gguf_parse(const void *bytes, size_t n, struct pool *pool, struct gguf *to, struct err *e);
 
+/* Part of gguf_parse(): one tensor per expert instead of one per layer. */
+int gguf_split_experts(struct gguf *g, struct pool *pool, struct err *e);
+
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 /* A number, or other when it is absent or none. */
 double gguf_number(const struct gguf *g, const char *key, double other);

@@ -37,8 +37,14 @@ static char *to_text(json_t *o, struct pool *pool)
 
 /* ------------------------------------------------------------------------------- config.json */
 
-static const char *const architectures[][2] = {
-    {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}};
+static const struct {
+    const char *name, *dense, *mixture; /* NULL: not with, or without, experts */
+} architectures[] = {{"llama", "LlamaForCausalLM", "MixtralForCausalLM"},
+                     {"qwen2", "Qwen2ForCausalLM", NULL},
+                     {"qwen3", "Qwen3ForCausalLM", NULL},
+                     {"qwen2moe", NULL, "Qwen2MoeForCausalLM"},
+                     {"qwen3moe", NULL, "Qwen3MoeForCausalLM"},
+                     {"olmoe", NULL, "OlmoeForCausalLM"}};
 
 static int put_count(json_t *o, const char *name, const struct gguf *g, const char *arch,
                      const char *key, double other, struct err *e)
@@ -109,20 +115,72 @@ static int put_rope(json_t *o, const struct gguf *g, const char *arch, struct er
     return 0;
 }
 
+/* Layers without a router are dense; only Qwen's may be. */
+static json_t *dense_layers(const struct gguf *g, int n_layer)
+{
+    json_t *list = json_array();
+    for (int l = 0; l < n_layer; l++) {
+        char name[80];
+        snprintf(name, sizeof(name), "model.layers.%d.mlp.gate.weight", l);
+        if (!tensor(g, name))
+            json_array_append_new(list, json_integer(l));
+    }
+    return list;
+}
+
+/* What the file does not say is as llama.cpp has it for these families: weights of the chosen are
+ * made to add up to 1 in Qwen3-MoE (and Mixtral), not in the others. */
+static int put_experts(json_t *o, const struct gguf *g, const char *arch, struct err *e)
+{
+    double n = number(g, arch, "expert_count", 0), layers = number(g, arch, "block_count", 0);
+    if (!(n > 0))
+        return 0;
+    double gating = number(g, arch, "expert_gating_func", 0);
+    double gain = number(g, arch, "expert_weights_scale", 0);
+    if ((gating != 0 && gating != 1) || (gain != 0 && gain != 1))
+        return err_set(e, -ENOTSUP,
+                       "experts are weighed by function %g times %g (expert_gating_func, "
+                       "expert_weights_scale): only a softmax (1) is supported",
+                       gating, gain);
+    bool qwen = !strncmp(arch, "qwen", 4), shared = !strcmp(arch, "qwen2moe");
+    int rc = put_count(o, "num_experts", g, arch, "expert_count", NAN, e);
+    rc = rc ? rc : put_count(o, "num_experts_per_tok", g, arch, "expert_used_count", NAN, e);
+    if (!rc && qwen)
+        rc = put_count(o, "moe_intermediate_size", g, arch, "expert_feed_forward_length", NAN, e);
+    if (!rc && shared)
+        rc = put_count(o, "shared_expert_intermediate_size", g, arch,
+                       "expert_shared_feed_forward_length", NAN, e);
+    if (qwen && layers < 4096)
+        json_object_set_new(o, "mlp_only_layers", dense_layers(g, (int)layers));
+    json_object_set_new(
+        o, "norm_topk_prob",
+        json_boolean(number(g, arch, "expert_weights_norm", !strcmp(arch, "qwen3moe")) != 0));
+    double clip = number(g, arch, "attention.clamp_kqv", 0);
+    if (clip > 0)
+        json_object_set_new(o, "clip_qkv", json_real(clip));
+    return rc;
+}
+
 static int make_config(const struct gguf *g, struct pool *pool, char **to, struct err *e)
 {
     size_t n;
     char arch[32];
     const char *named = gguf_text(g, "general.architecture", &n), *ours = NULL;
-    for (size_t i = 0; named && i < COUNT(architectures); i++)
-        if (n == strlen(architectures[i][0]) && !memcmp(named, architectures[i][0], n))
-            ours = architectures[i][1], snprintf(arch, sizeof(arch), "%s", architectures[i][0]);
-    if (!ours || number(g, arch, "expert_count", 0) > 0)
-        return err_set(e, -ENOTSUP,
-                       "architecture \"%.*s\"%s is not supported; llama, qwen2 and "
-                       "qwen3 (dense) are",
-                       named ? (int)(n < 40 ? n : 40) : 0, named ? named : "",
-                       ours ? " with experts" : "");
+    bool experts = false;
+    for (size_t i = 0; named && i < COUNT(architectures); i++) {
+        const char *name = architectures[i].name;
+        if (n != strlen(name) || memcmp(named, name, n))
+            continue;
+        snprintf(arch, sizeof(arch), "%s", name);
+        experts = number(g, arch, "expert_count", 0) > 0;
+        ours = experts ? architectures[i].mixture : architectures[i].dense;
+    }
+    if (!ours)
+        return err_set(
+            e, -ENOTSUP,
+            "architecture \"%.*s\"%s is not supported; llama (with experts, too), qwen2, "
+            "qwen3, qwen2moe, qwen3moe and olmoe are",
+            named ? (int)(n < 40 ? n : 40) : 0, named ? named : "", experts ? " with experts" : "");
     const struct tensor *embed = tensor(g, "model.embed_tokens.weight");
     if (!embed)
         return err_set(e, -EINVAL, "token_embd.weight is missing: a file of a vocabulary only?");
@@ -142,6 +200,7 @@ static int make_config(const struct gguf *g, struct pool *pool, char **to, struc
     rc = rc ? rc
             : put_count(o, "head_dim", g, arch, "attention.key_length", floor(width / heads), e);
     rc = rc ? rc : put_rope(o, g, arch, e);
+    rc = rc ? rc : put_experts(o, g, arch, e);
     json_object_set_new(o, "rms_norm_eps",
                         json_real(number(g, arch, "attention.layer_norm_rms_epsilon", 1e-5)));
     if (tensor(g, "model.layers.0.self_attn.o_proj.bias"))
@@ -290,6 +349,7 @@ static const struct {
     {"llama3", LLAMA3_SPLIT, false, true},
     {"llama-v3", LLAMA3_SPLIT, false, true},
     {"qwen2", QWEN2_SPLIT, true, false},
+    {"olmo", NULL, true, false},
     {"gpt-2", NULL, false, false},
     {"default", NULL, false, false},
 };
