@@ -290,7 +290,7 @@ GPU_INLINE void do_tile(const struct product &p, const struct where &w, float *s
 }
 
 template <class T>
-__global__ void __launch_bounds__(T::THREADS, T::THREADS == 256 ? 1 : 2)
+__global__ void __launch_bounds__(T::THREADS, T::OUTPUTS *T::ROWS > 128 * 64 ? 1 : 2)
     tile_kernel(const __grid_constant__ struct product p, int tiles, int row_tiles, float *stacks,
                 int levels)
 {
@@ -329,14 +329,24 @@ static int launch(void *stream, const struct product *p, const struct gpu_room *
                   row_tiles, (float *)left->at, levels);
 }
 
+static int tiles_of(const struct product *p, int outputs, int rows)
+{
+    struct product placed = *p;
+    return place_blocks(&placed, outputs) * parts_of(p->n, rows);
+}
+
+/* The largest tiles of which there is one for every multiprocessor: the larger, the less is read
+ * twice. */
 template <enum num TYPE>
 static int choose(void *stream, const struct product *p, const struct gpu_room *left)
 {
     if (p->n <= 32)
         return launch<tile<TYPE, 2, 2, 1, 2, 6>>(stream, p, left);
-    if (p->n <= 64)
-        return launch<tile<TYPE, 2, 2, 1, 4, 6>>(stream, p, left);
-    return launch<tile<TYPE, 2, 4, 2, 4, 3>>(stream, p, left);
+    if (p->n > 64 && tiles_of(p, 128, 128) >= left->sm)
+        return launch<tile<TYPE, 2, 4, 2, 4, 3>>(stream, p, left);
+    if (tiles_of(p, 128, 64) >= left->sm)
+        return launch<tile<TYPE, 4, 2, 1, 4, 4>>(stream, p, left);
+    return launch<tile<TYPE, 2, 2, 1, 4, 6>>(stream, p, left);
 }
 
 size_t product_stack_bytes(int sm) { return (size_t)sm * TREE_LEVELS * 128 * 128 * sizeof(float); }
