@@ -98,6 +98,71 @@ static void logits_of_a_trained_model_are_golden(void **state)
     check_logits("stories260K-moe8-hf", "stories260K-moe8-hf");
 }
 
+/* The golden choices of token t in a layer, best first. */
+static void choices_of(const struct store *golden, int layer, int t, int *to)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "experts.%d", layer);
+    for (int i = 0; i < store_count(golden); i++)
+        if (!strcmp(store_at(golden, i)->name, name))
+            memcpy(to, (const char *)store_at(golden, i)->data + (size_t)t * 2 * sizeof(int),
+                   2 * sizeof(int));
+}
+
+/* Rows are counted by expert: what t + 1 tokens count beyond t tokens is token t's choice. */
+static void chosen_experts_of_a_trained_mixture_are_golden(void **state)
+{
+    enum { TOKENS = 64, LAYERS = 5, EXPERTS = 8 };
+    static const char mixture[] = "stories260K-moe8-hf";
+    static float logits[TOKENS * 512];
+    struct model m;
+    struct store *s, *golden;
+    struct team *team;
+    struct err e;
+    struct team_opts opts = {.isa = isa_best(), .keep_logits = true};
+    uint64_t last[LAYERS][EXPERTS] = {{0}}, before[LAYERS][EXPERTS] = {{0}};
+    char path[600], *bytes;
+    size_t n;
+    int ids[TOKENS];
+    (void)state;
+    load(model_folder(mixture), &m, &s);
+    snprintf(path, sizeof(path), "%s/golden.safetensors", model_folder(mixture));
+    if (file_read(path, 1 << 24, &bytes, &n, &e) || store_open_bytes(bytes, n, path, &golden, &e))
+        fail_msg("%s", e.text);
+    assert_true(m.n_layer == LAYERS && m.experts.n == EXPERTS && m.n_vocab == 512);
+    for (int i = 0; i < store_count(golden); i++)
+        if (!strcmp(store_at(golden, i)->name, "tokens"))
+            memcpy(ids, store_at(golden, i)->data, sizeof(ids));
+    struct plan p = plan_for(&m, 2, 2, false, TOKENS);
+    p.max_out = TOKENS;
+    if (team_start(&team, &p, s, &opts, &e))
+        fail_msg("%s", e.text);
+    for (int t = 0; t < TOKENS; t++) {
+        uint64_t rows[LAYERS][EXPERTS];
+        struct turn_load turns[LAYERS];
+        struct session *session = session_new(team, &p);
+        if (session_logits(session, ids, t + 1, logits, &e))
+            fail_msg("%s", e.text);
+        session_free(session);
+        team_loads(team, &rows[0][0], turns);
+        for (int l = 0; l < LAYERS; l++) {
+            int want[2] = {-1, -1};
+            choices_of(golden, l, t, want);
+            for (int x = 0; x < EXPERTS; x++) {
+                uint64_t count = rows[l][x] - last[l][x], chosen = x == want[0] || x == want[1];
+                if (count - before[l][x] != chosen)
+                    fail_msg("token %d, layer %d: expert %d", t, l, x);
+                before[l][x] = count;
+                last[l][x] = rows[l][x];
+            }
+        }
+    }
+    team_stop(team);
+    store_close(golden);
+    free(bytes);
+    store_close(s);
+}
+
 struct heard {
     int id[256], n, most;
 };
@@ -224,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_of_a_trained_model_are_golden),
+        cmocka_unit_test(chosen_experts_of_a_trained_mixture_are_golden),
         cmocka_unit_test(the_story_is_the_same_in_every_layout),
         cmocka_unit_test(memory_is_as_planned_to_the_byte),
         cmocka_unit_test(a_killed_rank_is_one_clear_error_and_leaves_nothing),

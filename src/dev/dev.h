@@ -271,8 +271,8 @@ static inline void dev_swiglu(struct dev *d, struct mat *gate, const struct mat 
 /* The largest `top` of logits[n][experts], ties by the lower number. Weights are the softmax over
  * all experts (its sum: 16 strided partial sums joined by the fixed tree), or with renorm over the
  * chosen (their sum in the order of choice). The shared expert has the number logits->dim and
- * weight 1, or the sigmoid of gate[n][1] when gate->n. A NaN among the logits makes all weights of
- * the row NaN. */
+ * weight 1, or the sigmoid of gate[n][1] when gate->n. A NaN among the logits makes the weights of
+ * all that the row has chosen NaN, whichever they are; not the shared one's. */
 static inline void dev_route(struct dev *d, struct routed *to, const struct mat *logits,
                              const struct mat *gate, bool renorm)
 {
