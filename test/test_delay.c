@@ -11,10 +11,31 @@ static const struct link slow = {.latency_s = 2e-5, .byte_s = 1e-9};
 /* What one rank gets of every call. */
 struct got {
     float sum[ROWS * COLS], rows[ROWS * COLS], words[ROWS * COLS], all[ROWS * COLS];
-    float message[ROWS * COLS];
+    float message[ROWS * COLS], there[ROWS * COLS];
+    int64_t back[ROWS * COLS];
 };
 
 static void copy(float *to, const struct mat *from) { memcpy(to, from->at, mat_bytes(from)); }
+
+/* Every third row is needed by both, the others by their owner alone; and back. */
+static void exchange(struct seat *s, struct comm *c, struct got *got)
+{
+    struct mat x = seat_mat(s, ROWS, COLS), from = {ROWS, COLS, NUM_I64, NULL}, to = from;
+    uint32_t need[ROWS];
+    from.at = arena_get(&s->peer, mat_bytes(&from));
+    to.at = arena_get(&s->peer, mat_bytes(&to));
+    memset(to.at, 0, mat_bytes(&to));
+    for (int t = 0; t < ROWS; t++)
+        need[t] = t % 3 == 0 ? 3 : 1u << (t >= share(ROWS, 2, 1).lo);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        ((float *)x.at)[i] = (float)(c->rank * 1000 + i);
+        ((int64_t *)from.at)[i] = c->rank * 7 + i;
+    }
+    comm_dispatch(c, &x, need), copy(got->there, &x);
+    comm_combine(c, &to, &from, need);
+    memcpy(got->back, to.at, mat_bytes(&to));
+    comm_gather(c, &x); /* the mats are free again */
+}
 
 static void every_call(struct seat *s, struct comm *c, struct got *got)
 {
@@ -35,6 +56,7 @@ static void every_call(struct seat *s, struct comm *c, struct got *got)
     else
         comm_recv(c, 0, &to);
     copy(got->message, &to);
+    exchange(s, c, got);
     s->peer = begin;
 }
 
@@ -49,7 +71,8 @@ static int compare(struct seat *s)
     comm_delay_open(&c, &ctx, &inner, slow);
     every_call(s, &c, &late);
     s->c = inner;
-    int latencies = c.rank ? 8 : 7; /* three of sums and rows, two of merge and join, a message */
+    /* three of sums and rows, two of merge and join, there, back and a gather, a message */
+    int latencies = c.rank ? 11 : 10;
     return (memcmp(&plain, &late, sizeof(late)) != 0) + (2 * c.calls != inner.calls) +
            (2 * c.bytes != inner.bytes) + c.err +
            (c.wait_ns < (uint64_t)(1e9 * latencies * slow.latency_s));
