@@ -1,0 +1,184 @@
+/* test_gpu_device.c - the host side of a GPU's device, on the model of one: memory, batches, and
+ * steps that are recorded and replayed. */
+#include "dev/cuda/record.h"
+#include "dev/plugin.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+extern const struct plugin tandem_plugin;
+
+enum { ROWS = 40, DIM = 24, SEQS = 3 };
+
+static void open_device(struct dev *d, bool records)
+{
+    const struct gpu_ask ask = {.max_tok = ROWS,
+                                .max_seq = SEQS,
+                                .max_out = ROWS,
+                                .ctx = 2048,
+                                .max_dim = DIM,
+                                .words = 128,
+                                .heads = 1,
+                                .head_dim = 16,
+                                .records = records};
+    struct err e;
+    if (tandem_plugin.open(d, &ask, &e))
+        fail_msg("%s", e.text);
+}
+
+/* Rows of numbers in the device's memory. */
+static struct mat rows_on(struct dev *d, int n, int dim, const float *from)
+{
+    struct mat m = {n, dim, NUM_F32, NULL};
+    struct err e;
+    char *at;
+    if (tandem_plugin.memory(d, mat_bytes(&m), &at, &e) ||
+        (from && tandem_plugin.load(d, at, from, mat_bytes(&m), &e)))
+        fail_msg("%s", e.text);
+    m.at = at;
+    return m;
+}
+
+static void memory_is_zero_and_loads_of_any_size_arrive(void **state)
+{
+    enum { N = (20 << 20) / 4 + 7, LOOK = 100 };
+    static struct dev d; /* lasts as long as the process */
+    float *here = test_malloc(N * sizeof(*here));
+    const int look[] = {0, N / LOOK - 1};
+    (void)state;
+    open_device(&d, false);
+    for (int i = 0; i < N; i++)
+        here[i] = (float)i;
+    struct mat to = rows_on(&d, 2, LOOK, NULL), all = rows_on(&d, N / LOOK, LOOK, here);
+    struct mat got = dev_fetch(&d, &to);
+    for (int i = 0; i < 2 * LOOK; i++)
+        assert_true(((float *)got.at)[i] == 0);
+    struct batch b = {.n_tok = 2,
+                      .n_seq = 1,
+                      .n_out = 0,
+                      .tok = look,
+                      .pos = look,
+                      .slot = look,
+                      .seq = (const int[]){0, 0},
+                      .page = (const int[]){0},
+                      .stride = 1};
+    b.pos = (const int[]){0, 1};
+    dev_begin(&d, &b);
+    dev_pick(&d, &to, &all, b.tok);
+    got = dev_fetch(&d, &to);
+    assert_int_equal(d.err, 0);
+    for (int i = 0; i < LOOK; i++) {
+        assert_true(mat_row(&got, 0)[i] == here[i]);
+        assert_true(mat_row(&got, 1)[i] == here[(N / LOOK - 1) * LOOK + i]);
+    }
+    test_free(here);
+}
+
+/* A step that picks the rows b.out of x: they depend on the batch alone. */
+static void pick_and_check(struct dev *d, const struct mat *x, const float *here, int n, int turn)
+{
+    int zero[ROWS] = {0}, out[ROWS], page[1] = {turn};
+    struct mat y = mat_rows(x, (struct span){ROWS, ROWS + n});
+    for (int i = 0; i < n; i++)
+        out[i] = (i * 7 + turn) % ROWS;
+    struct batch b = {.n_tok = n,
+                      .n_seq = 1,
+                      .n_out = n,
+                      .tok = zero,
+                      .pos = zero,
+                      .slot = zero,
+                      .seq = zero,
+                      .page = page,
+                      .stride = 1,
+                      .out = out};
+    dev_begin(d, &b);
+    dev_pick(d, &y, x, b.out);
+    struct mat got = dev_fetch(d, &y);
+    assert_int_equal(d->err, 0);
+    for (int i = 0; i < n; i++)
+        assert_memory_equal(mat_row(&got, i), here + (size_t)out[i] * DIM, DIM * sizeof(float));
+}
+
+static void a_replayed_step_reads_its_own_batch(void **state)
+{
+    float here[2 * ROWS * DIM] = {0};
+    static struct dev d, plain;
+    (void)state;
+    for (int i = 0; i < ROWS * DIM; i++)
+        here[i] = (float)(i + 1);
+    open_device(&d, true);
+    open_device(&plain, false);
+    struct mat x = rows_on(&d, 2 * ROWS, DIM, here), z = rows_on(&plain, 2 * ROWS, DIM, here);
+    for (int turn = 0; turn < 6; turn++) /* met, recorded, replayed */
+        for (int n = 1; n <= ROWS; n += 13) {
+            pick_and_check(&d, &x, here, n, turn);
+            pick_and_check(&plain, &z, here, n, turn);
+        }
+}
+
+static void pages_of_sequences_are_as_long_as_the_step_needs(void **state)
+{
+    const int stride = record_keys(600) / KV_PAGE, zero[SEQS] = {0}, pos[SEQS] = {599, 3, 20};
+    const int seq[SEQS] = {0, 1, 2};
+    int page[SEQS * 40];
+    static struct dev d; /* lasts as long as the process */
+    (void)state;
+    for (int i = 0; i < SEQS * 40; i++)
+        page[i] = i + 1;
+    open_device(&d, false);
+    struct batch b = {.n_tok = SEQS,
+                      .n_seq = SEQS,
+                      .tok = zero,
+                      .pos = pos,
+                      .slot = zero,
+                      .seq = seq,
+                      .page = page,
+                      .stride = 40};
+    dev_begin(&d, &b);
+    assert_int_equal(b.stride, stride);
+    struct mat there = {SEQS, stride, NUM_F32, (void *)(uintptr_t)b.page};
+    struct mat got = dev_fetch(&d, &there);
+    const int *at = got.at;
+    for (int s = 0; s < SEQS; s++)
+        for (int i = 0; i < stride; i++)
+            assert_int_equal(at[s * stride + i], i < 40 ? s * 40 + i + 1 : 0);
+}
+
+static void shapes_are_recorded_when_met_again_and_the_oldest_gives_way(void **state)
+{
+    struct records r = {.now = 0};
+    bool again;
+    void *old;
+    (void)state;
+    for (int i = 0; i < RECORDS; i++) {
+        struct record *at = records_meet(&r, (struct step_key){i, 1, 1, 512}, &again, &old);
+        assert_false(again);
+        assert_null(old);
+        at->recorded = at;
+    }
+    struct record *first = records_meet(&r, (struct step_key){0, 1, 1, 512}, &again, &old);
+    assert_true(again);
+    struct record *next = records_meet(&r, (struct step_key){0, 1, 1, 1024}, &again, &old);
+    assert_false(again);
+    assert_ptr_equal(old, next); /* that of shape 1, not met since */
+    assert_null(next->recorded);
+    assert_ptr_equal(records_meet(&r, (struct step_key){0, 1, 1, 512}, &again, &old), first);
+    assert_true(again);
+    records_meet(&r, (struct step_key){1, 1, 1, 512}, &again, &old);
+    assert_false(again);
+    assert_int_equal(record_keys(1), RECORD_KEYS);
+    assert_int_equal(record_keys(RECORD_KEYS + 1), 2 * RECORD_KEYS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_zero_and_loads_of_any_size_arrive),
+        cmocka_unit_test(a_replayed_step_reads_its_own_batch),
+        cmocka_unit_test(pages_of_sequences_are_as_long_as_the_step_needs),
+        cmocka_unit_test(shapes_are_recorded_when_met_again_and_the_oldest_gives_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
