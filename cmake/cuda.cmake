@@ -31,16 +31,27 @@ find_package(CUDAToolkit REQUIRED)
 
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
-add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} src/base/base.c src/base/arena.c
-            src/comm/sum.c)
-set_target_properties(tandem-cuda PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
-                      POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
-target_include_directories(tandem-cuda PRIVATE src)
-target_include_directories(tandem-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-target_compile_definitions(tandem-cuda PRIVATE _GNU_SOURCE)
+# Kernels are compiled once: for the plugin, and for what runs them alone (tests and benchmarks on a
+# real GPU).
+add_library(tandem-cuda-kernels OBJECT ${CUDA_KERNELS} src/dev/cuda/runtime.c)
+list(REMOVE_ITEM CUDA_HOST ${CMAKE_SOURCE_DIR}/src/dev/cuda/runtime.c)
+add_library(tandem-cuda MODULE ${CUDA_HOST} $<TARGET_OBJECTS:tandem-cuda-kernels> src/base/base.c
+            src/base/arena.c src/comm/sum.c)
+foreach(part tandem-cuda-kernels tandem-cuda)
+  set_target_properties(${part} PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+                        POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
+  target_include_directories(${part} PRIVATE src)
+  target_include_directories(${part} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(${part} PRIVATE _GNU_SOURCE)
+endforeach()
 # Row operations give the CPU's bits: what is fused says so.
-target_compile_options(tandem-cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
+target_compile_options(tandem-cuda-kernels PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions,-fno-threadsafe-statics --Werror=all-warnings>)
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
+
+# Tests and benchmarks on a real GPU have the kernels in themselves.
+add_library(tandem-cuda-real INTERFACE)
+target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda-kernels> CUDA::cudart_static)
+
 install(TARGETS tandem-cuda DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
 set(TANDEM_CUDA_BUILT ON)
