@@ -53,5 +53,12 @@ target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
 add_library(tandem-cuda-real INTERFACE)
 target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda-kernels> CUDA::cudart_static)
 
+if(NOT TANDEM_SANITIZE)
+  add_executable(tandem-bench-gpu bench/gpu.c bench/gpu_blas.c src/comm/peer/peer.c)
+  target_include_directories(tandem-bench-gpu SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(tandem-bench-gpu PRIVATE tandem-core tandem-cuda-real)
+  set_target_properties(tandem-bench-gpu PROPERTIES LINKER_LANGUAGE C)
+endif()
+
 install(TARGETS tandem-cuda DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
 set(TANDEM_CUDA_BUILT ON)
