@@ -31,30 +31,28 @@ find_package(CUDAToolkit REQUIRED)
 
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
-# Kernels are compiled once: for the plugin, and for what runs them alone (tests and benchmarks on a
-# real GPU).
-add_library(tandem-cuda-kernels OBJECT ${CUDA_KERNELS} src/dev/cuda/runtime.c)
-list(REMOVE_ITEM CUDA_HOST ${CMAKE_SOURCE_DIR}/src/dev/cuda/runtime.c)
-add_library(tandem-cuda MODULE ${CUDA_HOST} $<TARGET_OBJECTS:tandem-cuda-kernels> src/base/base.c
-            src/base/arena.c src/comm/sum.c)
-foreach(part tandem-cuda-kernels tandem-cuda)
-  set_target_properties(${part} PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
-                        POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
-  target_include_directories(${part} PRIVATE src)
-  target_include_directories(${part} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(${part} PRIVATE _GNU_SOURCE)
-endforeach()
+add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} src/base/base.c src/base/arena.c
+            src/comm/sum.c)
+set_target_properties(tandem-cuda PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+                      POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
+target_include_directories(tandem-cuda PRIVATE src)
+target_include_directories(tandem-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+target_compile_definitions(tandem-cuda PRIVATE _GNU_SOURCE)
 # Row operations give the CPU's bits: what is fused says so.
-target_compile_options(tandem-cuda-kernels PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions,-fno-threadsafe-statics --Werror=all-warnings>)
+target_compile_options(tandem-cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
 
-# Tests and benchmarks on a real GPU have the kernels in themselves.
+# Tests and benchmarks on a real GPU have the plugin's parts in themselves.
 add_library(tandem-cuda-real INTERFACE)
-target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda-kernels> CUDA::cudart_static)
-
+target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda> CUDA::cudart_static stdc++)
 if(NOT TANDEM_SANITIZE)
-  add_executable(tandem-bench-gpu bench/gpu.c bench/gpu_blas.c src/comm/peer/peer.c)
+  find_path(CUBLASLT_INCLUDE cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  set(BLAS bench/gpu_blas.c)
+  if(NOT CUBLASLT_INCLUDE)
+    set(BLAS test/no_blas.c)
+  endif()
+  add_executable(tandem-bench-gpu bench/gpu.c ${BLAS})
   target_include_directories(tandem-bench-gpu SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(tandem-bench-gpu PRIVATE tandem-core tandem-cuda-real)
   set_target_properties(tandem-bench-gpu PROPERTIES LINKER_LANGUAGE C)
