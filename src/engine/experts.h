@@ -7,6 +7,7 @@
 #include "sched/balance.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* With zeros all ranks hold all experts, which on one host costs nothing. */
 struct expert_opts {
@@ -30,7 +31,7 @@ struct experts_of {
     struct placement *now, *want; /* [n_layer] as it is; as another thread wants it to be */
     bool placed, given, wanted;   /* now is something; the team was told; want is new */
     double next_s;                /* when to look at the loads again */
-    uint64_t placements;
+    _Atomic uint64_t placements;  /* other threads read it */
     struct expert_figures before; /* of teams that have ended */
     struct expert_figures room;   /* for a look */
     uint64_t *rows;               /* [n_layer][experts] at the last look */
