@@ -86,17 +86,23 @@ static inline struct mat help_columns(struct help *h, const struct mat *from, in
     return m;
 }
 
-/* A random matrix cut into n_part parts, one after the other in memory, of uneven sizes. */
-static inline struct weight help_weight(struct help *h, enum num type, enum cut cut, int rows,
-                                        int cols, int first, int n_part)
+/* Uneven sizes of n parts of `total`; some may be 0. */
+static inline void help_sizes(struct help *h, int total, int n, int *size)
+{
+    for (int i = 0; i < n; total -= size[i++])
+        size[i] = i == n - 1 ? total : help_draw(h, 2 * total / (n - i) + 1);
+}
+
+/* A random matrix cut into n_part parts of these sizes, one after the other in memory. */
+static inline struct weight help_weight_of(struct help *h, enum num type, enum cut cut, int rows,
+                                           int cols, int first, int n_part, const int *size)
 {
     struct part *part = pool_get(&h->pool, (size_t)n_part * sizeof(*part));
     struct mat m = help_mat(h, rows, cols);
     char *at = help_bytes(h, 64 * (size_t)n_part + sizeof(float) * (size_t)(rows + 16 * n_part) *
                                                        (size_t)(cols + 8 * n_part));
-    int total = cut == CUT_COLS ? cols : rows, lo = 0;
-    for (int i = 0; i < n_part; i++) {
-        int n = i == n_part - 1 ? total - lo : help_draw(h, 2 * (total - lo) / (n_part - i) + 1);
+    for (int i = 0, lo = 0; i < n_part; i++) {
+        int n = size[i];
         part[i] = cut == CUT_COLS ? (struct part){rows, n, at} : (struct part){n, cols, at};
         const float *src = cut == CUT_COLS ? mat_row(&m, 0) + lo : mat_row(&m, lo);
         struct stored from = {.at = src, .type = NUM_F32, .stride = (size_t)cols};
@@ -105,6 +111,15 @@ static inline struct weight help_weight(struct help *h, enum num type, enum cut 
         lo += n;
     }
     return (struct weight){type, rows, cols, first, n_part, part};
+}
+
+/* The same, of uneven sizes. */
+static inline struct weight help_weight(struct help *h, enum num type, enum cut cut, int rows,
+                                        int cols, int first, int n_part)
+{
+    int size[SHARES_MAX];
+    help_sizes(h, cut == CUT_COLS ? cols : rows, n_part, size);
+    return help_weight_of(h, type, cut, rows, cols, first, n_part, size);
 }
 
 /* Prints the first number that differs. */

@@ -105,7 +105,7 @@ static void a_logit_that_is_no_number_is_never_a_choice_like_others(void **state
 
 /* ------------------------------------------------------------------------------- experts */
 
-enum { HIDDEN = 40, FF = 52, EXPERTS = 5, ROWS = 300, TOP = 2 };
+enum { HIDDEN = 40, FF = 52, EXPERTS = 5, ROWS = 300, TOP = 2, PARTS = 4 };
 
 struct block {
     struct help h;
@@ -118,12 +118,14 @@ struct block {
 
 static void block_begin(struct block *b, enum num type)
 {
+    int size[PARTS];
     b->h = help_begin(ROWS, FF);
     for (int e = 0; e < EXPERTS; e++) {
         b->h.seed = (uint64_t)e + 50;
-        b->expert[e].gate = help_weight(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, 4);
-        b->expert[e].up = help_weight(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, 4);
-        b->expert[e].down = help_weight(&b->h, type, CUT_COLS, HIDDEN, FF, 0, 4);
+        help_sizes(&b->h, FF, PARTS, size);
+        b->expert[e].gate = help_weight_of(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, PARTS, size);
+        b->expert[e].up = help_weight_of(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, PARTS, size);
+        b->expert[e].down = help_weight_of(&b->h, type, CUT_COLS, HIDDEN, FF, 0, PARTS, size);
     }
     b->x = help_mat(&b->h, ROWS, HIDDEN);
     for (int i = 0; i < ROWS * HIDDEN; i++)
@@ -133,9 +135,10 @@ static void block_begin(struct block *b, enum num type)
                                : help_draw(&b->h, 8) % EXPERTS;
         b->weight[i] = (float)help_draw(&b->h, 1000) * 1e-3f;
     }
-    b->room = (struct expert_room){
-        help_mat(&b->h, EXPERT_ROWS, HIDDEN), help_mat(&b->h, EXPERT_ROWS, FF),
-        help_mat(&b->h, EXPERT_ROWS, FF), help_mat(&b->h, EXPERT_ROWS, HIDDEN)};
+    b->room = (struct expert_room){.x = help_mat(&b->h, ROWS, HIDDEN + EXPERT_PAD),
+                                   .hidden = help_mat(&b->h, ROWS * TOP + 1, FF + PARTS * EXPERT_PAD),
+                                   .row = help_bytes(&b->h, sizeof(b->chosen)),
+                                   .weight = help_bytes(&b->h, sizeof(b->weight))};
 }
 
 /* Rows of x through the experts; one without columns adds nothing. */
@@ -209,7 +212,7 @@ static void rows_alone_and_together_give_the_same_bits_everywhere(void **state)
     for (size_t i = 0; i < COUNT(types); i++) {
         struct block b;
         block_begin(&b, types[i]);
-        sum_of(&b, ISA_REF, (struct span){0, ROWS}, b.expert, want); /* more than EXPERT_ROWS */
+        sum_of(&b, ISA_REF, (struct span){0, ROWS}, b.expert, want);
         for (int isa = ISA_REF; isa < ISA_COUNT; isa++) {
             if (!isa_here((enum isa)isa))
                 continue;

@@ -61,7 +61,7 @@ struct runs {
  * ranks do the others. expert and weight are the device's memory, turn the host's. Nothing is
  * owned.
  */
-enum { ROUTE_EXPERTS = 512, EXPERT_ROWS = 256 }; /* the most experts; rows of one done at once */
+enum { ROUTE_EXPERTS = 512 }; /* the most experts, beside a shared one */
 struct routed {
     int n, top;
     bool shared;
@@ -72,10 +72,14 @@ struct routed {
 
 static inline int routed_row(const struct routed *r) { return r->top + r->shared; }
 
-/* Scratch for the experts: min(rows of a step, EXPERT_ROWS) rows each; gate and up as wide as the
- * rank's part of the widest expert. */
+/* Scratch for the experts of a step: of each row of x, and of what each choice has between up and
+ * down, in the form that products want. */
+enum { EXPERT_PAD = 8 };
 struct expert_room {
-    struct mat x, gate, up, leaf;
+    struct mat x;      /* [rows][hidden + EXPERT_PAD] */
+    struct mat hidden; /* [choices + 1][columns of the rank + EXPERT_PAD * its shares] */
+    int *row;          /* [choices] */
+    float *weight;     /* [choices] */
 };
 
 struct dev;
@@ -292,7 +296,7 @@ static inline void dev_experts(struct dev *d, struct mat *y, const struct mat *x
                                const struct routed *routed, const struct expert_room *room)
 {
     must(y->type == NUM_I64 && y->n == x->n && y->dim == x->dim && routed->n == x->n);
-    must(room->x.dim == x->dim && room->leaf.dim == x->dim && room->gate.dim == room->up.dim);
+    must(room->x.n >= x->n && room->hidden.n > x->n * routed_row(routed));
     if (!d->err)
         d->ops->experts(d, y, x, expert, n_expert, routed, room);
 }

@@ -41,7 +41,8 @@ struct weight {
     const struct part *part;
 };
 
-/* What one rank holds of an expert: the same columns of gate and up as rows of down. */
+/* What one rank holds of an expert: the parts of gate and up have the rows that those of down have
+ * columns. */
 struct expert {
     struct weight gate, up, down;
 };

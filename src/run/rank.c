@@ -72,17 +72,18 @@ static int most_columns(const struct plan *p, int id)
 static void lay_out_experts(struct act *a, const struct plan *p, int id, struct arena *dev)
 {
     const struct experts *x = &p->model.experts;
-    int T = p->max_tok, rows = min_int(T, EXPERT_ROWS), f = most_columns(p, id);
+    int T = p->max_tok, slice = plan_slice(p, id), shares = p->cut[slice + 1] - p->cut[slice];
     if (!x->n)
         return;
     a->routed = (struct routed){.n = T, .top = x->top, .shared = x->shared_ff > 0};
     size_t choices = (size_t)T * (size_t)routed_row(&a->routed);
     a->routed.expert = arena_get(dev, choices * sizeof(int));
     a->routed.weight = arena_get(dev, choices * sizeof(float));
-    a->room = (struct expert_room){.x = get(dev, rows, p->model.n_embd),
-                                   .gate = get(dev, rows, f),
-                                   .up = get(dev, rows, f),
-                                   .leaf = get(dev, rows, p->model.n_embd)};
+    a->room = (struct expert_room){
+        .x = get(dev, T, p->model.n_embd + EXPERT_PAD),
+        .hidden = get(dev, (int)choices + 1, most_columns(p, id) + EXPERT_PAD * shares),
+        .row = arena_get(dev, choices * sizeof(int)),
+        .weight = arena_get(dev, choices * sizeof(float))};
 }
 
 void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,

@@ -124,8 +124,9 @@ void dev_cpu_init(struct dev *d, enum isa isa, int max_tok, int max_dim, int thr
     made.x = arena_get(a, made.x_floats * sizeof(float));
     for (int t = 0; t < threads; t++) {
         size_t rows = 3 * CPU_TILE * round_up((size_t)max_dim, 16);
-        for (int i = 0; i < CPU_LEVELS; i++)
-            made.lane[t].sum[i] = arena_get(a, CPU_SUM * sizeof(float));
+        float *sum = arena_get(a, CPU_LEVELS * CPU_SUM * sizeof(float));
+        for (int i = 0; i < CPU_LEVELS && sum; i++)
+            made.lane[t].sum[i] = sum + (size_t)i * CPU_SUM;
         made.lane[t].rows = arena_get(a, rows * sizeof(float));
     }
     if (c)

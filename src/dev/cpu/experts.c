@@ -1,13 +1,8 @@
-/* experts.c - routing, and the experts of a layer, for every instruction set alike: the products
- * are the device's own.
- *
- * Rows are gathered by expert, so that each expert's weights are read once for all its rows; no row
- * is dropped and none is padded.
- */
+/* experts.c - routing, for every instruction set alike, and the definition of what the experts of a
+ * layer do, a row at a time. experts.inc has the fast one. */
 #include "base/whole.h"
 #include "dev/cpu/cpu.h"
 
-#include <limits.h>
 #include <math.h>
 
 /* ------------------------------------------------------------------------------- routing */
@@ -68,91 +63,42 @@ void cpu_route(struct dev *d, struct routed *to, const struct mat *logits, const
 
 /* ------------------------------------------------------------------------------- experts */
 
-/* Some rows that one expert has to do. */
-struct job {
-    struct dev *d;
-    const struct expert *expert;
-    struct mat *y;
-    const struct mat *x;
-    int n, row[EXPERT_ROWS];
-    float weight[EXPERT_ROWS];
-    struct mat in, gate, up, share, leaf; /* [n][...] */
-};
-
-static struct mat first_rows(const struct mat *m, int n, int dim)
-{
-    return (struct mat){n, dim, NUM_F32, m->at};
-}
-
-/* y += weight * leaf, number by number. */
-static void add_leaf(const struct job *j)
-{
-    const int dim = j->y->dim;
-    for (int i = 0; i < j->n; i++) {
-        int64_t *to = (int64_t *)j->y->at + (size_t)j->row[i] * (size_t)dim;
-        const float *leaf = mat_row(&j->leaf, i);
-        for (int k = 0; k < dim; k++)
-            to[k] = whole_add(to[k], whole_of(j->weight[i] * leaf[k]));
-    }
-}
-
-/* Down, share by share: each is a sum of its own. */
-static void add_shares(struct job *j)
+/* y += weight * what expert e makes of a row of x, every share of down a term of its own. */
+static void add_expert(struct dev *d, int64_t *y, const struct mat *x, const struct expert *e,
+                       float weight, const struct expert_room *room)
 {
     static const struct mat none;
-    const struct weight *down = &j->expert->down;
-    for (int s = 0, col = 0; s < down->n_part; col += down->part[s++].cols) {
-        const struct part *p = &down->part[s];
-        struct weight one = {down->type, p->rows, p->cols, down->first + s, 1, p};
-        if (!p->cols)
-            continue;
-        j->share.dim = p->cols;
-        for (int i = 0; i < j->n; i++)
-            memcpy(mat_row(&j->share, i), mat_row(&j->gate, i) + col,
-                   (size_t)p->cols * sizeof(float));
-        j->d->ops->matmul(j->d, &j->share, &(struct term){&j->leaf, &one, &none}, 1);
-        add_leaf(j);
+    struct mat gate = {1, e->gate.rows, NUM_F32, room->hidden.at};
+    struct mat up = {1, e->gate.rows, NUM_F32, mat_row(&room->hidden, 1)};
+    struct mat share = gate, leaf = {1, x->dim, NUM_F32, room->x.at};
+    const struct term both[] = {{&gate, &e->gate, &none}, {&up, &e->up, &none}};
+    d->ops->matmul(d, x, both, COUNT(both));
+    d->ops->swiglu(d, &gate, &up);
+    for (const struct part *p = e->down.part; p < e->down.part + e->down.n_part; p++) {
+        struct weight one = {e->down.type, p->rows, p->cols, e->down.first, 1, p};
+        share.dim = p->cols;
+        if (p->cols)
+            d->ops->matmul(d, &share, &(struct term){&leaf, &one, &none}, 1);
+        for (int k = 0; p->cols && k < x->dim; k++)
+            y[k] = whole_add(y[k], whole_of(weight * mat_row(&leaf, 0)[k]));
+        share.at = (float *)share.at + p->cols;
     }
-}
-
-static void do_job(struct job *j, const struct expert_room *room)
-{
-    static const struct mat none;
-    const struct expert *e = j->expert;
-    const int columns = e->gate.rows;
-    const struct term both[] = {{&j->gate, &e->gate, &none}, {&j->up, &e->up, &none}};
-    if (!j->n || !columns)
-        return;
-    j->in = first_rows(&room->x, j->n, j->x->dim);
-    j->gate = first_rows(&room->gate, j->n, columns);
-    j->up = first_rows(&room->up, j->n, columns);
-    j->share = first_rows(&room->up, j->n, 0); /* up has been used by then */
-    j->leaf = first_rows(&room->leaf, j->n, j->x->dim);
-    j->d->ops->pick(j->d, &j->in, j->x, j->row);
-    j->d->ops->matmul(j->d, &j->in, both, COUNT(both));
-    j->d->ops->swiglu(j->d, &j->gate, &j->up);
-    add_shares(j);
 }
 
 void cpu_experts(struct dev *d, struct mat *y, const struct mat *x, const struct expert *expert,
                  int n_expert, const struct routed *routed, const struct expert_room *room)
 {
     const int per_row = routed_row(routed);
+    int seen[ROUTE_EXPERTS + 1] = {0}; /* rows that went to an expert so far */
+    must(n_expert <= ROUTE_EXPERTS + 1 && room->x.dim >= x->dim);
     memset(y->at, 0, mat_bytes(y));
-    for (int e = 0; e < n_expert; e++) {
-        struct span turn = routed->turn ? routed->turn[e] : (struct span){0, INT_MAX};
-        struct job j = {.d = d, .expert = &expert[e], .y = y, .x = x};
-        for (int i = 0, row = 0; i < x->n * per_row && row < turn.hi; i++) {
-            if (routed->expert[i] != e || row++ < turn.lo)
-                continue;
-            j.row[j.n] = i / per_row;
-            j.weight[j.n++] = routed->weight[i];
-            if (j.n == EXPERT_ROWS) {
-                do_job(&j, room);
-                j.n = 0;
-            }
-        }
-        do_job(&j, room);
+    for (int i = 0; i < x->n * per_row; i++) {
+        int t = i / per_row, e = routed->expert[i], number = seen[e]++;
+        struct span turn = routed->turn ? routed->turn[e] : (struct span){0, number + 1};
+        struct mat row = mat_rows(x, (struct span){t, t + 1});
+        if (expert[e].gate.rows && turn.lo <= number && number < turn.hi)
+            add_expert(d, (int64_t *)y->at + (size_t)t * (size_t)y->dim, &row, &expert[e],
+                       routed->weight[i], room);
     }
 }
 

@@ -5,6 +5,7 @@
 #ifndef TANDEM_VEC_AVX2_H
 #define TANDEM_VEC_AVX2_H
 
+#include "base/whole.h"
 #include "dev/cpu/vec_x86.h"
 
 struct vec {
@@ -253,6 +254,57 @@ INLINE void i_put_bytes(void *at, struct ivec a)
     __m256i half = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
     __m128i lo = _mm256_castsi256_si128(half), hi = _mm256_extracti128_si256(half, 1);
     _mm_storeu_si128(at, _mm_packs_epi16(lo, hi));
+}
+
+/* ------------------------------------------------------------------------------- fixed point */
+
+struct wsum { /* as in vec_avx512.h; a lane of none is all ones or zero */
+    __m256i sum[4];
+    __m256 none[2];
+};
+
+INLINE struct wsum w_zero(void)
+{
+    __m256i zero = _mm256_setzero_si256();
+    return (struct wsum){{zero, zero, zero, zero}, {_mm256_setzero_ps(), _mm256_setzero_ps()}};
+}
+
+/* Below 2^51 a number and 1.5 * 2^52 have their sum's unit at 1: it is rounded, and the difference
+ * of the bits is the whole number. */
+INLINE __m256i whole_quad(__m128 v)
+{
+    const __m256d shift = _mm256_set1_pd(0x1.8p52);
+    __m256d sum = _mm256_add_pd(_mm256_cvtps_pd(v), shift);
+    return _mm256_sub_epi64(_mm256_castpd_si256(sum), _mm256_castpd_si256(shift));
+}
+
+INLINE __m256 out_of_range(__m256 v)
+{
+    __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+    return _mm256_cmp_ps(magnitude, _mm256_set1_ps(WHOLE_LIMIT * 0x1p32f), _CMP_NLT_UQ);
+}
+
+INLINE struct wsum w_add(struct wsum s, struct vec v)
+{
+    __m256 half[2] = {v.lo, v.hi};
+    UNROLL for (int i = 0; i < 2; i++) {
+        __m256i lower = whole_quad(_mm256_castps256_ps128(half[i]));
+        __m256i upper = whole_quad(_mm256_extractf128_ps(half[i], 1));
+        s.sum[2 * i] = _mm256_add_epi64(s.sum[2 * i], lower);
+        s.sum[2 * i + 1] = _mm256_add_epi64(s.sum[2 * i + 1], upper);
+        s.none[i] = _mm256_or_ps(s.none[i], out_of_range(half[i]));
+    }
+    return s;
+}
+
+INLINE void w_put_n(int64_t *at, struct wsum s, int n)
+{
+    int64_t sum[16];
+    int none = _mm256_movemask_ps(s.none[0]) | _mm256_movemask_ps(s.none[1]) << 8;
+    UNROLL for (int i = 0; i < 4; i++)
+        _mm256_storeu_si256((__m256i *)sum + i, s.sum[i]);
+    for (int i = 0; i < min_int(n, 16); i++)
+        at[i] = whole_add(at[i], none >> i & 1 ? WHOLE_NONE : sum[i]);
 }
 
 #endif

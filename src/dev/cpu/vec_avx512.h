@@ -5,6 +5,7 @@
 #ifndef TANDEM_VEC_AVX512_H
 #define TANDEM_VEC_AVX512_H
 
+#include "base/whole.h"
 #include "dev/cpu/vec_x86.h"
 
 struct vec {
@@ -211,6 +212,46 @@ INLINE void i_put_halves(void *at, struct ivec a)
 INLINE void i_put_bytes(void *at, struct ivec a)
 {
     _mm_storeu_si128(at, _mm512_cvtepi32_epi8(a.v));
+}
+
+/* ------------------------------------------------------------------------------- fixed point */
+
+/* Sixteen sums of base/whole.h; none: lanes with a term out of range. */
+struct wsum {
+    __m512i lo, hi;
+    __mmask16 none;
+};
+
+INLINE struct wsum w_zero(void)
+{
+    return (struct wsum){_mm512_setzero_si512(), _mm512_setzero_si512(), 0};
+}
+
+/* sum + whole_of(v / 2^32): the factor is the caller's, who has one to multiply with anyway. */
+INLINE struct wsum w_add(struct wsum s, struct vec v)
+{
+    const __m512 limit = _mm512_set1_ps(WHOLE_LIMIT * 0x1p32f);
+    s.none |= _mm512_cmp_ps_mask(_mm512_abs_ps(v.v), limit, _CMP_NLT_UQ);
+    s.lo = _mm512_add_epi64(s.lo, _mm512_cvtps_epi64(_mm512_castps512_ps256(v.v)));
+    s.hi = _mm512_add_epi64(s.hi, _mm512_cvtps_epi64(_mm512_extractf32x8_ps(v.v, 1)));
+    return s;
+}
+
+INLINE void add_half(int64_t *at, __m512i sum, __mmask8 none, __mmask8 lanes)
+{
+    const __m512i never = _mm512_set1_epi64(WHOLE_NONE);
+    __m512i old = _mm512_maskz_loadu_epi64(lanes, at);
+    none |= _mm512_cmpeq_epi64_mask(old, never);
+    sum = _mm512_mask_mov_epi64(_mm512_add_epi64(old, sum), none, never);
+    _mm512_mask_storeu_epi64(at, lanes, sum);
+}
+
+/* at[i] = whole_add(at[i], sum i), for the first n. */
+INLINE void w_put_n(int64_t *at, struct wsum s, int n)
+{
+    __mmask16 lanes = v_below(n);
+    add_half(at, s.lo, (__mmask8)s.none, (__mmask8)lanes);
+    add_half(at + 8, s.hi, (__mmask8)(s.none >> 8), (__mmask8)(lanes >> 8));
 }
 
 #endif

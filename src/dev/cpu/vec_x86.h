@@ -1,10 +1,17 @@
-/* vec_x86.h - sums and maxima over eight lanes, for vec_avx2.h and vec_avx512.h. */
+/* vec_x86.h - what vec_avx2.h and vec_avx512.h share: how functions and loops are unfolded, sums and
+ * maxima over eight lanes. */
 #ifndef TANDEM_VEC_X86_H
 #define TANDEM_VEC_X86_H
 
 #include <immintrin.h>
 
 #define INLINE static inline __attribute__((always_inline))
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* 4 + 4, 2 + 2, 1 + 1. */
 INLINE float sum8(__m256 v)
