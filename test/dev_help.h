@@ -93,33 +93,32 @@ static inline void help_sizes(struct help *h, int total, int n, int *size)
         size[i] = i == n - 1 ? total : help_draw(h, 2 * total / (n - i) + 1);
 }
 
-/* A random matrix cut into n_part parts of these sizes, one after the other in memory. */
-static inline struct weight help_weight_of(struct help *h, enum num type, enum cut cut, int rows,
-                                           int cols, int first, int n_part, const int *size)
+/* A matrix cut into n_part parts of these sizes, one after the other in memory. */
+static inline struct weight help_cut(struct help *h, enum num type, enum cut cut,
+                                     const struct mat *m, int first, int n_part, const int *size)
 {
     struct part *part = pool_get(&h->pool, (size_t)n_part * sizeof(*part));
-    struct mat m = help_mat(h, rows, cols);
-    char *at = help_bytes(h, 64 * (size_t)n_part + sizeof(float) * (size_t)(rows + 16 * n_part) *
-                                                       (size_t)(cols + 8 * n_part));
-    for (int i = 0, lo = 0; i < n_part; i++) {
-        int n = size[i];
-        part[i] = cut == CUT_COLS ? (struct part){rows, n, at} : (struct part){n, cols, at};
-        const float *src = cut == CUT_COLS ? mat_row(&m, 0) + lo : mat_row(&m, lo);
-        struct stored from = {.at = src, .type = NUM_F32, .stride = (size_t)cols};
+    char *at = help_bytes(h, 64 * (size_t)n_part + sizeof(float) * (size_t)(m->n + 16 * n_part) *
+                                                       (size_t)(m->dim + 8 * n_part));
+    for (int i = 0, lo = 0; i < n_part; lo += size[i++]) {
+        bool cols = cut == CUT_COLS;
+        part[i] = cols ? (struct part){m->n, size[i], at} : (struct part){size[i], m->dim, at};
+        const float *src = cols ? mat_row(m, 0) + lo : mat_row(m, lo);
+        struct stored from = {.at = src, .type = NUM_F32, .stride = (size_t)m->dim};
         must(!part_pack(&part[i], type, &from));
         at += part_bytes(type, part[i].rows, part[i].cols);
-        lo += n;
     }
-    return (struct weight){type, rows, cols, first, n_part, part};
+    return (struct weight){type, m->n, m->dim, first, n_part, part};
 }
 
-/* The same, of uneven sizes. */
+/* A random matrix cut into n_part parts of uneven sizes. */
 static inline struct weight help_weight(struct help *h, enum num type, enum cut cut, int rows,
                                         int cols, int first, int n_part)
 {
     int size[SHARES_MAX];
+    struct mat m = help_mat(h, rows, cols);
     help_sizes(h, cut == CUT_COLS ? cols : rows, n_part, size);
-    return help_weight_of(h, type, cut, rows, cols, first, n_part, size);
+    return help_cut(h, type, cut, &m, first, n_part, size);
 }
 
 /* Prints the first number that differs. */

@@ -5,7 +5,7 @@
  */
 #include "amx_model.h"
 #include "amx_trap.h"
-#include "dev_help.h"
+#include "experts_help.h"
 
 #include "dev/cpu/cpu.h"
 
@@ -203,9 +203,25 @@ static void the_model_multiplies_signed_by_unsigned_bytes(void **state)
     assert_memory_equal(sum, want, sizeof(want));
 }
 
+static void experts_by_tiles_are_the_reference_bit_by_bit(void **state)
+{
+    static int64_t want[ROWS * HIDDEN], got[ROWS * HIDDEN];
+    (void)state;
+    for (size_t i = 0; have(model) && i < COUNT(types); i++) {
+        struct block b;
+        block_begin(&b, types[i]);
+        struct dev d = with_tiles(&b.h, model);
+        sum_of(&b, &b.h.dev[ISA_REF], (struct span){0, 100}, b.expert, want);
+        sum_of(&b, &d, (struct span){0, 100}, b.expert, got);
+        assert_memory_equal(got, want, sizeof(want));
+        help_end(&b.h);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(experts_by_tiles_are_the_reference_bit_by_bit),
         cmocka_unit_test(the_model_multiplies_signed_by_unsigned_bytes),
         cmocka_unit_test(tiles_of_every_height_are_the_reference_bit_by_bit),
         cmocka_unit_test(groups_of_every_length_are_the_reference_bit_by_bit),

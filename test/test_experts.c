@@ -1,7 +1,7 @@
 /* test_experts.c - routing, sums in fixed point, and experts on one device; their layouts are in
  * test_layouts.c. */
 #include "base/whole.h"
-#include "dev_help.h"
+#include "experts_help.h"
 
 #include <limits.h>
 #include <math.h>
@@ -105,53 +105,6 @@ static void a_logit_that_is_no_number_is_never_a_choice_like_others(void **state
 
 /* ------------------------------------------------------------------------------- experts */
 
-enum { HIDDEN = 40, FF = 52, EXPERTS = 5, ROWS = 300, TOP = 2, PARTS = 4 };
-
-struct block {
-    struct help h;
-    struct expert expert[EXPERTS];
-    struct mat x;
-    int chosen[ROWS * TOP];
-    float weight[ROWS * TOP];
-    struct expert_room room;
-};
-
-static void block_begin(struct block *b, enum num type)
-{
-    int size[PARTS];
-    b->h = help_begin(ROWS, FF);
-    for (int e = 0; e < EXPERTS; e++) {
-        b->h.seed = (uint64_t)e + 50;
-        help_sizes(&b->h, FF, PARTS, size);
-        b->expert[e].gate = help_weight_of(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, PARTS, size);
-        b->expert[e].up = help_weight_of(&b->h, type, CUT_ROWS, FF, HIDDEN, 0, PARTS, size);
-        b->expert[e].down = help_weight_of(&b->h, type, CUT_COLS, HIDDEN, FF, 0, PARTS, size);
-    }
-    b->x = help_mat(&b->h, ROWS, HIDDEN);
-    for (int i = 0; i < ROWS * HIDDEN; i++)
-        ((float *)b->x.at)[i] = (float)help_draw(&b->h, 2000) * 1e-3f - 1;
-    for (int i = 0; i < ROWS * TOP; i++) {
-        b->chosen[i] = i % TOP ? (b->chosen[i - 1] + 1 + help_draw(&b->h, EXPERTS - 1)) % EXPERTS
-                               : help_draw(&b->h, 8) % EXPERTS;
-        b->weight[i] = (float)help_draw(&b->h, 1000) * 1e-3f;
-    }
-    b->room = (struct expert_room){.x = help_mat(&b->h, ROWS, HIDDEN + EXPERT_PAD),
-                                   .hidden = help_mat(&b->h, ROWS * TOP + 1, FF + PARTS * EXPERT_PAD),
-                                   .row = help_bytes(&b->h, sizeof(b->chosen)),
-                                   .weight = help_bytes(&b->h, sizeof(b->weight))};
-}
-
-/* Rows of x through the experts; one without columns adds nothing. */
-static void sum_of(struct block *b, enum isa isa, struct span rows, const struct expert *expert,
-                   int64_t *sum)
-{
-    struct mat x = mat_rows(&b->x, rows), y = {len(rows), HIDDEN, NUM_I64, sum};
-    struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP, b->weight + rows.lo * TOP,
-                       NULL};
-    dev_experts(&b->h.dev[isa], &y, &x, expert, EXPERTS, &r, &b->room);
-    assert_int_equal(b->h.dev[isa].err, 0);
-}
-
 static double silu(double x) { return x / (1 + exp(-x)); }
 
 /* One number of one row, in double precision. */
@@ -162,7 +115,7 @@ static double want_of(const struct block *b, int t, int k)
     for (int c = 0; c < TOP; c++) {
         const struct expert *e = &b->expert[b->chosen[t * TOP + c]];
         double hidden[FF], out = 0;
-        for (int s = 0, at = 0; s < 4; s++)
+        for (int s = 0, at = 0; s < PARTS; s++)
             for (int r = 0; r < e->gate.part[s].rows; r++, at++) {
                 double g = 0;
                 part_row(&e->gate.part[s], e->gate.type, r, row);
@@ -170,7 +123,7 @@ static double want_of(const struct block *b, int t, int k)
                     g += (double)row[i] * (double)mat_row(&b->x, t)[i];
                 hidden[at] = silu(g);
             }
-        for (int s = 0, at = 0; s < 4; s++)
+        for (int s = 0, at = 0; s < PARTS; s++)
             for (int r = 0; r < e->up.part[s].rows; r++, at++) {
                 double u = 0;
                 part_row(&e->up.part[s], e->up.type, r, row);
@@ -178,7 +131,7 @@ static double want_of(const struct block *b, int t, int k)
                     u += (double)row[i] * (double)mat_row(&b->x, t)[i];
                 hidden[at] *= u;
             }
-        for (int s = 0, at = 0; s < 4; s++) {
+        for (int s = 0, at = 0; s < PARTS; s++) {
             part_row(&e->down.part[s], e->down.type, k, row);
             for (int i = 0; i < e->down.part[s].cols; i++)
                 out += (double)row[i] * hidden[at++];
@@ -194,7 +147,7 @@ static void experts_are_what_arithmetic_says(void **state)
     struct block b;
     (void)state;
     block_begin(&b, NUM_F32);
-    sum_of(&b, ISA_REF, (struct span){0, 20}, b.expert, sum);
+    sum_of(&b, &b.h.dev[ISA_REF], (struct span){0, 20}, b.expert, sum);
     for (int t = 0; t < 20; t++)
         for (int k = 0; k < HIDDEN; k += 7) {
             double got = (double)whole_float(sum[t * HIDDEN + k]), want = want_of(&b, t, k);
@@ -206,24 +159,47 @@ static void experts_are_what_arithmetic_says(void **state)
 
 static void rows_alone_and_together_give_the_same_bits_everywhere(void **state)
 {
-    static const enum num types[] = {NUM_F32, NUM_INT8, NUM_INT4};
+    static const enum num types[] = {NUM_F32, NUM_F16, NUM_INT8, NUM_INT4_G32Z};
     static int64_t want[ROWS * HIDDEN], got[ROWS * HIDDEN];
     (void)state;
     for (size_t i = 0; i < COUNT(types); i++) {
         struct block b;
         block_begin(&b, types[i]);
-        sum_of(&b, ISA_REF, (struct span){0, ROWS}, b.expert, want);
+        sum_of(&b, &b.h.dev[ISA_REF], (struct span){0, ROWS}, b.expert, want);
         for (int isa = ISA_REF; isa < ISA_COUNT; isa++) {
             if (!isa_here((enum isa)isa))
                 continue;
             for (int lo = 0, n = 1; lo < ROWS; lo += n, n = n % 90 + 17) {
                 struct span rows = {lo, min_int(ROWS, lo + n)};
-                sum_of(&b, (enum isa)isa, rows, b.expert, got + lo * HIDDEN);
+                sum_of(&b, &b.h.dev[isa], rows, b.expert, got + lo * HIDDEN);
             }
             assert_memory_equal(got, want, sizeof(want));
         }
         help_end(&b.h);
     }
+}
+
+static void threads_change_no_bit(void **state)
+{
+    static int64_t want[ROWS * HIDDEN], got[ROWS * HIDDEN];
+    struct block b;
+    struct dev d;
+    (void)state;
+    block_begin(&b, NUM_INT8);
+    for (int n = 1; n <= 200; n = 3 * n + 1) {
+        sum_of(&b, &b.h.dev[isa_best()], (struct span){0, n}, b.expert, want);
+        for (int threads = 2; threads <= 7; threads++) {
+            struct arena a = {0};
+            dev_cpu_init(&d, isa_best(), n, FF, threads, &a);
+            a = (struct arena){.base = help_bytes(&b.h, a.used), .size = a.used};
+            dev_cpu_init(&d, isa_best(), n, FF, threads, &a);
+            dev_cpu_start(&d, NULL);
+            sum_of(&b, &d, (struct span){0, n}, b.expert, got);
+            dev_cpu_stop(&d);
+            assert_memory_equal(got, want, (size_t)n * HIDDEN * sizeof(*want));
+        }
+    }
+    help_end(&b.h);
 }
 
 /* One expert here and the others elsewhere: the sums add up to the bit. */
@@ -233,11 +209,11 @@ static void experts_may_be_anywhere(void **state)
     struct block b;
     (void)state;
     block_begin(&b, NUM_F32);
-    sum_of(&b, isa_best(), (struct span){0, ROWS}, b.expert, want);
+    sum_of(&b, &b.h.dev[isa_best()], (struct span){0, ROWS}, b.expert, want);
     for (int e = 0; e < EXPERTS; e++) {
         struct expert some[EXPERTS] = {{.gate = {.rows = 0}}};
         some[e] = b.expert[e];
-        sum_of(&b, isa_best(), (struct span){0, ROWS}, some, part);
+        sum_of(&b, &b.h.dev[isa_best()], (struct span){0, ROWS}, some, part);
         for (int i = 0; i < ROWS * HIDDEN; i++)
             sum[i] = whole_add(sum[i], part[i]);
     }
@@ -253,7 +229,7 @@ static void rows_of_an_expert_may_be_shared_out(void **state)
     struct block b;
     (void)state;
     block_begin(&b, NUM_F32);
-    sum_of(&b, isa_best(), (struct span){0, ROWS}, b.expert, want);
+    sum_of(&b, &b.h.dev[isa_best()], (struct span){0, ROWS}, b.expert, want);
     struct mat y = {ROWS, HIDDEN, NUM_I64, part};
     for (int r = 0; r < RANKS; r++) {
         struct span turn[EXPERTS] = {{0, 0}}; /* expert 4 is all of rank 2 */
@@ -278,7 +254,7 @@ static void a_weight_that_is_no_number_spoils_its_row_only(void **state)
     (void)state;
     block_begin(&b, NUM_F32);
     b.weight[3 * TOP] = NAN;
-    sum_of(&b, isa_best(), (struct span){0, 8}, b.expert, sum);
+    sum_of(&b, &b.h.dev[isa_best()], (struct span){0, 8}, b.expert, sum);
     for (int t = 0; t < 8; t++)
         for (int k = 0; k < HIDDEN; k++)
             assert_int_equal(isnan(whole_float(sum[t * HIDDEN + k])) != 0, t == 3);
@@ -296,6 +272,7 @@ int main(void)
         cmocka_unit_test(a_logit_that_is_no_number_is_never_a_choice_like_others),
         cmocka_unit_test(experts_are_what_arithmetic_says),
         cmocka_unit_test(rows_alone_and_together_give_the_same_bits_everywhere),
+        cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(experts_may_be_anywhere),
         cmocka_unit_test(rows_of_an_expert_may_be_shared_out),
         cmocka_unit_test(a_weight_that_is_no_number_spoils_its_row_only),

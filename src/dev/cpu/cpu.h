@@ -20,7 +20,7 @@ enum {
 /* What a thread has for itself. */
 struct lane {
     float *sum[CPU_LEVELS]; /* one after the other in memory: experts.inc divides them otherwise */
-    float *rows; /* attention: queries and two outputs of a tile */
+    float *rows;            /* attention: queries and two outputs of a tile */
 };
 
 /* Scratch, in the arena that dev_cpu_init() was given. */

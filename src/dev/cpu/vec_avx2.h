@@ -287,7 +287,8 @@ INLINE __m256 out_of_range(__m256 v)
 INLINE struct wsum w_add(struct wsum s, struct vec v)
 {
     __m256 half[2] = {v.lo, v.hi};
-    UNROLL for (int i = 0; i < 2; i++) {
+    UNROLL for (int i = 0; i < 2; i++)
+    {
         __m256i lower = whole_quad(_mm256_castps256_ps128(half[i]));
         __m256i upper = whole_quad(_mm256_extractf128_ps(half[i], 1));
         s.sum[2 * i] = _mm256_add_epi64(s.sum[2 * i], lower);
@@ -301,8 +302,7 @@ INLINE void w_put_n(int64_t *at, struct wsum s, int n)
 {
     int64_t sum[16];
     int none = _mm256_movemask_ps(s.none[0]) | _mm256_movemask_ps(s.none[1]) << 8;
-    UNROLL for (int i = 0; i < 4; i++)
-        _mm256_storeu_si256((__m256i *)sum + i, s.sum[i]);
+    UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_si256((__m256i *)sum + i, s.sum[i]);
     for (int i = 0; i < min_int(n, 16); i++)
         at[i] = whole_add(at[i], none >> i & 1 ? WHOLE_NONE : sum[i]);
 }

@@ -1,5 +1,5 @@
-/* vec_x86.h - what vec_avx2.h and vec_avx512.h share: how functions and loops are unfolded, sums and
- * maxima over eight lanes. */
+/* vec_x86.h - what vec_avx2.h and vec_avx512.h share: how functions and loops are unfolded, sums
+ * and maxima over eight lanes. */
 #ifndef TANDEM_VEC_X86_H
 #define TANDEM_VEC_X86_H
 
