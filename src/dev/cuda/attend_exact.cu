@@ -207,10 +207,11 @@ GPU_INLINE void weigh_whole(const struct scratch *s, struct keys see)
     /* A thread has keys 4l .. 4l + 3 and 64 + 4l ..: whole words. */
     for (int k = 0; k < KV_BLOCK / LANES; k++) {
         const int key = k / 4 * 64 + my_part() * 4 + k % 4;
-        const bool seen = see.lo <= key && key < see.hi;
-        const uint16_t *scale = (const uint16_t *)s->page[key / KV_PAGE] + KV_PAGE;
-        weight[k] =
-            seen ? __fmul_rn(s->p[row * KV_BLOCK + key], num_from_bf16(scale[key % KV_PAGE])) : 0;
+        weight[k] = 0;
+        if (see.lo <= key && key < see.hi) {
+            const uint16_t *scale = (const uint16_t *)s->page[key / KV_PAGE] + KV_PAGE;
+            weight[k] = __fmul_rn(s->p[row * KV_BLOCK + key], num_from_bf16(scale[key % KV_PAGE]));
+        }
         top = max(top, magnitude(weight[k]));
     }
     const float by = factor_of(join_top(top), &s->then[row]);
