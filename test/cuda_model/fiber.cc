@@ -14,7 +14,12 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at))
 #endif
 
-enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096 };
+enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096, USED_BYTES = 16 << 10 };
+
+void fiber_stack_clean(void *top)
+{
+    ASAN_UNPOISON_MEMORY_REGION((char *)top - STACK_BYTES, STACK_BYTES);
+}
 
 void *fiber_stack(void)
 {
@@ -24,17 +29,14 @@ void *fiber_stack(void)
         perror("the model of a GPU has no memory for stacks");
         abort();
     }
+    fiber_stack_clean(at + GUARD_BYTES + STACK_BYTES); /* of who had these addresses before */
     return at + GUARD_BYTES + STACK_BYTES;
 }
 
 void fiber_stack_free(void *top)
 {
+    fiber_stack_clean(top); /* whoever gets these addresses next knows nothing of fibers */
     munmap((char *)top - STACK_BYTES - GUARD_BYTES, STACK_BYTES + GUARD_BYTES);
-}
-
-void fiber_stack_clean(void *top)
-{
-    ASAN_UNPOISON_MEMORY_REGION((char *)top - STACK_BYTES, STACK_BYTES);
 }
 
 #if defined(__x86_64__)
@@ -54,6 +56,8 @@ asm(".text\n"
 
 struct fiber fiber_begin(void *top, void (*start)(void))
 {
+    /* Whoever was here before has left from within a function. */
+    ASAN_UNPOISON_MEMORY_REGION((char *)top - USED_BYTES, USED_BYTES);
     uintptr_t *at = (uintptr_t *)top;
     *--at = 0; /* where start() would return to; it also aligns the stack */
     *--at = (uintptr_t)start;
