@@ -4,23 +4,8 @@
  * fields. What changes the arithmetic and is not known here is refused, what is harmless passes,
  * and what is neither is noted for the user.
  */
-#include "base/json.h"
-#include "model/folder.h"
+#include "model/config_inside.h"
 #include "model/gguf.h"
-
-#include <math.h>
-
-struct family {
-    const char *arch;
-    bool qkv_bias;   /* always, whatever attention_bias says */
-    bool bias_field; /* attention_bias is read: q, k, v and o */
-    bool qk_norm;
-    bool qk_row;  /* of all heads at once */
-    int head_dim; /* when the field is absent; 0: hidden_size / heads */
-    enum { WINDOW_NONE, WINDOW_ALL, WINDOW_FLAG, WINDOW_FLAG_EVEN, WINDOW_FLAG_ALL } window;
-    enum { EXPERTS_NONE, EXPERTS_MIXTRAL, EXPERTS_OLMOE, EXPERTS_QWEN } experts;
-    bool shared_expert; /* one, behind a gate */
-};
 
 static const struct family families[] = {
     {.arch = "LlamaForCausalLM", .bias_field = true},
@@ -128,7 +113,7 @@ static const char *const known[] = {
 
 /* ------------------------------------------------------------------------------- helpers */
 
-static int need_int(const json_t *o, const char *key, int hi, int *to, struct err *e)
+int config_need_int(const json_t *o, const char *key, int hi, int *to, struct err *e)
 {
     const json_t *v = json_object_get(o, key);
     if (!v || json_is_null(v))
@@ -150,216 +135,6 @@ static const struct family *family_of(const json_t *o, struct err *e)
     err_set(e, -ENOTSUP, "architecture \"%.60s\" is not supported; these are: %s",
             arch ? arch : "(none named)", names);
     return NULL;
-}
-
-/* ------------------------------------------------------------------------------- rope */
-
-static int rope_kind(const json_t *s, enum rope_scaling *to, struct err *e)
-{
-    static const char *const name[] = {[ROPE_PLAIN] = "default",
-                                       [ROPE_LINEAR] = "linear",
-                                       [ROPE_DYNAMIC] = "dynamic",
-                                       [ROPE_LLAMA3] = "llama3",
-                                       [ROPE_YARN] = "yarn"};
-    const char *kind = "default";
-    if (json_get_text(s, "type", &kind, e) || json_get_text(s, "rope_type", &kind, e))
-        return -EINVAL;
-    for (size_t i = 0; i < COUNT(name); i++)
-        if (!strcmp(name[i], kind)) {
-            *to = (enum rope_scaling)i;
-            return 0;
-        }
-    return err_set(e, -ENOTSUP,
-                   "type \"%.40s\" is not supported; default, linear, dynamic, llama3 "
-                   "and yarn are",
-                   kind);
-}
-
-/* The gain on cos and sin, with the defaults of the paper and of transformers. */
-static float yarn_gain(float factor, float mscale, float mscale_all)
-{
-    double a = factor <= 1 ? 1 : 0.1 * (double)mscale * log((double)factor) + 1;
-    double b = factor <= 1 ? 1 : 0.1 * (double)mscale_all * log((double)factor) + 1;
-    if (mscale != 0 && mscale_all != 0)
-        return (float)(a / b);
-    return (float)(factor <= 1 ? 1 : 0.1 * log((double)factor) + 1);
-}
-
-static int rope_scaling(const json_t *s, int n_ctx, struct rope *r, struct err *e)
-{
-    float mscale = 0, mscale_all = 0;
-    int rc = rope_kind(s, &r->scaling, e);
-    if (rc || r->scaling == ROPE_PLAIN)
-        return rc;
-    r->original_ctx = n_ctx;
-    r->beta_fast = 32, r->beta_slow = 1, r->truncate = true;
-    if (json_get_float(s, "factor", 1e-3, 1e6, &r->factor, e) ||
-        json_get_float(s, "low_freq_factor", 1e-6, 1e6, &r->low_freq, e) ||
-        json_get_float(s, "high_freq_factor", 1e-6, 1e6, &r->high_freq, e) ||
-        json_get_float(s, "beta_fast", 1e-6, 1e6, &r->beta_fast, e) ||
-        json_get_float(s, "beta_slow", 1e-6, 1e6, &r->beta_slow, e) ||
-        json_get_float(s, "mscale", 0, 1e3, &mscale, e) ||
-        json_get_float(s, "mscale_all_dim", 0, 1e3, &mscale_all, e) ||
-        json_get_bool(s, "truncate", &r->truncate, e) ||
-        json_get_int(s, "original_max_position_embeddings", 1, 1 << 28, &r->original_ctx, e))
-        return -EINVAL;
-    if (!(r->factor > 0))
-        return err_set(e, -EINVAL, "factor is missing");
-    if (r->scaling == ROPE_LLAMA3 && !(r->high_freq > r->low_freq))
-        return err_set(e, -EINVAL, "high_freq_factor must be larger than low_freq_factor");
-    if (r->scaling != ROPE_YARN)
-        return 0;
-    r->attention = yarn_gain(r->factor, mscale, mscale_all);
-    return json_get_float(s, "attention_factor", 1e-6, 1e6, &r->attention, e);
-}
-
-static int rope_from(const json_t *o, int n_ctx, struct rope *r, struct err *e)
-{
-    const json_t *s = json_object_get(o, "rope_parameters"); /* the newer spelling */
-    r->theta = 10000;
-    if (json_get_float(o, "rope_theta", 1, 1e12, &r->theta, e))
-        return -EINVAL;
-    if (!json_is_object(s))
-        s = json_object_get(o, "rope_scaling");
-    else if (json_get_float(s, "rope_theta", 1, 1e12, &r->theta, e))
-        return -EINVAL;
-    if (!s || json_is_null(s))
-        return 0;
-    if (!json_is_object(s))
-        return err_set(e, -EINVAL, "rope_scaling: an object is needed");
-    int rc = rope_scaling(s, n_ctx, r, e);
-    return rc ? err_add(e, rc, "rope_scaling") : 0;
-}
-
-/* ------------------------------------------------------------------------------- windows */
-
-/* Without layer_types, and with use_sliding_window where the family has it. `first` is
- * max_window_layers: dense Qwen has windows from there on, Qwen2-MoE in every second layer before,
- * Qwen3-MoE in all layers whatever it says; so does transformers. */
-static bool windowed(const struct family *f, int layer, int first)
-{
-    return f->window == WINDOW_FLAG        ? layer >= first
-           : f->window == WINDOW_FLAG_EVEN ? layer < first && layer % 2 == 0
-                                           : true;
-}
-
-/* Which layers see only a window: kind 1. layer_types wins over the older fields. */
-static int windows(const json_t *o, const struct family *f, struct model *m, struct err *e)
-{
-    const json_t *types = json_object_get(o, "layer_types");
-    bool use = f->window == WINDOW_ALL;
-    int window = 0, first = 28;
-    if (json_get_int(o, "sliding_window", 0, 1 << 28, &window, e))
-        return -EINVAL;
-    if (f->window >= WINDOW_FLAG && (json_get_bool(o, "use_sliding_window", &use, e) ||
-                                     json_get_int(o, "max_window_layers", 0, 4096, &first, e)))
-        return -EINVAL;
-    m->kind[1] = m->kind[0];
-    m->kind[1].window = window;
-    if (!use || f->window == WINDOW_NONE || !window)
-        return 0;
-    if (json_is_array(types) && json_array_size(types) != (size_t)m->n_layer)
-        return err_set(e, -EINVAL, "layer_types lists %zu layers of %d", json_array_size(types),
-                       m->n_layer);
-    for (int l = 0; l < m->n_layer; l++) {
-        const char *type = json_string_value(json_array_get(types, (size_t)l));
-        if (type && strcmp(type, "sliding_attention") && strcmp(type, "full_attention"))
-            return err_set(e, -ENOTSUP, "layer_types: \"%.40s\" is not supported", type);
-        m->kind_of[l] = type ? !strcmp(type, "sliding_attention") : windowed(f, l, first);
-    }
-    return 0;
-}
-
-/* ------------------------------------------------------------------------------- experts */
-
-enum { DENSE = 2 }; /* kinds of layers from here on have no experts, but are otherwise as before */
-
-/* Qwen: layer l has experts when l + 1 is a multiple of decoder_sparse_step and it is not listed.
- */
-static int dense_layers(const json_t *o, struct model *m, struct err *e)
-{
-    const json_t *list = json_object_get(o, "mlp_only_layers");
-    int step = 1;
-    if (json_get_int(o, "decoder_sparse_step", 1, MODEL_LAYERS, &step, e))
-        return -EINVAL;
-    bool dense[MODEL_LAYERS];
-    for (int l = 0; l < m->n_layer; l++)
-        dense[l] = (l + 1) % step != 0;
-    if (list && !json_is_null(list) && !json_is_array(list))
-        return err_set(e, -EINVAL, "mlp_only_layers: a list of layers is needed");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *v = json_array_get(list, i);
-        json_int_t l = json_integer_value(v);
-        if (!json_is_integer(v) || l < 0 || l >= m->n_layer)
-            return err_set(e, -EINVAL, "mlp_only_layers: entry %zu is none of the %d layers", i,
-                           m->n_layer);
-        dense[l] = true;
-    }
-    for (int l = 0; l < m->n_layer; l++)
-        if (dense[l])
-            m->kind_of[l] = (uint8_t)(m->kind_of[l] + DENSE);
-    for (int k = 0; k < DENSE; k++) {
-        m->kind[k + DENSE] = m->kind[k];
-        m->kind[k + DENSE].dense = true;
-    }
-    return 0;
-}
-
-/* Both names are in use; transformers takes the one for the other. */
-static int number_of_experts(const json_t *o, int *n, struct err *e)
-{
-    static const char *const name[] = {"num_experts", "num_local_experts"};
-    int of[2] = {0};
-    for (int i = 0; i < 2; i++)
-        if (json_get_int(o, name[i], 1, MODEL_EXPERTS, &of[i], e))
-            return -EINVAL;
-    if (of[0] && of[1] && of[0] != of[1])
-        return err_set(e, -EINVAL, "num_experts %d and num_local_experts %d differ", of[0], of[1]);
-    *n = max_int(of[0], of[1]);
-    return *n ? 0 : err_set(e, -EINVAL, "num_experts is missing");
-}
-
-static int read_experts(const json_t *o, const struct family *f, struct model *m, struct err *e)
-{
-    struct experts *x = &m->experts;
-    if (f->experts == EXPERTS_NONE)
-        return 0;
-    if (m->mlp_bias)
-        return err_set(e, -ENOTSUP, "mlp_bias is not supported with experts");
-    if (number_of_experts(o, &x->n, e) ||
-        need_int(o, "num_experts_per_tok", MODEL_TOP, &x->top, e) ||
-        json_get_bool(o, "norm_topk_prob", &x->renorm, e))
-        return -EINVAL;
-    x->ff = m->n_ff;
-    if (f->experts == EXPERTS_MIXTRAL)
-        x->renorm = x->numbered = true;
-    if (f->experts != EXPERTS_QWEN)
-        return 0;
-    if (need_int(o, "moe_intermediate_size", 1 << 24, &x->ff, e))
-        return -EINVAL;
-    x->shared_gate = f->shared_expert;
-    if (f->shared_expert &&
-        need_int(o, "shared_expert_intermediate_size", 1 << 24, &x->shared_ff, e))
-        return -EINVAL;
-    return dense_layers(o, m, e);
-}
-
-static int check_experts(const struct model *m, struct err *e)
-{
-    const struct experts *x = &m->experts;
-    int sparse = 0;
-    for (int l = 0; l < m->n_layer; l++)
-        sparse += model_sparse(m, l);
-    if (x->n && !sparse)
-        return err_set(e, -EINVAL, "%d experts, but no layer that has them", x->n);
-    if (x->n && x->top > x->n)
-        return err_set(e, -EINVAL, "num_experts_per_tok %d is more than the %d experts", x->top,
-                       x->n);
-    if (x->shared_gate && !x->shared_ff)
-        return err_set(e, -EINVAL, "a gate of a shared expert, but no shared expert");
-    if ((int64_t)max_int(x->ff, x->shared_ff) * m->n_embd > (int64_t)1 << 40)
-        return err_set(e, -EINVAL, "a matrix of more than 2^40 numbers in an expert");
-    return 0;
 }
 
 /* ------------------------------------------------------------------------------- the model */
@@ -403,11 +178,11 @@ static int read_shape(const json_t *o, const struct family *f, struct model *m, 
     bool bias = false;
     m->eps = 1e-6f;
     m->n_ctx = 2048;
-    if (need_int(o, "hidden_size", 1 << 20, &m->n_embd, e) ||
-        need_int(o, "num_hidden_layers", MODEL_LAYERS, &m->n_layer, e) ||
-        need_int(o, "num_attention_heads", 1 << 16, &m->n_head, e) ||
-        need_int(o, "intermediate_size", 1 << 24, &m->n_ff, e) ||
-        need_int(o, "vocab_size", 1 << 26, &m->n_vocab, e))
+    if (config_need_int(o, "hidden_size", 1 << 20, &m->n_embd, e) ||
+        config_need_int(o, "num_hidden_layers", MODEL_LAYERS, &m->n_layer, e) ||
+        config_need_int(o, "num_attention_heads", 1 << 16, &m->n_head, e) ||
+        config_need_int(o, "intermediate_size", 1 << 24, &m->n_ff, e) ||
+        config_need_int(o, "vocab_size", 1 << 26, &m->n_vocab, e))
         return -EINVAL;
     m->n_kv = m->n_head;
     m->head_dim = f->head_dim ? f->head_dim : m->n_embd / m->n_head;
@@ -445,7 +220,7 @@ int model_check(const struct model *m, struct err *e)
                        "a matrix of more than 2^40 numbers: vocab_size %d, "
                        "intermediate_size %d, hidden_size %d",
                        m->n_vocab, m->n_ff, m->n_embd);
-    return check_experts(m, e);
+    return config_check_experts(m, e);
 }
 
 static int model_from(const json_t *o, struct model *m, struct notes *notes, struct err *e)
@@ -461,11 +236,11 @@ static int model_from(const json_t *o, struct model *m, struct notes *notes, str
     if (!rc)
         rc = read_shape(o, f, m, e);
     if (!rc)
-        rc = rope_from(o, m->n_ctx, &m->kind[0].rope, e);
+        rc = config_rope(o, m->n_ctx, &m->kind[0].rope, e);
     if (!rc)
-        rc = windows(o, f, m, e);
+        rc = config_windows(o, f, m, e);
     if (!rc)
-        rc = read_experts(o, f, m, e);
+        rc = config_experts(o, f, m, e);
     if (!rc)
         rc = model_check(m, e);
     if (!rc)
