@@ -134,11 +134,11 @@ static void sum_here(struct layer *l, int64_t *sum)
     struct mat y = {l->x.n, HIDDEN, NUM_I64, sum};
     struct routed r = {.n = l->x.n, .top = PER_ROW, .expert = l->chosen, .weight = l->weight};
     const int choices = l->x.n * PER_ROW;
-    struct expert_room room = {
-        .x = help_mat(h, l->x.n, HIDDEN + EXPERT_PAD),
-        .hidden = help_mat(h, choices + 1, l->columns + EXPERT_PAD * SHARES_MAX),
-        .row = help_bytes(h, (size_t)choices * sizeof(int)),
-        .weight = help_bytes(h, (size_t)choices * sizeof(float))};
+    struct expert_room room = {.x = help_mat(h, l->x.n, HIDDEN + EXPERT_PAD),
+                               .hidden =
+                                   help_mat(h, choices + 1, l->columns + EXPERT_PAD * SHARES_MAX),
+                               .row = help_bytes(h, (size_t)choices * sizeof(int)),
+                               .weight = help_bytes(h, (size_t)choices * sizeof(float))};
     dev_experts(&h->dev[ISA_REF], &y, &l->x, l->expert, EXPERTS, &r, &room);
 }
 

@@ -14,7 +14,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at))
 #endif
 
-enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096, USED_BYTES = 16 << 10 };
+enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096 };
 
 void fiber_stack_clean(void *top)
 {
@@ -56,8 +56,6 @@ asm(".text\n"
 
 struct fiber fiber_begin(void *top, void (*start)(void))
 {
-    /* Whoever was here before has left from within a function. */
-    ASAN_UNPOISON_MEMORY_REGION((char *)top - USED_BYTES, USED_BYTES);
     uintptr_t *at = (uintptr_t *)top;
     *--at = 0; /* where start() would return to; it also aligns the stack */
     *--at = (uintptr_t)start;
