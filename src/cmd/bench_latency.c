@@ -328,9 +328,10 @@ static void print_head(const struct bench *b)
 {
     const struct plan *p = &b->layout[ASKED]->plan;
     enum math math = isa_math(b->at.isa, p->weight);
-    printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, %d threads a rank, kernels %s\n",
-           p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp,
-           p->sp ? ", sp" : "", p->threads, open_kernels(&b->at));
+    char size[80];
+    printf("%s, %s in %s: pp %d, tp %d%s, %d threads a rank, kernels %s\n", p->model.arch,
+           open_parameters(size, p), num_name(p->weight), p->pp, p->tp, p->sp ? ", sp" : "",
+           p->threads, open_kernels(&b->at));
     for (int i = 0; i <= ONE; i++) {
         struct layout *l = b->layout[i];
         if (!l || !l->limits)

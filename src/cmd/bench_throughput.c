@@ -189,9 +189,10 @@ static int measure(struct bench *b, struct err *e)
 static void print_text(const struct bench *b)
 {
     const struct plan *p = &b->at.plan;
-    printf("%s, %.3f billion parameters in %s: pp %d, tp %d%s, %d threads a rank, kernels %s; "
+    char size[80];
+    printf("%s, %s in %s: pp %d, tp %d%s, %d threads a rank, kernels %s; "
            "medians of %d turns\n\n",
-           p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), p->pp, p->tp,
+           p->model.arch, open_parameters(size, p), num_name(p->weight), p->pp, p->tp,
            p->sp ? ", sp" : "", p->threads, open_kernels(&b->at), b->o->few_rounds);
     printf("%6s %8s %15s %19s %15s %19s\n", "batch", "context", "prompt tokens/s", "least to most",
            "answer tokens/s", "least to most");

@@ -356,6 +356,15 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
     return rc;
 }
 
+const char *open_parameters(char to[80], const struct plan *p)
+{
+    double n = (double)plan_parameters(p), unit = n < 1e9 ? 1e6 : 1e9;
+    int at = snprintf(to, 80, "%.4g %s parameters", n / unit, n < 1e9 ? "million" : "billion");
+    if (p->model.experts.n)
+        snprintf(to + at, 80 - (size_t)at, " (%.4g active)", (double)plan_active(p) / unit);
+    return to;
+}
+
 const char *open_place(char to[24], const struct opened *at, int rank)
 {
     const struct host *h = &at->host;

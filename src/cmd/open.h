@@ -53,6 +53,9 @@ void open_close(struct opened *o);
  * host with several ("64/1"), or "-". */
 const char *open_place(char to[24], const struct opened *at, int rank);
 
+/* "6.919 billion parameters (1.282 active)". */
+const char *open_parameters(char to[80], const struct plan *p);
+
 /* What computes: "avx512", "NVIDIA H200". */
 const char *open_kernels(const struct opened *at);
 

@@ -46,14 +46,11 @@ static void print_head(const struct opened *at)
 {
     const struct plan *p = &at->plan;
     const struct model *m = &p->model;
-    char runs[16] = "", active[32] = "";
+    char runs[16] = "", size[80];
     if (p->ep > 1)
         snprintf(runs, sizeof(runs), ", ep %d", p->ep);
-    if (m->experts.n)
-        snprintf(active, sizeof(active), " (%.3f active)", (double)plan_active(p) / 1e9);
-    printf("%s: %.3f billion parameters%s, %d layers, %d heads, %d key-value heads, %d words\n",
-           m->arch, (double)plan_parameters(p) / 1e9, active, m->n_layer, m->n_head, m->n_kv,
-           m->n_vocab);
+    printf("%s: %s, %d layers, %d heads, %d key-value heads, %d words\n", m->arch,
+           open_parameters(size, p), m->n_layer, m->n_head, m->n_kv, m->n_vocab);
     printf("%d rank%s: pp %d, tp %d%s%s; %d thread%s each; %d shares; weights %s, keys and values "
            "%s, numerics %s (%s); "
            "context %d\n\n",

@@ -86,8 +86,9 @@ static void show(struct serving *s, double took)
 {
     const struct plan *p = &s->at.plan;
     FILE *to = stderr;
-    fprintf(to, "model    %s: %s, %.3f billion parameters, %s weights, %s cache\n", s->name[0],
-            p->model.arch, (double)plan_parameters(p) / 1e9, num_name(p->weight), num_name(p->kv));
+    char size[80];
+    fprintf(to, "model    %s: %s, %s, %s weights, %s cache\n", s->name[0], p->model.arch,
+            open_parameters(size, p), num_name(p->weight), num_name(p->kv));
     if (p->dp > 1)
         fprintf(to, "replicas %d, each of this kind:\n", p->dp);
     fprintf(

@@ -111,8 +111,9 @@ static void answer(FILE *to, const struct answer *a, bool markdown)
             "%standem plan ... -o plan.json && tandem serve MODEL --plan plan.json --tpot %.3g%s\n",
             markdown ? "\n    " : "  ", fmax(c->at.mixed_s, c->at.step_s), markdown ? "\n" : "");
     if (h->kind == DEVICE_GPU)
-        fprintf(to, "Tandem does not run on GPUs yet: this is what such a machine would do by its "
-                    "profile.\n");
+        fprintf(to,
+                "What Tandem has for GPUs was never run on one: this is what such a machine would "
+                "do by its profile.\n");
 }
 
 /* ------------------------------------------------------------------------------- what is seen */
