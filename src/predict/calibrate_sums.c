@@ -63,8 +63,12 @@ static void lay_out(const struct sums_work *w, struct arena *a, struct sums_benc
 static void rewrite(const struct mat *m)
 {
     float *x = m->at;
-    for (size_t i = 0; i < mat_bytes(m) / sizeof(float); i++)
-        x[i] = (float)(i & 1023);
+    int64_t *whole = m->at;
+    for (size_t i = 0; i < mat_bytes(m) / num_bytes(m->type); i++)
+        if (m->type == NUM_I64)
+            whole[i] = (int64_t)(i & 1023) << 32;
+        else
+            x[i] = (float)(i & 1023);
 }
 
 static void call_collective(void *arg, int i)
@@ -103,6 +107,8 @@ static struct figure measure_size(struct sums_bench *b, size_t bytes)
         rewrite(&b->to);
         for (int k = 0; k < b->from.n; k++)
             rewrite(&b->from.at[k]);
+        if (b->op == COLLECTIVE_ALL_TO_ALL)
+            rewrite(&b->whole); /* in the place of the first plane */
         double took = member_time(b->m, call_collective, b, 1);
         if (b->op == COLLECTIVE_ALL_TO_ALL)
             took /= 2; /* there and back are one each */
