@@ -324,6 +324,10 @@ static void *reduce(void *arg)
         double s = turn_s(&r->bench, recorded) / calls;
         r->seconds = i && s < r->seconds ? s : r->seconds;
     }
+    pthread_barrier_wait(r->start); /* the other one is done with this one's memory, too */
+    gpu_record_free(recorded);
+    comm_peer_close(&ctx);
+    gpu_free(memory);
     return NULL;
 }
 
@@ -396,5 +400,6 @@ int main(int argc, char **argv)
                             b.gpu.arch, "of", b.of);
     json_dumpf(all, stdout, JSON_INDENT(1));
     putchar('\n');
+    json_decref(all);
     return 0;
 }

@@ -132,8 +132,16 @@ static void sum_here(struct layer *l, int64_t *sum)
 {
     struct help *h = &l->h;
     struct mat y = {l->x.n, HIDDEN, NUM_I64, sum};
-    struct routed r = {.n = l->x.n, .top = PER_ROW, .expert = l->chosen, .weight = l->weight};
     const int choices = l->x.n * PER_ROW;
+    struct routed r = {.n = l->x.n,
+                       .top = PER_ROW,
+                       .expert = help_bytes(h, (size_t)choices * sizeof(int)),
+                       .weight = help_bytes(h, (size_t)choices * sizeof(float))};
+    for (int i = 0; i < choices; i++) { /* the CPU has no choice that is not here: it adds zeros */
+        const bool here = 0 <= l->chosen[i] && l->chosen[i] < EXPERTS;
+        r.expert[i] = here ? l->chosen[i] : 0;
+        r.weight[i] = here ? l->weight[i] : 0;
+    }
     struct expert_room room = {.x = help_mat(h, l->x.n, HIDDEN + EXPERT_PAD),
                                .hidden =
                                    help_mat(h, choices + 1, l->columns + EXPERT_PAD * SHARES_MAX),

@@ -92,13 +92,15 @@ static void an_expert_under_another_number_is_missing(void **state)
 
 enum { REQUESTS = 3, MAX_NEW = 6, POISON = 7 };
 
-static float *numbers(const struct tiny *t, const char *name, int rows, int cols)
+static void set_number(const struct tiny *t, const char *name, int rows, int cols, int at, float to)
 {
     struct tensor one;
     struct err e;
     if (store_find(t->store, name, rows, cols, &one, &e))
         fail_msg("%s", e.text);
-    return (float *)(void *)(t->bytes + ((const char *)one.data - t->bytes));
+    /* numbers of a file need not be aligned */
+    memcpy(t->bytes + ((const char *)one.data - t->bytes) + (size_t)at * sizeof(to), &to,
+           sizeof(to));
 }
 
 struct answers {
@@ -160,8 +162,8 @@ static void a_router_without_a_sane_number_fails_its_request_only(void **state)
     struct model m = mixture(6, 40);
     struct tiny t = tiny_make(&m, NUM_F32, 3);
     (void)state;
-    numbers(&t, "model.embed_tokens.weight", m.n_vocab, m.n_embd)[POISON * m.n_embd + 5] = 1e4f;
-    numbers(&t, "model.layers.0.mlp.gate.weight", 6, m.n_embd)[3 * m.n_embd + 5] = 1e38f;
+    set_number(&t, "model.embed_tokens.weight", m.n_vocab, m.n_embd, POISON * m.n_embd + 5, 1e4f);
+    set_number(&t, "model.layers.0.mlp.gate.weight", 6, m.n_embd, 3 * m.n_embd + 5, 1e38f);
     for (int tp = 1; tp <= 2; tp++) {
         struct plan p = make_plan(&m, tp);
         struct answers sane = answers_of(&t, &p, 60), got = answers_of(&t, &p, POISON);
