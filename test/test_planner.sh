@@ -66,6 +66,11 @@ claim "the article's audit has 81 rows"
 
 refused 1 'needs 1 device' llama-3-70b $box --devices 1 --rate 1
 refused 1 'mixture of experts' deepseek-v3 $box --rate 1
+for model in mixtral-8x7b qwen3-30b-a3b 'deepseek-v3-sizes --dtype int8'; do
+    plan $model --hardware dgx-h200 --tp 8 --rate 1
+    [ $rc = 0 ] && mentions 'Experts: cut (tp) or whole' out && mentions 'tp 8, ep 8, sp' out
+    claim "tandem plan $model tells cut experts beside whole ones"
+done
 refused 1 'known: llama-2-7b' llama-9-900b $box --rate 1
 refused 1 'no hardware profile' llama-3-8b --hardware dgx-x100 --rate 1
 refused 1 '9 ranks, but 8 devices' llama-3-8b $box --rate 1 --tp 9

@@ -327,7 +327,7 @@ int open_shape(struct opened *to, const struct options *o, const char *model, st
         return err_set(
             e, -ENOTSUP,
             "%s is a mixture of experts of a kind that Tandem cannot run or plan yet: name another "
-            "model (tandem make-model --help lists some)",
+            "model (tandem make-model --help lists some, deepseek-v3-sizes among them)",
             model);
     memset(to, 0, sizeof(*to));
     memset(&m, 0, sizeof(m));

@@ -1,5 +1,6 @@
 /* known.c - shapes of known models, as config.json texts. The numbers are those of the published
- * configurations. */
+ * configurations; deepseek-v3-sizes is a stand-in to plan with: its layers, experts and widths, but
+ * plain attention of 128 heads over 2 of keys and values. */
 #include "base/json.h"
 #include "model/folder.h"
 
@@ -95,6 +96,10 @@ static const struct {
     {"olmoe-1b-7b",
      SHAPE("Olmoe", 2048, 16, 16, 16, 128, 1024, 50304, 4096, 1e-5, 10000.0, false,
            ",\"num_experts\":64,\"num_experts_per_tok\":8,\"norm_topk_prob\":false")},
+    {"deepseek-v3-sizes",
+     SHAPE("Qwen2Moe", 7168, 61, 128, 2, 128, 18432, 129280, 163840, 1e-6, 10000.0, false,
+           EXPERTS(256, 8, 2048, true) ",\"shared_expert_intermediate_size\":2048,"
+                                       "\"mlp_only_layers\":[0,1,2]")},
     {"tiny-moe", SHAPE("Qwen2Moe", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true,
                        EXPERTS(6, 2, 68, false) ",\"shared_expert_intermediate_size\":100")},
     {"tiny", SHAPE("Llama", 96, 4, 6, 2, 24, 172, 512, 512, 1e-5, 10000.0, true, "")},
