@@ -32,7 +32,7 @@ find_package(CUDAToolkit REQUIRED)
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
 add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} src/base/base.c src/base/arena.c
-            src/comm/sum.c)
+            src/comm/sum.c src/dev/profile.c)
 set_target_properties(tandem-cuda PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
                       POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
 target_include_directories(tandem-cuda PRIVATE src)

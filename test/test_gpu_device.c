@@ -2,6 +2,7 @@
  * steps that are recorded and replayed. */
 #include "dev/cuda/record.h"
 #include "dev/plugin.h"
+#include "dev/profile.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,13 @@
 #include <cmocka.h>
 
 extern const struct plugin tandem_plugin;
+__attribute__((weak)) const char *model_spans(void); /* cuda_model/runtime.cc; no GPU has it */
+
+static void spans_are(const char *begin)
+{
+    if (model_spans)
+        assert_memory_equal(model_spans(), begin, strlen(begin));
+}
 
 enum { ROWS = 40, DIM = 24, SEQS = 3 };
 
@@ -22,6 +30,7 @@ static void open_device(struct dev *d, bool records)
                                 .words = 128,
                                 .heads = 1,
                                 .head_dim = 16,
+                                .profile = !records,
                                 .records = records};
     struct err e;
     if (tandem_plugin.open(d, &ask, &e))
@@ -146,6 +155,46 @@ static void pages_of_sequences_are_as_long_as_the_step_needs(void **state)
             assert_int_equal(at[s * stride + i], i < 40 ? s * 40 + i + 1 : 0);
 }
 
+/* More operations than there are marks, and in two steps. */
+static void operations_are_timed_and_named_in_their_order(void **state)
+{
+    enum { MANY = 3000 };
+    static struct dev d, timed;
+    static struct op_time op[OP_COUNT];
+    struct profile profile = {&d, op};
+    const int zero[1] = {0};
+    static const struct mat none;
+    const struct batch b = {.n_tok = 1,
+                            .n_seq = 1,
+                            .tok = zero,
+                            .pos = zero,
+                            .slot = zero,
+                            .seq = zero,
+                            .page = zero,
+                            .stride = 1};
+    (void)state;
+    open_device(&d, false);
+    dev_profile_init(&timed, &profile);
+    struct mat x = rows_on(&d, 1, DIM, NULL), y = rows_on(&d, 1, DIM, NULL);
+    spans_are("");
+    for (int step = 1; step <= 2; step++) {
+        struct batch there = b;
+        dev_begin(&timed, &there);
+        dev_swiglu(&timed, &x, &y);
+        for (int i = 0; step == 2 && i < MANY; i++)
+            dev_add(&timed, &x, &y, &none);
+        dev_fetch(&timed, &none);
+        assert_int_equal(timed.err, 0);
+        if (step == 1)
+            spans_are("swiglu");
+        assert_int_equal(op[OP_SWIGLU].calls, step);
+        assert_true(op[OP_SWIGLU].ns > 0 && op[OP_FETCH].ns > 0);
+    }
+    assert_int_equal(op[OP_ADD].calls, MANY);
+    assert_true(op[OP_ADD].ns > 0);
+    spans_are("swiglu, add, add, ");
+}
+
 static void shapes_are_recorded_when_met_again_and_the_oldest_gives_way(void **state)
 {
     struct records r = {.now = 0};
@@ -178,6 +227,7 @@ int main(void)
         cmocka_unit_test(memory_is_zero_and_loads_of_any_size_arrive),
         cmocka_unit_test(a_replayed_step_reads_its_own_batch),
         cmocka_unit_test(pages_of_sequences_are_as_long_as_the_step_needs),
+        cmocka_unit_test(operations_are_timed_and_named_in_their_order),
         cmocka_unit_test(shapes_are_recorded_when_met_again_and_the_oldest_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,7 @@ struct expert_room {
 };
 
 struct dev;
+struct op_time; /* dev/profile.h */
 typedef void dev_together_fn(void *arg, int thread, int n);
 
 struct dev_ops {
@@ -115,6 +116,10 @@ struct dev_ops {
     uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
                                             threads, or for the device, since the beginning; NULL:
                                             there is nothing to wait for */
+    /* What was enqueued since the last lap, or the step's begin, is of `of` (NULL: of nobody), to
+     * which its nanoseconds are added by the first lap after fetch. NULL: what is called is done
+     * when it returns. */
+    void (*lap)(struct dev *, struct op_time *of);
 };
 
 struct dev {

@@ -27,7 +27,7 @@ struct gpu_ask {
     int words;                        /* numbers of a row that the host fetches */
     int heads, head_dim;              /* query heads of the rank */
     int experts, top, expert_columns; /* 0: none */
-    bool profile;                     /* every operation is waited for, so that it can be timed */
+    bool profile;                     /* operations are timed, by dev_ops.lap */
     bool records;                     /* steps may be recorded: no host has a part in them */
 };
 

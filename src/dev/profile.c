@@ -40,18 +40,25 @@ struct mark {
 static struct mark mark(struct dev *d)
 {
     struct dev *in = inner_of(d);
+    if (in->ops->lap)
+        in->ops->lap(in, NULL);
     return (struct mark){now_ns(), in->ops->waited_ns ? in->ops->waited_ns(in) : 0};
 }
 
 static void note(struct dev *d, enum op op, struct mark begin)
 {
     struct op_time *to = &((struct profile *)d->ctx)->op[op];
-    struct mark end = mark(d);
+    struct dev *in = inner_of(d);
     add(&to->calls, 1);
-    add(&to->ns, end.ns - begin.ns);
-    add(&to->wait_ns, end.wait_ns - begin.wait_ns);
-    d->err = inner_of(d)->err;
-    d->why = inner_of(d)->why;
+    if (in->ops->lap) {
+        in->ops->lap(in, to);
+    } else {
+        struct mark end = mark(d);
+        add(&to->ns, end.ns - begin.ns);
+        add(&to->wait_ns, end.wait_ns - begin.wait_ns);
+    }
+    d->err = in->err;
+    d->why = in->why;
 }
 
 /* One operation of the inner device, timed. */

@@ -8,6 +8,8 @@
 extern "C" {
 #include "dev/cuda/runtime.h"
 int gpu_driver(int *have, int *need);
+/* The names of this thread's spans since the last call, those within others after a blank. */
+const char *model_spans(void);
 }
 #pragma GCC diagnostic pop
 
@@ -17,6 +19,7 @@ int gpu_driver(int *have, int *need);
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <vector>
 
@@ -317,4 +320,67 @@ int gpu_record_free(void *recorded)
 {
     delete (std::vector<task> *)recorded;
     return 0;
+}
+
+/* ------------------------------------------------------------------------------- profilers */
+
+struct mark {
+    double seconds;
+    bool passed;
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int gpu_mark_new(void **mark)
+{
+    static auto *all = new std::vector<struct mark *>(); /* so that none counts as lost memory */
+    std::lock_guard<std::mutex> held(lock);
+    all->push_back(new struct mark());
+    *mark = all->back();
+    return 0;
+}
+
+int gpu_mark(void *mark, void *stream)
+{
+    struct mark *m = (struct mark *)mark;
+    m->passed = false;
+    return enqueue(stream, [m] {
+        *m = {now_s(), true};
+        return 0;
+    });
+}
+
+int gpu_mark_seconds(double *seconds, void *from, void *to)
+{
+    const struct mark *a = (struct mark *)from, *b = (struct mark *)to;
+    if (!a->passed || !b->passed)
+        return failed(INVALID_VALUE, "a mark that the stream has not passed yet");
+    return *seconds = b->seconds - a->seconds, 0;
+}
+
+static thread_local std::string spans;
+static thread_local int open_spans;
+
+void gpu_span_begin(const char *name)
+{
+    spans += std::string(open_spans++ ? " " : spans.empty() ? "" : ", ") + name;
+}
+
+void gpu_span_end(void)
+{
+    if (--open_spans < 0)
+        abort();
+}
+
+const char *model_spans(void)
+{
+    static thread_local std::string told;
+    told.swap(spans);
+    spans.clear();
+    return told.c_str();
 }

@@ -20,5 +20,6 @@ int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struc
                                         .wait = ask->wait,
                                         .stream = cuda->stream,
                                         .replays = &cuda->replays};
+    cuda->grouped = true;
     return comm_peer_open(c, p, &opts, e);
 }

@@ -32,18 +32,22 @@ static size_t slot_bytes(const struct comm_peer *p)
 
 /* ------------------------------------------------------------------------------- calls */
 
-/* Whether a call enqueues anything; it counts anyway. */
-static bool enqueues(struct comm *c, size_t read_bytes)
+/* Whether a call enqueues anything, which note() then ends; it counts anyway. */
+static bool enqueues(struct comm *c, const char *what, size_t read_bytes)
 {
     const struct comm_peer *p = c->ctx;
+    const bool does = !p->opts.replays || !*p->opts.replays;
     c->calls++;
     c->bytes += read_bytes;
-    return !p->opts.replays || !*p->opts.replays;
+    if (does)
+        gpu_span_begin(what);
+    return does;
 }
 
 static void note(struct comm *c, int code)
 {
     struct comm_peer *p = c->ctx;
+    gpu_span_end();
     if (!code)
         return;
     p->code = code;
@@ -104,10 +108,10 @@ static size_t others_bytes(const struct comm *c, const struct peer_job *x)
     return (x->hi - x->lo) * (size_t)(x->n_plane - mine) * (x->whole ? 8 : sizeof(float));
 }
 
-static void run(struct comm *c, const struct peer_job *x, size_t read_bytes)
+static void run(struct comm *c, const char *what, const struct peer_job *x, size_t read_bytes)
 {
     const struct comm_peer *p = c->ctx;
-    if (enqueues(c, read_bytes))
+    if (enqueues(c, what, read_bytes))
         note(c, peer_exchange(p->opts.stream, &p->view, x));
 }
 
@@ -136,7 +140,7 @@ static void peer_sum(struct comm *c, struct mat *to, const struct planes *from)
         x.lo = x.bound[c->rank], x.hi = x.bound[c->rank + 1];
         copied = (n - (x.hi - x.lo)) * num_bytes(to->type);
     }
-    run(c, &x, others_bytes(c, &x) + copied);
+    run(c, "sum", &x, others_bytes(c, &x) + copied);
 }
 
 static void peer_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
@@ -149,7 +153,7 @@ static void peer_scatter_sum(struct comm *c, struct mat *to, const struct planes
     x.mat[c->rank] = to->at;
     x.n = numbers(to) / (size_t)c->size;
     x.lo = (size_t)mine.lo * dim, x.hi = (size_t)mine.hi * dim;
-    run(c, &x, others_bytes(c, &x));
+    run(c, "scatter-sum", &x, others_bytes(c, &x));
 }
 
 static void peer_gather(struct comm *c, struct mat *m)
@@ -161,7 +165,7 @@ static void peer_gather(struct comm *c, struct mat *m)
     find_mats(c, m, &x);
     for (int r = 0; r < c->size; r++)
         x.bound[r + 1] = (size_t)share(m->n, c->size, r).hi * (size_t)m->dim;
-    run(c, &x, ((size_t)m->n - mine) * (size_t)m->dim * num_bytes(m->type));
+    run(c, "gather", &x, ((size_t)m->n - mine) * (size_t)m->dim * num_bytes(m->type));
 }
 
 /* ------------------------------------------------------------------------------- no sums */
@@ -174,7 +178,7 @@ static void peer_bits(struct comm *c, struct mat *to, const struct mat *from)
     must(to->type == NUM_F32 && numbers(to) == numbers(from) && to->at != from->at);
     for (int r = 0; r < c->size; r++)
         all[r] = of_peer(c, r, from);
-    if (enqueues(c, mat_bytes(from) * (size_t)(c->size - 1)))
+    if (enqueues(c, "merge", mat_bytes(from) * (size_t)(c->size - 1)))
         note(c, peer_merge(p->opts.stream, &p->view, to->at, all, numbers(from)));
 }
 
@@ -185,7 +189,7 @@ static void peer_columns(struct comm *c, struct mat *to, const struct mat *from,
 
     must(from->dim == col[c->rank + 1] - col[c->rank] && to->dim == col[c->size]);
     must(to->n == from->n && from->type == NUM_F32);
-    if (enqueues(c, c->rank ? mat_bytes(from) : 0))
+    if (enqueues(c, "join", c->rank ? mat_bytes(from) : 0))
         note(c, peer_join(p->opts.stream, &p->view, root, to->dim, col[c->rank], from->at, from->n,
                           from->dim));
 }
@@ -203,7 +207,7 @@ static void peer_message_out(struct comm *c, int peer, const struct mat *m)
 {
     const struct comm_peer *p = c->ctx;
     check_message(c, peer, m);
-    if (enqueues(c, 0))
+    if (enqueues(c, "send", 0))
         note(c, peer_send(p->opts.stream, &p->view, peer, outbox_of(p, c->rank), slot_bytes(p),
                           m->at, mat_bytes(m)));
 }
@@ -212,7 +216,7 @@ static void peer_message_in(struct comm *c, int peer, struct mat *m)
 {
     const struct comm_peer *p = c->ctx;
     check_message(c, peer, m);
-    if (enqueues(c, mat_bytes(m)))
+    if (enqueues(c, "recv", mat_bytes(m)))
         note(c, peer_recv(p->opts.stream, &p->view, peer, outbox_of(p, peer), slot_bytes(p), m->at,
                           mat_bytes(m)));
 }

@@ -155,6 +155,8 @@ static int open_gpu(struct dev *d, const struct gpu_ask *ask, struct err *e)
     struct cuda *c = pool_get(&pool, sizeof(*c));
     c->pool = pool;
     c->ask = *ask;
+    if (ask->profile)
+        cuda_laps_open(c);
     *d = (struct dev){.ops = &cuda_ops, .ctx = c};
     int rc = gpu_use(ask->gpu);
     if (!rc)

@@ -23,6 +23,9 @@ struct cuda {
     struct record *record; /* of the step; NULL: it is computed, and that is all */
     bool replays; /* the step was recorded before: calls are what is in it, so do nothing */
 
+    struct laps *laps; /* NULL: nobody asks what operations take */
+    bool grouped;      /* a group enqueues on the stream, too */
+
     struct cuda_experts *experts; /* tables of the device, one per layer with experts */
     void *load_stream[CUDA_PIECES], *load_pinned[CUDA_PIECES];
     struct pool pool;
@@ -37,6 +40,12 @@ extern const struct dev_ops cuda_ops;
 
 /* The device's table of n experts, made at the first call. NULL: no memory, which was noted. */
 const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n);
+
+/* What operations take, by marks between them (cuda_ops.lap); around the step. */
+void cuda_laps_open(struct cuda *c);
+void cuda_laps_begin(struct dev *d);
+void cuda_laps_end(struct dev *d);
+void cuda_lap(struct dev *d, struct op_time *of);
 
 /* Groups: comm/peer/group.c. */
 size_t cuda_group_bytes(size_t outbox_bytes);

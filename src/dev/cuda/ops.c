@@ -1,6 +1,7 @@
 /* ops.c - the operations of dev.h on a GPU: each hands its numbers to a kernel of kernels.h. */
 #include "dev/cuda/cuda.h"
 #include "dev/cuda/runtime.h"
+#include "dev/profile.h"
 
 void cuda_note(struct dev *d, int code)
 {
@@ -10,24 +11,19 @@ void cuda_note(struct dev *d, int code)
     d->why = gpu_error(code);
 }
 
-/* Enqueue a kernel, unless the step is a replay of one that has it; then nothing of the call is
- * even looked at. */
-#define ENQUEUE(call)                                                                              \
+/* Enqueue the kernels of an operation, unless the step is a replay of one that has them; then
+ * nothing of the call is even looked at. */
+#define ENQUEUE(op, call)                                                                          \
     do {                                                                                           \
-        if (!cuda_of(d)->replays)                                                                  \
-            enqueued(d, call);                                                                     \
+        if (!cuda_of(d)->replays) {                                                                \
+            gpu_span_begin(op_name(op));                                                           \
+            cuda_note(d, call);                                                                    \
+            gpu_span_end();                                                                        \
+        }                                                                                          \
     } while (0)
 
 /* The address of what a function returns. */
 #define AT(type, value) ((type[]){value})
-
-static void enqueued(struct dev *d, int code)
-{
-    struct cuda *c = cuda_of(d);
-    cuda_note(d, code);
-    if (c->ask.profile && !d->err)
-        cuda_note(d, gpu_wait(c->stream));
-}
 
 static void *stream_of(struct dev *d) { return cuda_of(d)->stream; }
 
@@ -56,13 +52,14 @@ static struct gpu_kv kv_of(const struct kv *c)
 static void cuda_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
                        const int *tok)
 {
-    ENQUEUE(gpu_embed(stream_of(d), y->at, y->n, AT(struct gpu_weight, weight_of(w)), first, tok));
+    ENQUEUE(OP_EMBED,
+            gpu_embed(stream_of(d), y->at, y->n, AT(struct gpu_weight, weight_of(w)), first, tok));
 }
 
 static void cuda_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
                       float eps)
 {
-    ENQUEUE(gpu_norm(stream_of(d), y->at, x->at, x->n, x->dim, w->at, w->dim, eps));
+    ENQUEUE(OP_NORM, gpu_norm(stream_of(d), y->at, x->at, x->n, x->dim, w->at, w->dim, eps));
 }
 
 static struct gpu_runs runs_of(const struct runs *r, int n_plane)
@@ -84,20 +81,20 @@ static void cuda_squares(struct dev *d, struct planes *y, int column, const stru
     must(y->n <= GPU_PLANES);
     for (int i = 0; i < y->n; i++)
         plane[i] = y->at[i].at;
-    ENQUEUE(gpu_squares(stream_of(d), plane, y->n, y->at[0].dim, column, x->at, x->n, x->dim,
-                        AT(struct gpu_runs, runs_of(runs, y->n))));
+    ENQUEUE(OP_SQUARES, gpu_squares(stream_of(d), plane, y->n, y->at[0].dim, column, x->at, x->n,
+                                    x->dim, AT(struct gpu_runs, runs_of(runs, y->n))));
 }
 
 static void cuda_norm_by(struct dev *d, struct mat *x, const struct mat *sum, int column,
                          const struct mat *w, int dim, float eps)
 {
-    ENQUEUE(
-        gpu_norm_by(stream_of(d), x->at, x->n, x->dim, sum->at, sum->dim, column, w->at, dim, eps));
+    ENQUEUE(OP_NORM_BY, gpu_norm_by(stream_of(d), x->at, x->n, x->dim, sum->at, sum->dim, column,
+                                    w->at, dim, eps));
 }
 
 static void cuda_clip(struct dev *d, struct mat *x, float limit)
 {
-    ENQUEUE(gpu_clip(stream_of(d), x->at, x->n, x->dim, limit));
+    ENQUEUE(OP_CLIP, gpu_clip(stream_of(d), x->at, x->n, x->dim, limit));
 }
 
 static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
@@ -108,7 +105,7 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
         return;
     for (int i = 0; i < n; i++)
         to[i] = (struct gpu_term){term[i].y->at, weight_of(term[i].w), bias_of(term[i].bias)};
-    ENQUEUE(gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
+    ENQUEUE(OP_MATMUL, gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
 }
 
 static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
@@ -118,24 +115,25 @@ static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
     must(y->n <= GPU_PLANES);
     for (int i = 0; i < y->n; i++)
         plane[i] = y->at[i].at;
-    ENQUEUE(gpu_partial(stream_of(d), plane, y->n, x->at, x->n, AT(struct gpu_weight, weight_of(w)),
-                        &cuda_of(d)->room));
+    ENQUEUE(OP_PARTIAL, gpu_partial(stream_of(d), plane, y->n, x->at, x->n,
+                                    AT(struct gpu_weight, weight_of(w)), &cuda_of(d)->room));
 }
 
 static void cuda_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
 {
-    ENQUEUE(gpu_add(stream_of(d), x->at, y->at, bias_of(bias), x->n, x->dim));
+    ENQUEUE(OP_ADD, gpu_add(stream_of(d), x->at, y->at, bias_of(bias), x->n, x->dim));
 }
 
 static void cuda_rope(struct dev *d, struct mat *x, int head_dim, const struct mat *angle)
 {
-    ENQUEUE(gpu_rope(stream_of(d), x->at, x->n, x->dim, head_dim, angle->at));
+    ENQUEUE(OP_ROPE, gpu_rope(stream_of(d), x->at, x->n, x->dim, head_dim, angle->at));
 }
 
 static void cuda_store(struct dev *d, const struct kv *c, const struct mat *k, const struct mat *v,
                        const int *slot)
 {
-    ENQUEUE(gpu_store(stream_of(d), AT(struct gpu_kv, kv_of(c)), k->at, v->at, k->n, slot));
+    ENQUEUE(OP_STORE,
+            gpu_store(stream_of(d), AT(struct gpu_kv, kv_of(c)), k->at, v->at, k->n, slot));
 }
 
 static void cuda_attend(struct dev *d, struct mat *y, const struct mat *q, const struct kv *c,
@@ -156,24 +154,25 @@ static void cuda_attend(struct dev *d, struct mat *y, const struct mat *q, const
                                     .slot = b->slot,
                                     .seq = b->seq,
                                     .page = b->page};
-    ENQUEUE(gpu_attend(stream_of(d), y->at, q->at, q->dim, &kv, &heads, &batch, &cuda_of(d)->room));
+    ENQUEUE(OP_ATTEND,
+            gpu_attend(stream_of(d), y->at, q->at, q->dim, &kv, &heads, &batch, &cuda_of(d)->room));
 }
 
 static void cuda_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
 {
-    ENQUEUE(gpu_swiglu(stream_of(d), gate->at, up->at, gate->n, gate->dim));
+    ENQUEUE(OP_SWIGLU, gpu_swiglu(stream_of(d), gate->at, up->at, gate->n, gate->dim));
 }
 
 static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
-    ENQUEUE(gpu_pick(stream_of(d), y->at, x->at, row, y->n, y->dim));
+    ENQUEUE(OP_PICK, gpu_pick(stream_of(d), y->at, x->at, row, y->n, y->dim));
 }
 
 static void cuda_route(struct dev *d, struct routed *to, const struct mat *logits,
                        const struct mat *gate, bool renorm)
 {
-    ENQUEUE(gpu_route(stream_of(d), to->expert, to->weight, logits->at, logits->n, logits->dim,
-                      to->top, to->shared, bias_of(gate), renorm));
+    ENQUEUE(OP_ROUTE, gpu_route(stream_of(d), to->expert, to->weight, logits->at, logits->n,
+                                logits->dim, to->top, to->shared, bias_of(gate), renorm));
 }
 
 /* Of the expert that has most. */
@@ -193,14 +192,15 @@ static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
     (void)room;          /* the CPU's; kernels have a room of their own */
     must(!routed->turn); /* which is the host's */
     if (table)
-        ENQUEUE(gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
+        ENQUEUE(OP_EXPERTS,
+                gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
                             expert[0].gate.type, columns_of(expert, n_expert), routed->expert,
                             routed->weight, routed_row(routed), &cuda_of(d)->room));
 }
 
 static void cuda_settle(struct dev *d, struct mat *x, const struct mat *y)
 {
-    ENQUEUE(gpu_settle(stream_of(d), x->at, y->at, x->n, x->dim));
+    ENQUEUE(OP_SETTLE, gpu_settle(stream_of(d), x->at, y->at, x->n, x->dim));
 }
 
 static uint64_t cuda_waited_ns(struct dev *d) { return cuda_of(d)->waited_ns; }
@@ -226,6 +226,7 @@ const struct dev_ops cuda_ops = {
     .settle = cuda_settle,
     .pick = cuda_pick,
     .waited_ns = cuda_waited_ns,
+    .lap = cuda_lap,
 };
 
 /* ------------------------------------------------------------------------------- experts */

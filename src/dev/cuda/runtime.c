@@ -3,6 +3,7 @@
 #include "dev/cuda/runtime.h"
 
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -121,3 +122,19 @@ int gpu_record_end(void *stream, void **recorded)
 
 int gpu_replay(void *recorded, void *stream) { return (int)cudaGraphLaunch(recorded, stream); }
 int gpu_record_free(void *recorded) { return (int)cudaGraphExecDestroy(recorded); }
+
+/* ------------------------------------------------------------------------------- profilers */
+
+int gpu_mark_new(void **mark) { return (int)cudaEventCreate((cudaEvent_t *)mark); }
+int gpu_mark(void *mark, void *stream) { return (int)cudaEventRecord(mark, stream); }
+
+int gpu_mark_seconds(double *seconds, void *from, void *to)
+{
+    float ms = 0;
+    int rc = (int)cudaEventElapsedTime(&ms, from, to);
+    *seconds = 1e-3 * (double)ms;
+    return rc;
+}
+
+void gpu_span_begin(const char *name) { nvtxRangePushA(name); }
+void gpu_span_end(void) { nvtxRangePop(); }

@@ -57,4 +57,15 @@ int gpu_record_end(void *stream, void **recorded);
 int gpu_replay(void *recorded, void *stream);
 int gpu_record_free(void *recorded);
 
+/* A mark in a stream: gpu_mark() enqueues it, and once the stream has passed two, *seconds lie
+ * between them. */
+int gpu_mark_new(void **mark);
+int gpu_mark(void *mark, void *stream);
+int gpu_mark_seconds(double *seconds, void *from, void *to);
+
+/* What this thread does from here to the end has a name, for profilers that look on (NVTX); spans
+ * lie within each other. Costs nothing when none does. */
+void gpu_span_begin(const char *name);
+void gpu_span_end(void);
+
 #endif

@@ -96,6 +96,7 @@ void cuda_begin(struct dev *d, struct batch *b)
     struct cuda *c = cuda_of(d);
     int most = 0;
     size_t used = 0;
+    cuda_laps_begin(d);
     for (int i = 0; i < b->n_tok; i++)
         most = max_int(most, b->pos[i] + 1);
     c->keys = record_keys(most);
@@ -131,5 +132,6 @@ struct mat cuda_fetch(struct dev *d, const struct mat *m)
     }
     if (!d->err)
         wait_all(d);
+    cuda_laps_end(d);
     return to;
 }
