@@ -289,35 +289,98 @@ static void a_draft_model_changes_no_token(void **state)
     tiny_free(&t);
 }
 
-static void a_killed_rank_costs_no_request_and_changes_no_token(void **state)
+/* What the drive of an engine did. */
+struct deeds {
+    int restarts;
+    uint64_t rows;
+};
+
+static void count_deed(void *arg, const struct drive_event *ev)
+{
+    struct deeds *d = arg;
+    d->restarts += ev->deed == DRIVE_RESTART;
+    if (ev->deed == DRIVE_STEP)
+        d->rows += (uint64_t)ev->step->batch.n_tok;
+}
+
+static int rank_pid(struct client *c, int rank)
+{
+    struct team_memory host;
+    struct rank_memory of[PLAN_RANKS] = {0};
+    engine_memory(c->engine, &host, of);
+    return of[rank].pid;
+}
+
+/* Its keeper, when parent is asked for. */
+static void kill_rank(struct client *c, int rank, bool parent)
+{
+    int pid = rank_pid(c, rank), up = 0;
+    char path[64], name[64], state;
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *f = pid > 0 ? fopen(path, "r") : NULL;
+    if (f && fscanf(f, "%d (%63[^)]) %c %d", &pid, name, &state, &up) == 4 && c->ended < c->n)
+        kill(parent ? up : pid, SIGKILL);
+    if (f)
+        fclose(f);
+}
+
+/* All requests, while processes are killed; what it cost is in s and d. */
+static void answer_under_fire(int tp, int pp, int kills, bool keeper, struct engine_stats *s,
+                              struct deeds *d)
 {
     struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
-    (void)state;
     answer_alone(&t, &m, NUM_F32, &want);
-    struct plan p = make_plan(&m, 2, 1, 200);
+    struct plan p = make_plan(&m, tp, pp, 200);
     struct client c;
-    struct engine_stats s;
-    open_client(&c, &p, &t, (struct engine_opts){0});
+    *d = (struct deeds){0};
+    open_client(&c, &p, &t, (struct engine_opts){.watch = {count_deed, d}});
     for (int i = 0; i < REQUESTS; i++) {
         struct engine_request r = request(i);
         ask(&c, &r);
     }
-    for (int kills = 0; kills < 3; kills++) {
-        struct team_memory host;
-        struct rank_memory rank[2] = {0};
-        wait_bell(&c);
-        engine_memory(c.engine, &host, rank);
-        if (rank[1].pid > 0 && c.ended < c.n)
-            kill(rank[1].pid, SIGKILL);
+    for (int i = 0; i < kills; i++) {
+        for (int bells = 0; bells <= i % 3 && c.ended < c.n; bells++)
+            wait_bell(&c);
+        kill_rank(&c, i % plan_ranks(&p), keeper);
     }
     wait_all(&c);
     expect_same(&c, &want);
-    engine_stats(c.engine, &s);
-    assert_true(s.restarts > 0);
+    do /* the last step's figures come after its tokens */
+        engine_stats(c.engine, s);
+    while (!s->idle);
     close_client(&c);
     tiny_free(&t);
+}
+
+static void a_killed_rank_changes_no_token_and_nothing_is_computed_again(void **state)
+{
+    const int split[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}};
+    (void)state;
+    for (size_t i = 0; i < COUNT(split); i++) {
+        struct engine_stats s, quiet;
+        struct deeds d, want;
+        answer_under_fire(split[i][0], split[i][1], 0, false, &quiet, &want);
+        answer_under_fire(split[i][0], split[i][1], 5, false, &s, &d);
+        assert_true(s.restarts > 0);
+        assert_int_equal(s.replaced, s.restarts);
+        assert_int_equal(d.restarts, 0);
+        assert_int_equal(s.prompt_tok, quiet.prompt_tok);
+        assert_int_equal(s.new_tok, quiet.new_tok);
+        assert_int_equal(d.rows + s.cached_tok, want.rows + quiet.cached_tok);
+    }
+}
+
+static void a_killed_keeper_costs_no_request_and_changes_no_token(void **state)
+{
+    struct engine_stats s;
+    struct deeds d;
+    (void)state;
+    answer_under_fire(2, 1, 2, true, &s, &d);
+    assert_true(s.restarts > 0);
+    assert_int_equal(s.replaced, 0);
+    assert_int_equal(d.restarts, s.restarts);
 }
 
 static void logprobs_of_prompt_and_answer_are_the_models(void **state)
@@ -520,7 +583,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(neighbours_layouts_guesses_and_lack_of_pages_change_no_token),
         cmocka_unit_test(an_int8_cache_keeps_that_promise),
         cmocka_unit_test(a_draft_model_changes_no_token),
-        cmocka_unit_test(a_killed_rank_costs_no_request_and_changes_no_token),
+        cmocka_unit_test(a_killed_rank_changes_no_token_and_nothing_is_computed_again),
+        cmocka_unit_test(a_killed_keeper_costs_no_request_and_changes_no_token),
         cmocka_unit_test(logprobs_of_prompt_and_answer_are_the_models),
         cmocka_unit_test(guides_bans_biases_and_lists_are_kept),
         cmocka_unit_test(cancelled_late_and_too_many_requests_end_as_told),

@@ -6,8 +6,9 @@
  * here may come from any thread.
  *
  * An admitted request always ends with exactly one event whose finish is not RUNNING. When a rank
- * dies the engine starts the ranks again and computes what was lost; no request notices but by the
- * clock, and its tokens are the same.
+ * dies the engine replaces the ranks, which find weights and cache where they were; when these are
+ * lost too, it starts all anew and computes what was lost. No request notices but by the clock, and
+ * its tokens are the same.
  */
 #ifndef TANDEM_ENGINE_H
 #define TANDEM_ENGINE_H
@@ -136,6 +137,8 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
 /* Counters since the start, and how it stands now. */
 struct engine_stats {
     uint64_t steps, submitted, finished[FINISH_FAILED + 1], preempted, restarts;
+    uint64_t replaced;               /* of the restarts, those that kept weights and cache */
+    double restart_s;                /* in restarts */
     uint64_t prompt_tok, cached_tok; /* tokens of prompts begun; of them, stored already */
     uint64_t new_tok, drafted, accepted;
     double busy_s; /* in steps */

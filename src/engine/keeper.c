@@ -15,9 +15,12 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SPINS_OWN_CORE = 4000, SPINS_SHARED_CORE = 20 };
+
+enum { PATIENCE_MS = 10000 }; /* with ranks that were killed */
 
 enum { KV_FIRST = 32 << 20, KV_PIECE = 4 << 20 }; /* bytes made real at start, and at a time */
 
@@ -211,7 +214,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     _exit(atomic_load(&m->stop) ? 0 : 1);
 }
 
-/* ------------------------------------------------------------------------------- the keeper */
+/* ------------------------------------------------------------------------------- weights */
 
 /* Memory for k->bytes of weights; packed ones are there at once. */
 static int get_weights(struct keeper *k, const struct packed *f, int n_thread, struct err *e)
@@ -305,17 +308,28 @@ static int fork_ranks(struct keeper *k, struct err *e)
     return 0;
 }
 
-static _Noreturn void leave(struct keeper *k, int code)
+/* Ranks own nothing: there is nothing to say good-bye to. */
+static void end_ranks(struct keeper *k)
 {
     atomic_store(&k->room->mailbox->stop, 1);
     futex_wake(&k->room->mailbox->step_bell);
     for (int r = 0; r < k->n_rank; r++)
         if (k->pid[r] > 0)
-            kill(k->pid[r], SIGKILL); /* ranks own nothing: there is nothing to say good-bye to */
+            kill(k->pid[r], SIGKILL);
+}
+
+static void pause_ms(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+/* A process that a driver does not let go is not waited for: the next ones say what is wrong. */
+static _Noreturn void leave(struct keeper *k, int code)
+{
+    pid_t pid;
+    end_ranks(k);
     if (k->toucher > 0)
         kill(k->toucher, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0)
-        ;
+    for (int ms = 0; ms < PATIENCE_MS && (pid = waitpid(-1, NULL, WNOHANG)) >= 0;)
+        if (!pid)
+            pause_ms(), ms++;
     _exit(code);
 }
 
@@ -333,6 +347,14 @@ static void reap(struct keeper *k)
                 say(k, &(struct keeper_word){.kind = KEEPER_DIED, .rank = r, .status = status});
             }
     }
+}
+
+static bool any_rank(const struct keeper *k)
+{
+    for (int r = 0; r < k->n_rank; r++)
+        if (k->pid[r] > 0)
+            return true;
+    return false;
 }
 
 /* Make the rest of the KV pool real in a process of its own that runs when nothing else wants to:
@@ -372,17 +394,48 @@ static void drop_weights(struct keeper *k)
     k->base = NULL;
 }
 
+static void fail(struct keeper *k, const struct err *e)
+{
+    struct keeper_word w = {.kind = KEEPER_FAILED};
+    snprintf(w.text, sizeof(w.text), "%s", e->text);
+    say(k, &w);
+}
+
+/* What a rank stores is the same whenever a step is run, so new ranks go on where not all of the
+ * old ones had come. */
+static void start_again(struct keeper *k)
+{
+    struct err e;
+    end_ranks(k);
+    for (int ms = 0; ms < PATIENCE_MS && any_rank(k); ms++)
+        pause_ms(), reap(k);
+    if (any_rank(k) || k->gpus) {
+        err_set(&e, -EIO, "%s",
+                k->gpus ? "a rank's memory on its GPU ended with it"
+                        : "a killed rank does not end");
+        fail(k, &e);
+        return;
+    }
+    room_again(k->room, k->p);
+    say(k, &(struct keeper_word){.kind = KEEPER_AGAIN});
+    if (fork_ranks(k, &e))
+        fail(k, &e);
+}
+
 static _Noreturn void watch(struct keeper *k, int signals)
 {
     const int look_again_ms = 100;
     struct pollfd on[] = {{.fd = k->fd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     for (;;) {
         struct signalfd_siginfo info;
+        char asked;
         if (poll(on, COUNT(on), k->gpus && k->base ? look_again_ms : -1) < 0 && errno != EINTR)
             leave(k, 1);
         drop_weights(k);
-        if (on[0].revents)
+        if (on[0].revents && recv(k->fd, &asked, sizeof(asked), 0) <= 0)
             leave(k, 0); /* control closed its end, or is gone */
+        if (on[0].revents)
+            start_again(k);
         if (on[1].revents && read(signals, &info, sizeof(info)) > 0)
             reap(k);
     }
@@ -412,7 +465,6 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
                        .expert_cache = opts->expert_cache,
                        .fd = fd,
                        .n_rank = plan_ranks(p)};
-    struct keeper_word failed = {.kind = KEEPER_FAILED};
     struct err e = {{0}};
     sigset_t child;
 
@@ -421,8 +473,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
     sigprocmask(SIG_BLOCK, &child, NULL);
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
     if (signals < 0 || load(&k, s, opts->packed, n_thread, &e) || fork_ranks(&k, &e)) {
-        snprintf(failed.text, sizeof(failed.text), "%s", e.text);
-        say(&k, &failed);
+        fail(&k, &e);
         leave(&k, 1);
     }
     report(&k);

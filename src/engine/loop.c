@@ -228,8 +228,10 @@ static int send_steps(struct engine *x, struct err *e)
     if (x->drafter)
         draft(x);
     experts_place(&x->experts, x->team, now_s());
-    while (!rc && (step = drive_next(&x->drive)))
+    while (!rc && (step = x->unsent ? x->unsent : drive_next(&x->drive))) {
         rc = send_step(x, step, e);
+        x->unsent = rc ? step : NULL;
+    }
     return rc;
 }
 
@@ -385,35 +387,64 @@ static int take_step(struct engine *x, struct err *e)
 
 /* ------------------------------------------------------------------------------- a rank died */
 
+/* New ranks on the memory of the old ones run again the steps on their way: nobody notices. Tried
+ * once between two steps; after that what is in memory is not trusted any more. */
+static int replace_ranks(struct engine *x, struct err *e)
+{
+    return !x->team || x->restarts++ ? -EIO : team_again(x->team, e);
+}
+
 /* Steps on their way and stored pages are void; everybody who runs is computed again from the
  * tokens it has, and so draws the same ones. */
-static void restart(struct engine *x, struct err *e)
+static int load_again(struct engine *x, struct err *e)
 {
-    fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
-    pthread_mutex_lock(&x->team_lock);
     experts_keep(&x->experts, x->team);
     team_stop(x->team);
     x->team = NULL;
     memset(x->waited_s, 0, sizeof(x->waited_s));
     drive_restart(&x->drive);
+    x->unsent = NULL;
     int rc = -EIO;
     while (rc && x->restarts++ < RESTARTS)
         rc = team_start(&x->team, &x->plan, x->store, &x->opts.team, e);
-    pthread_mutex_unlock(&x->team_lock);
+    return rc;
+}
+
+/* Nobody has rows on their way now. */
+static void begin_again(struct engine *x)
+{
     for (struct job *r = x->live, *next; r; r = next) {
         next = r->next;
         r->seq->n_guess = 0;
         if (r->finish != RUNNING)
             finish(x, r, r->finish);
     }
+}
+
+static void restart(struct engine *x, struct err *e)
+{
+    const double begun = now_s();
+    fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
+    pthread_mutex_lock(&x->team_lock);
+    const bool kept = !replace_ranks(x, e);
+    int rc = kept ? 0 : load_again(x, e);
+    pthread_mutex_unlock(&x->team_lock);
+    const double took = now_s() - begun;
+    if (!kept)
+        begin_again(x);
     pthread_mutex_lock(&x->lock);
     x->stats.restarts++;
+    x->stats.replaced += kept;
+    x->stats.restart_s += took;
     x->stats.failed = rc != 0;
     pthread_mutex_unlock(&x->lock);
     if (rc) {
         fprintf(stderr, "tandem: %s; given up after %d tries\n", e->text, RESTARTS);
         finish_all(x, FINISH_FAILED);
+        return;
     }
+    fprintf(stderr, "tandem: ranks work again after %.2f s, %s\n", took,
+            kept ? "on the weights and the cache of before" : "with all of it loaded anew");
 }
 
 static void publish(struct engine *x, double host_s)

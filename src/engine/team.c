@@ -121,15 +121,14 @@ static bool all_ready(const struct team *t)
 }
 
 static int wait_ready(struct team *t, const struct store *s, const struct team_opts *opts,
-                      struct err *e)
+                      bool loaded, struct err *e)
 {
-    bool loaded = false;
     while (!loaded || !all_ready(t)) {
         uint32_t bell = atomic_load(&t->room.mailbox->done_bell);
         int rc = listen_keeper(t, &loaded, e);
         if (rc)
             return rc;
-        if (opts->progress)
+        if (opts && opts->progress)
             opts->progress(opts->arg, atomic_load(&t->room.mailbox->loaded),
                            s ? store_bytes(s) : opts->packed->bytes);
         if (!loaded || !all_ready(t))
@@ -175,13 +174,42 @@ int team_start(struct team **out, const struct plan *p, const struct store *s,
     if (!rc)
         rc = start_keeper(t, s, opts, e);
     if (!rc)
-        rc = wait_ready(t, s, opts, e);
+        rc = wait_ready(t, s, opts, false, e);
     if (rc) {
         team_stop(t);
         return rc;
     }
     *out = t;
     return 0;
+}
+
+/* Words about the old ranks are no news. */
+static int hear_again(struct team *t, struct err *e)
+{
+    struct keeper_word w;
+    for (;;) {
+        ssize_t n = recv(t->fd, &w, sizeof(w), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != (ssize_t)sizeof(w))
+            return err_set(e, -EIO, "the keeper process has died");
+        if (w.kind == KEEPER_FAILED)
+            return err_set(e, -EIO, "%s", w.text);
+        if (w.kind == KEEPER_AGAIN)
+            return 0;
+    }
+}
+
+int team_again(struct team *t, struct err *e)
+{
+    const char ask = 0;
+    if (send(t->fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0)
+        return err_set(e, -EIO, "the keeper process has died");
+    int rc = hear_again(t, e);
+    if (!rc)
+        rc = wait_ready(t, NULL, NULL, true, e);
+    t->failed = rc != 0;
+    return rc;
 }
 
 void team_stop(struct team *t)

@@ -66,6 +66,11 @@ int team_flight(const struct team *t);
  * -EINTR when a signal came; call again. */
 int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e);
 
+/* After team_submit() or team_wait() failed: start the ranks anew on the weights and the cache of
+ * the old ones, and run again the steps on their way, which can then be waited for as if nothing
+ * had been. -EIO when these are not there any more; the team can then only be stopped. */
+int team_again(struct team *t, struct err *e);
+
 /* From the next step on, experts are held as layer[n_layer] says (checked placements of the model's
  * experts on the plan's ep runs; entries of layers without experts are not looked at). All ranks of
  * a step follow the same; no answer changes by a bit. Until then all hold all. For plans with ep 1

@@ -59,6 +59,23 @@ struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct a
     return m;
 }
 
+void mailbox_again(struct mailbox *m, int ranks)
+{
+    uint64_t all = atomic_load(&m->submitted);
+    for (int r = 0; r < ranks; r++) {
+        uint64_t done = atomic_load(&m->rank[r].done);
+        all = done < all ? done : all;
+    }
+    for (int r = 0; r < ranks; r++) {
+        struct rank_state *s = &m->rank[r];
+        atomic_store(&s->done, all);
+        atomic_store(&s->ready, 0);
+        atomic_store(&s->err, 0);
+        s->why[0] = 0;
+    }
+    atomic_store(&m->stop, 0);
+}
+
 struct batch slot_batch(const struct slot *s)
 {
     return (struct batch){.n_tok = s->n_tok,

@@ -6,7 +6,7 @@
  *   1. only control writes steps and `submitted`; only rank r writes rank[r] and, on the last
  *      stage's slice 0, the results of a slot; slice 0 of a stage writes the load of its layers;
  *   2. a slot is rewritten only after every rank is done with the step in it;
- *   3. the numbers only grow, so a late reader can tell that it is late.
+ *   3. the numbers only grow, so a late reader can tell that it is late; but for mailbox_again().
  */
 #ifndef TANDEM_MAILBOX_H
 #define TANDEM_MAILBOX_H
@@ -85,5 +85,9 @@ static inline size_t allow_words(const struct plan *p)
 int mailbox_flight(const struct plan *p);
 
 struct batch slot_batch(const struct slot *s);
+
+/* When all ranks have died: as many new ones begin behind the last step that all were done with.
+ * Steps behind it are run once more and write the same. */
+void mailbox_again(struct mailbox *m, int ranks);
 
 #endif

@@ -35,6 +35,10 @@ int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, 
               size_t expert_cache, struct err *e);
 void room_close(struct room *room);
 
+/* When all ranks have died: what they shared and had for themselves is as at the start, and the
+ * mailbox waits for new ones (mailbox_again()). The cache keeps what it holds. */
+void room_again(struct room *room, const struct plan *p);
+
 /* Bytes this process and its children may still use: the smaller of the machine's available
  * memory and what the cgroup leaves. */
 size_t memory_available(void);

@@ -142,7 +142,7 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
     const bool counts = plan_slice(r->plan, r->id) == 0 && r->host == r->dev; /* not on a GPU */
 
     r->turns.load = counts ? m->load : NULL;
-    for (uint64_t step = 1; wait_step(m, step, spins); step++) {
+    for (uint64_t step = atomic_load(&state->done) + 1; wait_step(m, step, spins); step++) {
         struct slot *s = &m->slot[step % (uint64_t)m->flight];
         uint64_t begin = now_ns();
         r->turns.holders = s->holders;
