@@ -2,48 +2,30 @@
  *
  *     tandem-bench-gpu [--tiny]
  *
- * Prints one JSON object: {"gpu": ..., "sm": ..., "arch": ..., "of": [{"name": ..., "seconds": ...,
- * "bytes": ..., "flops": ...}]}: seconds of one call, the shortest of five turns of many calls that
- * were recorded and are replayed; bytes that must be read or written at least, and floating-point
- * operations, 0 where they say nothing. Shapes are those of llama-3-8b; --tiny: small ones, to see
- * that the program works (on the model of a GPU its times mean nothing).
+ * Prints lines of JSON, each as soon as it is known: {"gpu": ..., "sm": ..., "arch": ...} and then
+ * {"name": ..., "seconds": ..., "bytes": ..., "flops": ...} of every kernel: seconds of one call on
+ * the GPU's own clock, the shortest of five turns of many calls that were recorded and are
+ * replayed; bytes that must be read or written at least, and floating-point operations, 0 where
+ * they say nothing. Of memory that is taken, bytes alone. Shapes are those of llama-3-8b; --tiny:
+ * small ones, to see that the program works (on the model of a GPU its times mean nothing).
+ *
+ * It starts itself again for what takes several processes (bench/gpu_pair.c).
  */
-#include "base/json.h"
-#include "comm/peer/peer.h"
 #include "dev/cuda/kernels.h"
 #include "dev/kv.h"
 #include "dev/weight.h"
 #include "gpu_blas.h"
+#include "gpu_pair.h"
+#include "gpu_time.h"
 
-#include <pthread.h>
-#include <sys/mman.h>
-#include <time.h>
-
-enum { TURNS = 5, CALLS = 20, COPIES = 16, SHARES = 8, BLAS_BYTES = 32 << 20 };
+enum { CALLS = 20, COPIES = 16, SHARES = 8, BLAS_BYTES = 32 << 20 };
 
 struct bench {
     void *stream, *x, *y, *planes;
     struct gpu_room room;
     struct gpu_about gpu;
     bool tiny;
-    json_t *of;
 };
-
-/* Every failure ends the program: there is nothing to go on with. */
-static void ok(int error, const char *what)
-{
-    if (!error)
-        return;
-    fprintf(stderr, "tandem-bench-gpu: %s: %s\n", what, gpu_error(error));
-    exit(1);
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Memory of the GPU full of numbers that are ordinary ones in f32, bf16 and f16 alike. */
 static void *filled(struct bench *b, size_t bytes)
@@ -67,18 +49,10 @@ static void *filled(struct bench *b, size_t bytes)
 
 typedef int call_fn(struct bench *b, void *arg, int i); /* enqueues call number i */
 
-static double turn_s(struct bench *b, void *recorded)
-{
-    double begin = now_s();
-    ok(gpu_replay(recorded, b->stream), "replay");
-    ok(gpu_wait(b->stream), "replay");
-    return now_s() - begin;
-}
-
 static double seconds_of(struct bench *b, call_fn *call, void *arg)
 {
     const int n = b->tiny ? 2 : CALLS;
-    double least = 1e9;
+    struct timing t = timing_new(b->stream);
     void *recorded;
     ok(call(b, arg, 0), "a first call");
     ok(gpu_wait(b->stream), "a first call");
@@ -86,21 +60,25 @@ static double seconds_of(struct bench *b, call_fn *call, void *arg)
     for (int i = 0; i < n; i++)
         ok(call(b, arg, i), "record");
     ok(gpu_record_end(b->stream, &recorded), "record");
-    turn_s(b, recorded);
-    for (int i = 0; i < TURNS; i++) {
-        double s = turn_s(b, recorded) / n;
-        least = s < least ? s : least;
-    }
+    timing_turn(&t, recorded);
+    t.least_s = 1e9; /* the first warmed up */
+    for (int i = 0; i < (b->tiny ? 1 : TURNS); i++)
+        timing_turn(&t, recorded);
     gpu_record_free(recorded);
-    return least;
+    return t.least_s / n;
 }
 
 static void tell(struct bench *b, const char *name, double seconds, double bytes, double flops)
 {
-    json_array_append_new(b->of, json_pack("{s:s, s:f, s:f, s:f}", "name", name, "seconds", seconds,
-                                           "bytes", bytes, "flops", flops));
-    fprintf(stderr, "%-40s %9.2f us %8.1f GB/s %8.1f TFLOP/s\n", name, 1e6 * seconds,
-            1e-9 * bytes / seconds, 1e-12 * flops / seconds);
+    (void)b;
+    printf("{\"name\": \"%s\", \"seconds\": %.9g, \"bytes\": %.0f, \"flops\": %.0f}\n", name,
+           seconds, bytes, flops);
+    fflush(stdout);
+    if (seconds > 0)
+        fprintf(stderr, "%-40s %9.2f us %8.1f GB/s %8.1f TFLOP/s\n", name, 1e6 * seconds,
+                1e-9 * bytes / seconds, 1e-12 * flops / seconds);
+    else
+        fprintf(stderr, "%-40s %9.1f MiB\n", name, bytes * 0x1p-20);
 }
 
 /* ------------------------------------------------------------------------------- limits */
@@ -190,7 +168,7 @@ static int call_product(struct bench *b, void *arg, int i)
 static void measure_product(struct bench *b, const char *what, enum num type, int outputs,
                             int inputs, int n_weight)
 {
-    const int all_rows[] = {1, 8, 64, 2048}, tiny_rows[] = {1, 3};
+    const int all_rows[] = {1, 8, 16, 32, 64, 512, 2048}, tiny_rows[] = {1, 3};
     const size_t bytes = part_bytes(type, outputs, inputs) * (size_t)n_weight;
     struct product p = {.n_weight = n_weight, .partial = n_weight == 1};
     p.n_copy = b->tiny ? 2 : (int)min_size(COPIES, (512u << 20) / bytes + 1);
@@ -278,74 +256,38 @@ static int call_add(struct bench *b, void *arg, int i)
     return gpu_add(b->stream, b->y, b->x, NULL, 1, 64);
 }
 
-/* Two ranks, each a thread with a stream of its own: what a sum of one row takes. */
-struct reducer {
-    struct bench bench;
-    int rank;
-    struct peer_card *card;
-    pthread_barrier_t *start;
-    double seconds;
-};
-
-static void *reduce(void *arg)
-{
-    enum { NUMBERS = 4096 }; /* 16 KiB */
-    struct reducer *r = arg;
-    const size_t peer_bytes = 2 * NUMBERS * sizeof(float), head = comm_peer_bytes(0);
-    const int cut[] = {0, SHARES / 2, SHARES}, calls = r->bench.tiny ? 2 : 200;
-    struct comm c;
-    struct comm_peer ctx;
-    struct err e;
-    void *memory, *recorded;
-    ok(gpu_stream(&r->bench.stream), "stream");
-    ok(gpu_alloc(&memory, head + peer_bytes), "memory");
-    const struct comm_peer_opts o = {.rank = r->rank,
-                                     .size = 2,
-                                     .cut = cut,
-                                     .card = r->card,
-                                     .memory = memory,
-                                     .peer_bytes = peer_bytes,
-                                     .wait = {NULL, 100},
-                                     .stream = r->bench.stream};
-    if (comm_peer_open(&c, &ctx, &o, &e)) {
-        fprintf(stderr, "tandem-bench-gpu: %s\n", e.text);
-        exit(1);
-    }
-    struct mat to = {1, NUMBERS, NUM_F32, (char *)memory + head};
-    struct planes from = {.n = 1,
-                          .at = {{1, NUMBERS, NUM_F32, (char *)memory + head + peer_bytes / 2}}};
-    ok(gpu_record_begin(r->bench.stream), "record");
-    for (int i = 0; i < calls; i++)
-        comm_sum(&c, &to, &from);
-    ok(gpu_record_end(r->bench.stream, &recorded), "record");
-    r->seconds = 1e9;
-    for (int i = 0; i <= TURNS; i++) { /* the first is not counted */
-        pthread_barrier_wait(r->start);
-        double s = turn_s(&r->bench, recorded) / calls;
-        r->seconds = i && s < r->seconds ? s : r->seconds;
-    }
-    pthread_barrier_wait(r->start); /* the other one is done with this one's memory, too */
-    gpu_record_free(recorded);
-    comm_peer_close(&ctx);
-    gpu_free(memory);
-    return NULL;
-}
-
+/* Two ranks on one GPU: threads with streams of their own stand in for processes, of which a GPU
+ * runs one at a time. */
 static void measure_allreduce(struct bench *b)
 {
-    struct peer_card card[2] = {{0}};
-    struct reducer r[2];
-    pthread_barrier_t start;
-    pthread_t thread[2];
-    must(!pthread_barrier_init(&start, NULL, 2));
-    for (int i = 0; i < 2; i++) {
-        r[i] = (struct reducer){.bench = *b, .rank = i, .card = card, .start = &start};
-        must(!pthread_create(&thread[i], NULL, reduce, &r[i]));
-    }
-    for (int i = 0; i < 2; i++)
-        pthread_join(thread[i], NULL);
-    tell(b, "all-reduce 16 KiB, 2 streams",
-         r[0].seconds > r[1].seconds ? r[0].seconds : r[1].seconds, 0, 0);
+    double s = pair_threads(b->tiny);
+    tell(b, "all-reduce 16 KiB, 2 streams", s, 0, 0);
+    s = pair_processes(b->tiny);
+    if (s > 0)
+        tell(b, "all-reduce 16 KiB, 2 processes", s, 0, 0);
+}
+
+struct load {
+    void *to, *pinned;
+    size_t bytes;
+};
+
+static int call_load(struct bench *b, void *arg, int i)
+{
+    const struct load *l = arg;
+    (void)i;
+    return gpu_copy_in(l->to, l->pinned, l->bytes, b->stream);
+}
+
+static void measure_load(struct bench *b)
+{
+    struct load l = {.bytes = b->tiny ? 1 << 16 : 64 << 20};
+    l.to = filled(b, l.bytes);
+    ok(gpu_pinned(&l.pinned, l.bytes), "pinned memory");
+    memset(l.pinned, 1, l.bytes);
+    tell(b, "copy from the host", seconds_of(b, call_load, &l), (double)l.bytes, 0);
+    ok(gpu_pinned_free(l.pinned), "free");
+    ok(gpu_free(l.to), "free");
 }
 
 /* ------------------------------------------------------------------------------- all */
@@ -355,6 +297,8 @@ static void measure_all(struct bench *b)
     static const enum num formats[] = {NUM_BF16, NUM_INT8, NUM_INT4};
     const int hidden = b->tiny ? 256 : 4096, ff = b->tiny ? 512 : 14336;
     measure_copy(b);
+    measure_load(b);
+    tell(b, "memory of a process", 0, idle_bytes(), 0);
     tell(b, "kernel that does nearly nothing", seconds_of(b, call_add, NULL), 0, 0);
     if (!b->tiny) {
         measure_yardstick(b, 8192, 8192, 8192);
@@ -371,9 +315,28 @@ static void measure_all(struct bench *b)
     measure_allreduce(b);
 }
 
+static void open_bench(struct bench *b)
+{
+    ok(gpu_use(0), "GPU 0");
+    ok(gpu_about(0, &b->gpu), "GPU 0");
+    ok(gpu_stream(&b->stream), "stream");
+    const int most_rows = b->tiny ? 32 : 2048, most_dim = b->tiny ? 4096 : 14336;
+    const struct gpu_sizes sizes = {.max_tok = most_rows,
+                                    .max_dim = most_dim,
+                                    .heads = 32,
+                                    .head_dim = 128,
+                                    .ctx = 2048,
+                                    .sm = b->gpu.sm};
+    b->room = (struct gpu_room){.bytes = gpu_room_bytes(&sizes) + BLAS_BYTES, .sm = b->gpu.sm};
+    b->room.at = filled(b, b->room.bytes);
+    const size_t rows_bytes = (size_t)most_rows * (size_t)most_dim * sizeof(float);
+    b->x = filled(b, rows_bytes), b->y = filled(b, rows_bytes), b->planes = filled(b, rows_bytes);
+}
+
 int main(int argc, char **argv)
 {
-    struct bench b = {.tiny = argc > 1 && !strcmp(argv[1], "--tiny"), .of = json_array()};
+    const char *part = argc > 1 ? argv[1] : "";
+    struct bench b = {.tiny = !strcmp(part, "--tiny")};
     int n = 0;
     setenv("CUDA_MODULE_LOADING", "EAGER", 0); /* no kernel is loaded while others wait for it */
     int code = gpu_count(&n);
@@ -381,25 +344,13 @@ int main(int argc, char **argv)
         printf("skipped: no GPU (%s)\n", code ? gpu_error(code) : "the driver shows none");
         return 77;
     }
-    ok(gpu_use(0), "GPU 0");
-    ok(gpu_about(0, &b.gpu), "GPU 0");
-    ok(gpu_stream(&b.stream), "stream");
-    const int most_rows = b.tiny ? 32 : 2048, most_dim = b.tiny ? 4096 : 14336;
-    const struct gpu_sizes sizes = {.max_tok = most_rows,
-                                    .max_dim = most_dim,
-                                    .heads = 32,
-                                    .head_dim = 128,
-                                    .ctx = 2048,
-                                    .sm = b.gpu.sm};
-    b.room = (struct gpu_room){.bytes = gpu_room_bytes(&sizes) + BLAS_BYTES, .sm = b.gpu.sm};
-    b.room.at = filled(&b, b.room.bytes);
-    const size_t rows_bytes = (size_t)most_rows * (size_t)most_dim * sizeof(float);
-    b.x = filled(&b, rows_bytes), b.y = filled(&b, rows_bytes), b.planes = filled(&b, rows_bytes);
+    if (!strcmp(part, "--idle"))
+        return idle_main();
+    if (!strcmp(part, "--pair") && argc == 5)
+        return pair_main(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+    open_bench(&b);
+    printf("{\"gpu\": \"%s\", \"sm\": %d, \"arch\": %d}\n", b.gpu.name, b.gpu.sm, b.gpu.arch);
+    fflush(stdout);
     measure_all(&b);
-    json_t *all = json_pack("{s:s, s:i, s:i, s:o}", "gpu", b.gpu.name, "sm", b.gpu.sm, "arch",
-                            b.gpu.arch, "of", b.of);
-    json_dumpf(all, stdout, JSON_INDENT(1));
-    putchar('\n');
-    json_decref(all);
     return 0;
 }

@@ -33,6 +33,7 @@ struct layout {
     double (*seconds)[ROUNDS_MAX]; /* [point] */
     double (*limit)[ROUNDS_MAX];   /* [point] the least it could take, by this turn's limits */
     double read[ROUNDS_MAX], math[ROUNDS_MAX];
+    double start_s; /* weights read, packed and with the ranks */
 };
 
 struct bench {
@@ -188,8 +189,12 @@ static int start_layout(struct bench *b, int which, struct err *e)
     if (rc)
         return rc;
     l->limits = b->at.gpus.n ? NULL : plan_limits(&l->plan, &b->at.host, e); /* of cores only */
-    return l->limits || b->at.gpus.n ? team_start(&l->team, &l->plan, b->at.store, &opts, e)
-                                     : -ENOMEM;
+    if (!l->limits && !b->at.gpus.n)
+        return -ENOMEM;
+    const double begin = seconds();
+    rc = team_start(&l->team, &l->plan, b->at.store, &opts, e);
+    l->start_s = seconds() - begin;
+    return rc;
 }
 
 static int start(struct bench *b, struct err *e)
@@ -414,8 +419,11 @@ static void print_json(const struct bench *b)
                                   1e-9 * rounds_of(l->read, b->o->rounds).median, "math_gflop_s",
                                   1e-9 * rounds_of(l->math, b->o->rounds).median));
     }
-    json_t *all = json_pack("{s:o, s:i, s:o, s:o}", "plan", plan_to_json(&b->layout[ASKED]->plan),
-                            "rounds", b->o->rounds, "limits", limits, "steps", steps);
+    const struct layout *asked = b->layout[ASKED];
+    json_t *all = json_pack("{s:o, s:f, s:f, s:i, s:o, s:o}", "plan", plan_to_json(&asked->plan),
+                            "start_s", asked->start_s, "weight_bytes",
+                            (double)plan_weight_bytes(&asked->plan, PLAN_WHOLE), "rounds",
+                            b->o->rounds, "limits", limits, "steps", steps);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(all);

@@ -1,0 +1,326 @@
+"""gpu_report_parts.py - for gpu_report: what is built, tested and measured, part by part, in the order of
+their worth. A part fills a dictionary as it goes, so that what it had found stays when it fails."""
+import json, os, re, shutil, socket, sys, time, urllib.request
+from collections import namedtuple
+
+from gpu_report_run import ROOT, Run, Skip, say
+
+Part = namedtuple("Part", "name seconds what do")
+
+# What is measured, and on the model of a GPU how little of it, to see that it works.
+SIZES = {False: dict(prompt=2048, batch="1,8,64", context=512, rounds=5, profile_batch="1,64", clients=32, requests=96,
+                     prompt_tokens=128, answer=128, seqs=32, ctx=1024),
+         True: dict(prompt=8, batch="1,2", context=16, rounds=1, profile_batch="1", clients=2, requests=4,
+                    prompt_tokens=8, answer=24, seqs=2, ctx=256)}
+
+
+# ------------------------------------------------------------------------------- building
+
+
+def toolkit():
+    """nvcc, wherever the toolkit is."""
+    places = [shutil.which("nvcc")] + [os.path.join(os.environ[v], "bin", "nvcc") for v in ("CUDA_HOME", "CUDA_PATH")
+                                       if os.environ.get(v)]
+    places += [f"/usr/local/cuda{v}/bin/nvcc" for v in ("", "-13", "-13.0", "-13.1", "-13.2")] + ["/opt/cuda/bin/nvcc"]
+    for place in places:
+        if place and os.path.exists(place):
+            return place
+    raise Skip("no nvcc: set CUDA_HOME, or build elsewhere and take --bundle")
+
+
+def build(run, to):
+    """Only what is used here, for this GPU alone."""
+    if not run.builds:
+        raise Skip(f"what is in {run.build} is used")
+    nvcc, arch = toolkit(), run.gpu[0]
+    to["nvcc"] = nvcc
+    env = dict(os.environ, CUDA_HOME=os.path.dirname(os.path.dirname(nvcc)))
+    configure = ["cmake", "-S", ROOT, "-B", run.build, "-DTANDEM_CUDA=ON", f"-DTANDEM_CUDA_ARCHITECTURES={arch}",
+                 f"-DNVCC={nvcc}", "-DTANDEM_MPI=OFF"] + (["-G", "Ninja"] if shutil.which("ninja") else [])
+    ended = run.command(configure, 60, env=env)
+    if ended.code and "cmocka" in ended.words():
+        say("no cmocka: tests are not built")
+        to["note"] = "cmocka is not installed: no tests"
+        ended = run.command(configure + ["-DBUILD_TESTING=OFF"], 60, env=env)
+    if ended.code:
+        raise RuntimeError(ended.words())
+    listed = run.command(["cmake", "--build", run.build, "--target", "help"], 30).out
+    targets = ["tandem", "tandem-cuda", "tandem-bench-gpu"] + sorted(set(re.findall(r"\b(real_gpu_\w+|test_gpu_run)\b", listed)))
+    ended = run.command(["cmake", "--build", run.build, "-j", str(os.cpu_count()), "--target", *targets], run.left(), env=env)
+    if ended.code:
+        raise RuntimeError(ended.words())
+
+
+# ------------------------------------------------------------------------------- tests
+
+
+def test_programs(run):
+    if run.dry:
+        return ["test_gpu_device", "test_gpu_rows"]
+    here = set(f for f in os.listdir(run.build) if re.fullmatch(r"real_gpu_\w+|test_gpu_run", f)) if os.path.isdir(run.build) else set()
+    first = ["real_gpu_rows", "real_gpu_device", "real_gpu_products", "real_gpu_attend"]
+    last = ["real_gpu_peer", "test_gpu_run"]  # where ranks wait for each other
+    return [t for t in first if t in here] + sorted(here - set(first + last)) + [t for t in last if t in here]
+
+
+def tests(run, to):
+    """Each program on its own: how it ended, how many claims held, which did not."""
+    to["of"] = []
+    begin_model(run)
+    programs = test_programs(run)
+    if not programs:
+        raise Skip("no tests were built")
+    for name in programs:
+        if run.left() < 2:
+            to["of"].append({"name": name, "code": 124, "passed": 0, "failed": [], "why": "no time was left"})
+            continue
+        say(f"  {name}")
+        ended = run.command([run.program(name)], 10 if run.dry else 45, env=run.environment())
+        said = ended.out + ended.err
+        passed = len(re.findall(r"^\[       OK \]", said, re.M))
+        failed = sorted(set(re.findall(r"^\[  FAILED  \] ([a-z]\w+)$", said, re.M)))
+        to["of"].append({"name": name, "code": ended.code, "passed": passed, "failed": failed, "seconds": ended.seconds,
+                         "why": "" if ended.code in (0, 77) else said[-1500:]})
+
+
+def sanitize(run, to):
+    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not os.path.exists(tool):
+        raise Skip("compute-sanitizer is not installed")
+    if run.dry:
+        raise Skip("nothing to look at on the model of a GPU")
+    ended = run.command([tool, "--error-exitcode", "9", run.program("real_gpu_rows")], 60, env=run.environment())
+    to["code"], to["words"] = ended.code, "" if ended.code == 0 else ended.words()
+
+
+# ------------------------------------------------------------------------------- kernels
+
+
+def lines_of_json(text):
+    found = []
+    for line in text.splitlines():
+        if line.startswith("{"):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                pass  # cut off where the program was ended
+    return found
+
+
+def kernels(run, to):
+    begin_model(run)
+    command = [run.program("bench_gpu_model"), "--tiny"] if run.dry else [run.program("tandem-bench-gpu")]
+    ended = run.command(command, run.left(), env=run.environment())
+    lines = lines_of_json(ended.out)
+    to["gpu"] = next((x["gpu"] for x in lines if "gpu" in x), "")
+    to["of"] = [x for x in lines if "name" in x]
+    if ended.code:
+        raise RuntimeError(ended.words())
+
+
+def calibrate(run, to):
+    """The profile that all predictions after this are made by; the report keeps it."""
+    path = os.path.join(run.work, "this-gpu.json")
+    words = ["topo", "--measure", "--device", "cuda", "-o", path, "-q"] + (["--dtype", "bf16"] if run.dry else [])
+    run.measured(run.tandem(*words), run.left())
+    with open(path) as f:
+        to["profile"] = json.load(f)
+    run.profile = path
+
+
+# ------------------------------------------------------------------------------- steps
+
+
+def begin_model(run):
+    """Random weights are written while the GPU is tested."""
+    known = not os.path.isdir(run.args.model)
+    run.folder = run.args.model if not known else os.path.join(run.work, "model")
+    if run.dry:
+        run.folder = os.path.join(ROOT, "models", "demo")
+    if run.dry or not known or run.writing:
+        return
+    run.writing = run.start(run.tandem("make-model", run.args.model, run.folder, "--quiet"), env=run.environment())
+
+
+def model(run):
+    begin_model(run)
+    if run.writing:
+        ended = run.finish(run.writing, run.left())
+        if ended.code:
+            run.writing = None
+            raise RuntimeError("the model was not written: " + ended.words())
+    return run.folder
+
+
+def latency(run, *words):
+    size = SIZES[run.dry]
+    out = run.measured(run.tandem("bench", "latency", model(run), "--device", "cuda", "--tp", "1", "--prompt", str(size["prompt"]),
+                                  "--chunk", str(size["prompt"]), "--context", str(size["context"]), "--json", *words), run.left())
+    return json.loads(out)
+
+
+def steps(dtype):
+    def do(run, to):
+        if dtype not in run.command(run.tandem("bench", "latency", "--help"), 10, env=run.environment()).out:
+            raise Skip(f"no weights in {dtype}")
+        size = SIZES[run.dry]
+        found = latency(run, "--dtype", dtype, "--batch", size["batch"], "--rounds", str(size["rounds"]), "--predict", run.profile)
+        to.update({k: found[k] for k in ("steps", "start_s", "weight_bytes")}, dtype=dtype)
+        to["predicted_by"] = os.path.basename(run.profile)
+    return do
+
+
+def profile(run, to):
+    """Where a step's time goes, by marks in the stream, outside recordings."""
+    found = latency(run, "--dtype", "bf16", "--batch", SIZES[run.dry]["profile_batch"], "--rounds", "2", "--profile")
+    to["steps"] = found["steps"]
+
+
+# ------------------------------------------------------------------------------- the server
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def children(pid):
+    try:
+        return [int(c) for t in os.listdir(f"/proc/{pid}/task") for c in open(f"/proc/{pid}/task/{t}/children").read().split()]
+    except OSError:
+        return []
+
+
+def ticks(pid):
+    try:
+        f = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+        return int(f[11]) + int(f[12])
+    except OSError:
+        return 0
+
+
+def comm(pid):
+    try:
+        return open(f"/proc/{pid}/comm").read()
+    except OSError:
+        return ""
+
+
+def ranks_of(pid):
+    """Processes without children below the server; the one that works most first."""
+    leaves, todo = [], children(pid)
+    while todo:
+        one = todo.pop()
+        below = children(one)
+        todo += below
+        if not below and not re.search("keep|python", comm(one)):
+            leaves.append(one)
+    return sorted(leaves, key=ticks, reverse=True)
+
+
+class Server:
+    def __init__(self, run):
+        size, self.run = SIZES[run.dry], run
+        folder = model(run)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        begun = time.monotonic()
+        self.process = run.start(run.tandem("serve", folder, "--device", "cuda", "--tp", "1", "--max-seqs", str(size["seqs"]), "--ctx",
+                                            str(size["ctx"]), "--port", self.url.rsplit(":")[-1], "-q"), env=run.environment())
+        while not self.healthy():
+            if self.process.poll() is not None or run.left() < 1:
+                raise RuntimeError("the server did not come up: " + run.finish(self.process, 0).words())
+            time.sleep(0.02)
+        self.ready_s = time.monotonic() - begun
+
+    def healthy(self):
+        try:
+            return urllib.request.urlopen(self.url + "/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def metric(self, name):
+        for line in urllib.request.urlopen(self.url + "/metrics", timeout=5).read().decode().splitlines():
+            if re.match(name + r"[{ ]", line):
+                return float(line.split()[-1])
+        return 0.0
+
+    def load(self, requests):
+        """A load that runs; finish() ends it."""
+        size = SIZES[self.run.dry]
+        return self.run.start(self.run.tandem("bench", "serve", "--url", self.url, "--endpoint", "completions", "--ignore-eos", "-t", "0",
+                                              "--concurrency", str(size["clients"]), "-n", str(requests), "--prompt-tokens",
+                                              str(size["prompt_tokens"]), "--output-tokens", str(size["answer"]), "--json", "-"),
+                              env=self.run.environment())
+
+    def figures(self, load):
+        ended = self.run.finish(load, self.run.left())
+        if not ended.out.strip().startswith("{"):
+            raise RuntimeError(ended.words())
+        f = json.loads(ended.out)
+        return {"output_tok_s": f["output_tok_per_s"], "ttft_p50_s": f["ttft_s"]["p50"], "itl_p50_s": f["itl_s"]["p50"],
+                "itl_max_s": f["itl_s"]["max"], "failed": f["requests"]["failed"], "finished": f["requests"]["finished"]}
+
+
+def serve(run, to):
+    size = SIZES[run.dry]
+    server = Server(run)
+    try:
+        to["ready_s"], to["clients"] = server.ready_s, size["clients"]
+        server.figures(server.load(size["clients"]))  # shapes are recorded
+        host, busy = server.metric("tandem:host_seconds_total"), server.metric("tandem:busy_seconds_total")
+        to["load"] = server.figures(server.load(size["requests"]))
+        host, busy = server.metric("tandem:host_seconds_total") - host, server.metric("tandem:busy_seconds_total") - busy
+        to["host_share"] = host / (host + busy) if busy else 0
+        kill_a_rank(run, to, server)
+    finally:
+        to["words"] = run.finish(server.process, 0).err[-500:]
+
+
+def kill_a_rank(run, to, server):
+    """Under load; what its clients see is the longest wait between two tokens."""
+    say("  a rank is killed under load")
+    before, drawn = server.metric("tandem:restarts_total"), server.metric("tandem:generation_tokens_total")
+    load = server.load(SIZES[run.dry]["requests"])
+    while server.metric("tandem:generation_tokens_total") < drawn + 4 * SIZES[run.dry]["clients"]:
+        if load.poll() is not None or run.left() < 1:
+            raise RuntimeError("the load ended before a rank could be killed: " + run.finish(load, 0).words())
+        time.sleep(0.01)
+    ranks = ranks_of(server.process.pid)
+    if not ranks:
+        raise RuntimeError("no rank was found to kill")
+    os.kill(ranks[0], 9)
+    to["killed"] = server.figures(load)
+    to["killed"]["restarts"] = server.metric("tandem:restarts_total") - before
+    if not to["killed"]["restarts"]:
+        raise RuntimeError(f"process {ranks[0]} was killed, but no rank was started again")
+
+
+def peers(run, to):
+    """Hugging Face transformers on the same shape."""
+    script = os.path.join(ROOT, "bench", "gpu_peers.py")
+    python = [sys.executable] + (["-S"] if run.dry else [])  # -S: as if nothing were installed
+    model(run)
+    ended = run.command([*python, script, run.folder, "--batch", str(SIZES[run.dry]["clients"]), "--prompt",
+                         str(SIZES[run.dry]["prompt_tokens"]), "--answer", str(SIZES[run.dry]["answer"])], run.left())
+    for line in lines_of_json(ended.out):
+        to.update(line)
+    if "cannot be measured" in ended.err and ended.code:
+        raise Skip(ended.err.strip().splitlines()[-1])
+    if ended.code:
+        raise RuntimeError(ended.words())
+
+
+PARTS = [Part("build", 300, "for this GPU", build),
+         Part("tests", 150, "kernels and whole models beside the CPU", tests),
+         Part("kernels", 70, "alone, beside copying and cuBLASLt", kernels),
+         Part("calibrate", 60, "the hardware profile of this GPU", calibrate),
+         Part("steps-bf16", 90, "decode and prompts", steps("bf16")),
+         Part("serve", 90, "many clients, and a rank that is killed", serve),
+         Part("profile", 45, "where a step's time goes", profile),
+         Part("peers", 130, "transformers", peers),
+         Part("steps-int8", 60, "decode and prompts", steps("int8")),
+         Part("steps-int4", 60, "decode and prompts", steps("int4")),
+         Part("steps-fp8", 60, "decode and prompts", steps("fp8")),
+         Part("sanitize", 60, "compute-sanitizer", sanitize)]
+NAMES = [p.name for p in PARTS]
