@@ -121,7 +121,10 @@ GPU_INLINE void fetch_whole_query(const struct scratch *s, const float *q, int d
     uint32_t top = 0;
     for (int i = my_part(); i < dim; i += LANES)
         top = max(top, magnitude(q ? q[i] : 0));
-    const float by = factor_of(join_top(top), &s->asks[my_row()]);
+    float scale;
+    const float by = factor_of(join_top(top), &scale);
+    if (my_part() == 0)
+        s->asks[my_row()] = scale;
     for (int w = my_part(); w < (dim + 3) / 4; w += LANES) {
         float x[4];
         for (int k = 0; k < 4; k++)
@@ -214,7 +217,10 @@ GPU_INLINE void weigh_whole(const struct scratch *s, struct keys see)
         }
         top = max(top, magnitude(weight[k]));
     }
-    const float by = factor_of(join_top(top), &s->then[row]);
+    float scale_of_all;
+    const float by = factor_of(join_top(top), &scale_of_all);
+    if (my_part() == 0)
+        s->then[row] = scale_of_all;
     for (int k = 0; k < KV_BLOCK / LANES; k += 4)
         put_pairs(s->pair + (k / 4 * 16 + my_part()) * 2 * ROWS + row, weight + k, by);
 }

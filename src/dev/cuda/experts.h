@@ -161,7 +161,7 @@ template <int N> struct add_terms {
             (unsigned long long *)e.y + (size_t)e.source[row] * (size_t)e.dim + o;
         if (whole[i] == NUM_WHOLE_NONE) {
             atomicExch(to, (unsigned long long)whole[i]);
-            *e.none = 1;
+            atomicExch(e.none, 1);
         } else {
             atomicAdd(to, (unsigned long long)whole[i]);
         }
