@@ -10,6 +10,8 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
+#include <numeric>
 #include <sched.h>
 #include <sys/mman.h>
 
@@ -17,6 +19,7 @@ __thread uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 struct warp {
     int here, left; /* lanes that wait for their warp; that have ended */
+    unsigned syncs; /* __syncwarp()s that are behind it */
     const model_meeting *where;
     void *lane[32];
 };
@@ -30,7 +33,10 @@ struct processor {
     struct warp warp[MODEL_THREADS_MOST / 32];
     int ready[MODEL_THREADS_MOST], first, n_ready;
     int n, now, ended, at_barrier;
-    unsigned blocks; /* so far: who is first changes with them */
+    bool running, meets;      /* a kernel; for all of a warp together */
+    unsigned blocks, kernels; /* so far: who is first changes with them */
+    unsigned barriers;        /* of the block, behind it */
+    uint64_t random;
     std::string wrong;
 };
 
@@ -103,6 +109,32 @@ static std::string stuck(const processor *p)
     return text;
 }
 
+/* TANDEM_MODEL_ORDER, a number: threads take turns, and blocks begin, in an order that it chooses.
+ * Without it blocks ascend, and threads ascend or descend. */
+static uint64_t chosen_order(void)
+{
+    static const char *chosen = getenv("TANDEM_MODEL_ORDER");
+    return chosen ? strtoull(chosen, NULL, 10) : 0;
+}
+
+static unsigned draw(processor *p, unsigned n)
+{
+    p->random = p->random * 6364136223846793005u + chosen_order();
+    return (unsigned)(p->random >> 33) % n;
+}
+
+/* The next of those that are ready. */
+static int take_ready(processor *p)
+{
+    if (chosen_order())
+        std::swap(p->ready[p->first],
+                  p->ready[(p->first + (int)draw(p, (unsigned)p->n_ready)) % MODEL_THREADS_MOST]);
+    int next = p->ready[p->first];
+    p->first = (p->first + 1) % MODEL_THREADS_MOST;
+    p->n_ready--;
+    return next;
+}
+
 /* Hand over for good, or until someone makes this thread ready. */
 static void give_way(processor *p)
 {
@@ -113,9 +145,7 @@ static void give_way(processor *p)
         fiber_switch(mine, p->home);
         return;
     }
-    int next = p->ready[p->first];
-    p->first = (p->first + 1) % MODEL_THREADS_MOST;
-    p->n_ready--;
+    int next = take_ready(p);
     if (next == p->now)
         return;
     become(p, next);
@@ -159,8 +189,11 @@ void model_meet(const model_meeting *where, void *mine)
         give_way(p);
         return;
     }
+    p->meets = true;
     where->all(w->lane);
+    p->meets = false;
     w->here = 0;
+    w->syncs += where->orders;
     for (int l = first; l < first + 32; l++)
         if (l != me)
             make_ready(p, l);
@@ -175,6 +208,7 @@ void __syncthreads(void)
     }
     int me = p->now;
     p->at_barrier = 0;
+    p->barriers++;
     for (int i = 0; i < p->n; i++)
         if (i != me)
             make_ready(p, i);
@@ -197,6 +231,7 @@ static void run_block(processor *p)
     memset(p->shared_end - shared, 0xff, shared);
     p->n = (int)(blockDim.x * blockDim.y * blockDim.z);
     p->first = p->n_ready = p->ended = p->at_barrier = 0;
+    p->barriers = 0;
     p->blocks++;
     model_copies_forget(p->n);
     for (int i = 0; i < p->n; i++) {
@@ -207,12 +242,23 @@ static void run_block(processor *p)
         p->warp[thread / 32] = {};
         make_ready(p, thread);
     }
-    int thread = p->ready[p->first++];
-    p->n_ready--;
+    int thread = take_ready(p);
     become(p, thread);
+    p->running = true;
     fiber_switch(&p->home, p->fiber[thread]);
+    p->running = false;
     for (int i = 0; i < p->n; i++) /* threads end without returning */
         fiber_stack_clean(p->stack[i]);
+}
+
+/* From one of n blocks to the next, modulo n: no divisor of n, so that all get their turn. It is
+ * the same on all GPUs, whose blocks of a number wait for each other. */
+static uint64_t step_of(uint64_t n)
+{
+    uint64_t step = 1 + chosen_order() * 2654435761u % n;
+    while (std::gcd(step, n) != 1)
+        step++;
+    return step;
 }
 
 std::string model_run(const struct model_kernel *k)
@@ -224,12 +270,14 @@ std::string model_run(const struct model_kernel *k)
     p->wrong.clear();
     gridDim = {k->grid.x, k->grid.y, k->grid.z};
     blockDim = {k->block.x, k->block.y, k->block.z};
-    for (unsigned z = 0; z < k->grid.z; z++)
-        for (unsigned y = 0; y < k->grid.y; y++)
-            for (unsigned x = 0; x < k->grid.x && p->wrong.empty(); x++) {
-                blockIdx = {x, y, z};
-                run_block(p);
-            }
+    p->kernels++;
+    const uint64_t n = (uint64_t)k->grid.x * k->grid.y * k->grid.z, step = step_of(n);
+    for (uint64_t i = 0, at = (step - 1) % n; i < n && p->wrong.empty();
+         i++, at = (at + step) % n) {
+        blockIdx = {(unsigned)(at % k->grid.x), (unsigned)(at / k->grid.x % k->grid.y),
+                    (unsigned)(at / k->grid.x / k->grid.y)};
+        run_block(p);
+    }
     if (p->wrong.empty())
         return "";
     char where[160];
@@ -241,6 +289,17 @@ std::string model_run(const struct model_kernel *k)
 void *model_shared(void) { return here->shared_end - here->kernel->shared; }
 
 int model_thread(void) { return here->now; }
+
+bool model_now(struct model_moment *to)
+{
+    const processor *p = here;
+    if (!p || !p->running || p->meets)
+        return false;
+    *to = {p->now, p->blocks, p->kernels, p->barriers, p->warp[p->now / 32].syncs};
+    return true;
+}
+
+bool model_on_stack(const void *at) { return fiber_on_stack(here->stack[here->now], at); }
 
 bool model_is_shared(const void *at, size_t n)
 {

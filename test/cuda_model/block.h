@@ -24,5 +24,28 @@ std::string model_run(const struct model_kernel *);
 int model_thread(void);
 void model_copies_forget(int n_thread); /* of the block before */
 bool model_is_shared(const void *at, size_t n);
+bool model_is_global(const void *at); /* the device's memory */
+
+/* What a thread of a block does, it does after what others did before a barrier that is behind both
+ * of them: barriers of the block, and __syncwarp()s of the warp, are counted. */
+struct model_moment {
+    int thread;
+    unsigned block, kernel; /* counted by this thread of the host */
+    unsigned barriers, warps;
+};
+bool model_now(struct model_moment *to); /* false: no thread of a block is at work */
+bool model_on_stack(const void *at);     /* of that thread */
+
+/* Who looks for races (races.cc) is told of accesses that no compiler sees; elsewhere there is no
+ * such function. A copy begins, and later arrives. */
+enum model_access { MODEL_READ, MODEL_WRITE, MODEL_ATOMIC, MODEL_COPY, MODEL_ARRIVE };
+void model_access(const void *at, size_t n, enum model_access, const void *from)
+    __attribute__((weak));
+
+static inline void model_tell(const void *at, size_t n, enum model_access how)
+{
+    if (model_access)
+        model_access(at, n, how, __builtin_return_address(0));
+}
 
 #endif

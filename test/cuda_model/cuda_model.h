@@ -23,8 +23,9 @@
  * 0xff when a block begins, and so is where copy_async() goes, until copy_wait(). Found and said by
  * gpu_wait(): threads that wait for others who have left or wait elsewhere, a matrix or a copy that
  * is not aligned to 16 bytes or lies outside shared memory, a launch that the smallest of the GPUs
- * could not do. Not found: races inside a warp that runs in step on a GPU, bank conflicts, time,
- * sums of other GPUs' tensor cores.
+ * could not do. Tests named race_gpu_NAME, of the same sources, look for races too, of blocks,
+ * warps and lanes (races.cc). TANDEM_MODEL_ORDER=N chooses another order of threads and blocks. Not
+ * found: bank conflicts, time, sums of other GPUs' tensor cores.
  *
  * mma_bf16: products and sums in f32, c + a[0] b[0] + a[1] b[1] ..., ascending, each rounded to
  * nearest. Tensor cores add in an order of their own, so bits differ from theirs.
@@ -116,6 +117,7 @@ template <class T> static inline T *gpu_shared(void) { return static_cast<T *>(m
 struct model_meeting {
     const char *name;
     void (*all)(void *lane[32]);
+    bool orders; /* what each lane did before it, others see after it */
 };
 void model_meet(const model_meeting *, void *mine);
 void __syncthreads(void);
@@ -131,7 +133,7 @@ static inline void model_nothing(void **) {}
 
 static inline void __syncwarp(unsigned mask = 0xffffffffu)
 {
-    static const model_meeting here = {"__syncwarp", model_nothing};
+    static const model_meeting here = {"__syncwarp", model_nothing, true};
     model_full(mask);
     model_meet(&here, NULL);
 }
@@ -154,7 +156,7 @@ template <class T> static inline void model_shuffle_all(void **lane)
 
 template <class T> static inline T model_shuffle(unsigned mask, T value, int from)
 {
-    static const model_meeting here = {"a shuffle", model_shuffle_all<T>};
+    static const model_meeting here = {"a shuffle", model_shuffle_all<T>, false};
     model_shuffled<T> mine = {value, from};
     model_full(mask);
     model_meet(&here, &mine);
@@ -206,7 +208,7 @@ static inline void model_ballot_all(void **lane)
 
 static inline unsigned __ballot_sync(unsigned mask, int yes)
 {
-    static const model_meeting here = {"__ballot_sync", model_ballot_all};
+    static const model_meeting here = {"__ballot_sync", model_ballot_all, false};
     unsigned mine = yes != 0;
     model_full(mask);
     model_meet(&here, &mine);

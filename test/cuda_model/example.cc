@@ -87,3 +87,45 @@ int example_wrong(void *stream, enum example which, const int *from)
 {
     return LAUNCH(wrong_kernel, dim3(2), dim3(64), 64, stream, which, from);
 }
+
+static __global__ void race_kernel(enum example_race which, int *to)
+{
+    int *mine = to + blockIdx.x;
+    const int thread = (int)threadIdx.x;
+    switch (which) {
+    case EXAMPLE_ATOMICS: atomicAdd(to, 1); break;
+    case EXAMPLE_BYTES:
+        if (thread < 4)
+            reinterpret_cast<char *>(mine)[thread] = 1;
+        break;
+    case EXAMPLE_BARRIER:
+    case EXAMPLE_OF_WARPS:
+        if (thread == 40)
+            *mine = 1;
+        if (which == EXAMPLE_BARRIER)
+            __syncthreads();
+        if (thread == 4 && *mine)
+            *mine = 2;
+        break;
+    case EXAMPLE_SYNCWARP:
+    case EXAMPLE_OF_LANES:
+        if (thread == 1)
+            *mine = 1;
+        if (which == EXAMPLE_SYNCWARP)
+            __syncwarp();
+        else
+            __ballot_sync(0xffffffffu, 1);
+        if (thread == 9 && *mine)
+            *mine = 2;
+        break;
+    case EXAMPLE_OF_BLOCKS:
+        if (thread == 0)
+            *to = 1;
+        break;
+    }
+}
+
+int example_race(void *stream, enum example_race which, int *to)
+{
+    return LAUNCH(race_kernel, dim3(2), dim3(64), 0, stream, which, to);
+}

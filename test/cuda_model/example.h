@@ -22,6 +22,20 @@ int example_transpose(void *stream, uint16_t *to, const uint16_t *from, bool wai
 enum example { EXAMPLE_LEAVES, EXAMPLE_DIVIDED, EXAMPLE_UNALIGNED };
 int example_wrong(void *stream, enum example, const int *from);
 
+/* 64 threads of each of two blocks, who touch the same number of to[2]: by atomics; with a barrier
+ * between; in one warp with __syncwarp() between. And without any: of two warps; of one, though it
+ * votes in between; of two blocks; bytes of one word, which is none. */
+enum example_race {
+    EXAMPLE_ATOMICS,
+    EXAMPLE_BARRIER,
+    EXAMPLE_SYNCWARP,
+    EXAMPLE_BYTES,
+    EXAMPLE_OF_WARPS,
+    EXAMPLE_OF_LANES,
+    EXAMPLE_OF_BLOCKS
+};
+int example_race(void *stream, enum example_race, int *to);
+
 #ifdef __cplusplus
 }
 #endif

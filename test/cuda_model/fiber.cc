@@ -33,6 +33,12 @@ void *fiber_stack(void)
     return at + GUARD_BYTES + STACK_BYTES;
 }
 
+bool fiber_on_stack(const void *top, const void *at)
+{
+    return (const char *)at < (const char *)top &&
+           (const char *)at >= (const char *)top - STACK_BYTES;
+}
+
 void fiber_stack_free(void *top)
 {
     fiber_stack_clean(top); /* whoever gets these addresses next knows nothing of fibers */

@@ -9,6 +9,7 @@ struct fiber {
 
 void *fiber_stack(void); /* of a new fiber, its top; guarded at the end */
 void fiber_stack_free(void *top);
+bool fiber_on_stack(const void *top, const void *at);
 void fiber_stack_clean(void *top); /* after a fiber was left for good in the middle of something */
 
 /* A fiber that will begin with start(), which must not return. */

@@ -43,7 +43,7 @@ static void multiply_floats(void **lane)
 
 void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
-    static const model_meeting here = {"mma_bf16", multiply_floats};
+    static const model_meeting here = {"mma_bf16", multiply_floats, false};
     product_of_floats mine = {c, a, b};
     model_meet(&here, &mine);
 }
@@ -80,7 +80,7 @@ static void multiply_bytes(void **lane)
 
 void mma_u8s8(int c[4], const uint32_t a[4], const uint32_t b[2])
 {
-    static const model_meeting here = {"mma_u8s8", multiply_bytes};
+    static const model_meeting here = {"mma_u8s8", multiply_bytes, false};
     product_of_bytes mine = {c, a, b};
     model_meet(&here, &mine);
 }
@@ -109,10 +109,12 @@ template <int N, bool TRANS> static void load_all(void **lane)
 template <int N, bool TRANS> static void load_matrix(uint32_t *r, const void *row)
 {
     static const model_meeting here = {TRANS ? "load_matrix_trans" : "load_matrix",
-                                       load_all<N, TRANS>};
+                                       load_all<N, TRANS>, false};
     loaded mine = {r, row};
     if (model_thread() % 32 < 8 * N && ((uintptr_t)row % 16 || !model_is_shared(row, 16)))
         model_fail("load_matrix: a row at %p is not 16 aligned bytes of shared memory", row);
+    if (model_thread() % 32 < 8 * N)
+        model_tell(row, 16, MODEL_READ);
     model_meet(&here, &mine);
 }
 
@@ -144,6 +146,9 @@ void copy_async(void *shared, const void *global, bool there)
         model_fail("copy_async: %p is not 16 aligned bytes of shared memory", shared);
     if (there && (uintptr_t)global % 16)
         model_fail("copy_async: %p is not aligned to 16 bytes", global);
+    if (there)
+        model_tell(global, 16, MODEL_READ);
+    model_tell(shared, 16, MODEL_COPY);
     memset(shared, 0xff, 16);
     mine->begun.push_back({shared, there ? global : NULL, mine->committed});
 }
@@ -155,12 +160,15 @@ void model_copy_wait(int newest)
     copies *mine = &all_copies[model_thread()];
     size_t kept = 0;
     for (const copying &c : mine->begun)
-        if (c.group >= mine->committed - newest)
+        if (c.group >= mine->committed - newest) {
             mine->begun[kept++] = c;
-        else if (c.from)
-            memcpy(c.to, c.from, 16);
-        else
-            memset(c.to, 0, 16);
+        } else {
+            model_tell(c.to, 16, MODEL_ARRIVE);
+            if (c.from)
+                memcpy(c.to, c.from, 16);
+            else
+                memset(c.to, 0, 16);
+        }
     mine->begun.resize(kept);
 }
 

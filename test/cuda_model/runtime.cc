@@ -95,6 +95,8 @@ static bool on_device(const void *at, size_t bytes)
     return (char *)at + bytes <= next->first + next->second.mapped - 4096;
 }
 
+bool model_is_global(const void *at) { return on_device(at, 1); }
+
 /* Map the file, closed, and a page behind it; NULL: no memory. */
 static char *map_file(int file, size_t bytes)
 {
