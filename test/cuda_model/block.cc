@@ -24,15 +24,25 @@ struct warp {
     void *lane[32];
 };
 
-/* The multiprocessor of one thread of the host. */
+struct group {
+    int here;
+    const char *name;
+    void *mine[MODEL_GROUP];
+};
+
+/* The multiprocessors of one thread of the host: one for each block of a cluster. */
 struct processor {
     const model_kernel *kernel;
-    char *shared_end; /* nothing may be touched from here on */
-    struct fiber home, fiber[MODEL_THREADS_MOST];
-    void *stack[MODEL_THREADS_MOST];
-    struct warp warp[MODEL_THREADS_MOST / 32];
-    int ready[MODEL_THREADS_MOST], first, n_ready;
-    int n, now, ended, at_barrier;
+    char *shared_end[MODEL_CLUSTER_MOST]; /* nothing may be touched from here on */
+    struct fiber home, fiber[MODEL_FIBERS];
+    void *stack[MODEL_FIBERS];
+    struct warp warp[MODEL_FIBERS / 32];
+    struct group group[MODEL_FIBERS / 32];
+    const void *sleeps[MODEL_FIBERS]; /* at what; NULL: does not */
+    int ready[MODEL_FIBERS], first, n_ready;
+    int threads, n; /* of a block, of the cluster */
+    int now, ended, asleep, at_barrier[MODEL_CLUSTER_MOST], at_cluster;
+    uint3 block;              /* the first of the cluster */
     bool running, meets;      /* a kernel; for all of a warp together */
     unsigned blocks, kernels; /* so far: who is first changes with them */
     unsigned barriers;        /* of the block, behind it */
@@ -41,14 +51,15 @@ struct processor {
 };
 
 static thread_local processor *here;
+static const size_t SHARED_PAGES = (MODEL_SHARED_LARGE + 4095) / 4096 * 4096;
 
 static void processor_free(processor *p)
 {
     for (void *stack : p->stack)
         if (stack)
             fiber_stack_free(stack);
-    const size_t most = (MODEL_SHARED_MOST + 4095) / 4096 * 4096;
-    munmap(p->shared_end - most, most + 4096);
+    for (char *end : p->shared_end)
+        munmap(end - SHARED_PAGES, SHARED_PAGES + 4096);
     delete p;
 }
 
@@ -65,14 +76,15 @@ static thread_local struct leaving {
 static processor *processor_new(void)
 {
     processor *p = new processor();
-    const size_t most = (MODEL_SHARED_MOST + 4095) / 4096 * 4096;
-    char *at =
-        (char *)mmap(NULL, most + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED || mprotect(at + most, 4096, PROT_NONE)) {
-        perror("the model of a GPU has no memory");
-        abort();
+    for (char *&end : p->shared_end) {
+        char *at = (char *)mmap(NULL, SHARED_PAGES + 4096, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (at == MAP_FAILED || mprotect(at + SHARED_PAGES, 4096, PROT_NONE)) {
+            perror("the model of a GPU has no memory");
+            abort();
+        }
+        end = at + SHARED_PAGES;
     }
-    p->shared_end = at + most;
     leaving.used = true; /* so that it is made, and ends with the thread */
     return p;
 }
@@ -81,31 +93,39 @@ static processor *processor_new(void)
 
 static void make_ready(processor *p, int thread)
 {
-    p->ready[(p->first + p->n_ready++) % MODEL_THREADS_MOST] = thread;
+    p->ready[(p->first + p->n_ready++) % MODEL_FIBERS] = thread;
 }
 
 static void become(processor *p, int thread)
 {
+    const unsigned of_block = (unsigned)(thread % p->threads);
     p->now = thread;
-    threadIdx = {(unsigned)thread % blockDim.x, (unsigned)thread / blockDim.x % blockDim.y,
-                 (unsigned)thread / (blockDim.x * blockDim.y)};
+    threadIdx = {of_block % blockDim.x, of_block / blockDim.x % blockDim.y,
+                 of_block / (blockDim.x * blockDim.y)};
+    blockIdx = {p->block.x + (unsigned)(thread / p->threads), p->block.y, p->block.z};
 }
 
 /* Why nobody can go on. */
 static std::string stuck(const processor *p)
 {
-    char text[300];
-    int in_warps = 0;
-    const char *where = "";
-    for (int w = 0; w < p->n / 32; w++)
-        if (p->warp[w].here) {
-            in_warps += p->warp[w].here;
+    char text[400];
+    int in_warps = 0, in_groups = 0, at_barrier = 0;
+    const char *where = "nothing", *group = "nothing";
+    for (int w = 0; w < p->n / 32; w++) {
+        if (p->warp[w].here)
             where = p->warp[w].where->name;
-        }
+        if (p->group[w].here)
+            group = p->group[w].name;
+        in_warps += p->warp[w].here;
+        in_groups += p->group[w].here;
+    }
+    for (int at : p->at_barrier)
+        at_barrier += at;
     snprintf(text, sizeof(text),
-             "threads wait for ever: of %d, %d at __syncthreads, %d for their warp at %s, and %d "
-             "have returned",
-             p->n, p->at_barrier, in_warps, in_warps ? where : "nothing", p->ended);
+             "threads wait for ever: of %d, %d at __syncthreads, %d for their warp at %s, %d for "
+             "their warpgroup at %s, %d for their cluster, %d at barriers, and %d have returned",
+             p->n, at_barrier, in_warps, where, in_groups, group, p->at_cluster, p->asleep,
+             p->ended);
     return text;
 }
 
@@ -128,9 +148,9 @@ static int take_ready(processor *p)
 {
     if (chosen_order())
         std::swap(p->ready[p->first],
-                  p->ready[(p->first + (int)draw(p, (unsigned)p->n_ready)) % MODEL_THREADS_MOST]);
+                  p->ready[(p->first + (int)draw(p, (unsigned)p->n_ready)) % MODEL_FIBERS]);
     int next = p->ready[p->first];
-    p->first = (p->first + 1) % MODEL_THREADS_MOST;
+    p->first = (p->first + 1) % MODEL_FIBERS;
     p->n_ready--;
     return next;
 }
@@ -176,10 +196,17 @@ static void begin(void)
 
 /* ------------------------------------------------------------------------------- meeting */
 
+static void wake_others(processor *p, int first, int end)
+{
+    for (int i = first; i < end; i++)
+        if (i != p->now)
+            make_ready(p, i);
+}
+
 void model_meet(const model_meeting *where, void *mine)
 {
     processor *p = here;
-    int me = p->now, first = me / 32 * 32;
+    const int me = p->now, first = me / 32 * 32;
     struct warp *w = &p->warp[me / 32];
     if (w->here && w->where != where && strcmp(w->where->name, where->name))
         model_fail("a warp is divided: one lane at %s, others at %s", where->name, w->where->name);
@@ -194,24 +221,70 @@ void model_meet(const model_meeting *where, void *mine)
     p->meets = false;
     w->here = 0;
     w->syncs += where->orders;
-    for (int l = first; l < first + 32; l++)
-        if (l != me)
-            make_ready(p, l);
+    wake_others(p, first, first + 32);
 }
 
 void __syncthreads(void)
 {
     processor *p = here;
-    if (++p->at_barrier < p->n) {
+    const int block = p->now / p->threads, first = block * p->threads;
+    if (++p->at_barrier[block] < p->threads) {
         give_way(p);
         return;
     }
-    int me = p->now;
-    p->at_barrier = 0;
+    p->at_barrier[block] = 0;
     p->barriers++;
+    wake_others(p, first, first + p->threads);
+}
+
+void model_meet_cluster(void)
+{
+    processor *p = here;
+    if (++p->at_cluster < p->n) {
+        give_way(p);
+        return;
+    }
+    p->at_cluster = 0;
+    wake_others(p, 0, p->n);
+}
+
+void model_meet_group(const char *name, void (*all)(void *mine[MODEL_GROUP]), void *mine)
+{
+    processor *p = here;
+    const int of_block = p->now % p->threads, first = p->now - of_block % MODEL_GROUP;
+    struct group *g = &p->group[first / 32];
+    if (of_block - of_block % MODEL_GROUP + MODEL_GROUP > p->threads)
+        model_fail("%s: warp %d is not in a whole warpgroup", name, of_block / 32);
+    if (g->here && strcmp(g->name, name))
+        model_fail("a warpgroup is divided: one lane at %s, others at %s", name, g->name);
+    g->name = name;
+    g->mine[of_block % MODEL_GROUP] = mine;
+    if (++g->here < MODEL_GROUP) {
+        give_way(p);
+        return;
+    }
+    all(g->mine);
+    g->here = 0;
+    wake_others(p, first, first + MODEL_GROUP);
+}
+
+void model_sleep(const void *what)
+{
+    processor *p = here;
+    p->sleeps[p->now] = what;
+    p->asleep++;
+    give_way(p);
+}
+
+void model_wake(const void *what)
+{
+    processor *p = here;
     for (int i = 0; i < p->n; i++)
-        if (i != me)
+        if (p->sleeps[i] == what) {
+            p->sleeps[i] = NULL;
+            p->asleep--;
             make_ready(p, i);
+        }
 }
 
 /* Whoever waits for another GPU lets the host's other threads run too. */
@@ -224,22 +297,29 @@ void gpu_pause(void)
 
 /* ------------------------------------------------------------------------------- a kernel */
 
-static void run_block(processor *p)
+static void run_cluster(processor *p)
 {
     const size_t shared = p->kernel->shared;
     const bool backwards = (p->blocks * 2654435761u >> 16 & 1) != 0;
-    memset(p->shared_end - shared, 0xff, shared);
-    p->n = (int)(blockDim.x * blockDim.y * blockDim.z);
-    p->first = p->n_ready = p->ended = p->at_barrier = 0;
+    for (unsigned i = 0; i < p->kernel->cluster; i++) {
+        memset(p->shared_end[i] - shared, 0xff, shared);
+        p->at_barrier[i] = 0;
+    }
+    p->threads = (int)(blockDim.x * blockDim.y * blockDim.z);
+    p->n = p->threads * (int)p->kernel->cluster;
+    p->first = p->n_ready = p->ended = p->asleep = p->at_cluster = 0;
     p->barriers = 0;
     p->blocks++;
     model_copies_forget(p->n);
+    model_groups_forget();
     for (int i = 0; i < p->n; i++) {
         int thread = backwards ? p->n - 1 - i : i;
         if (!p->stack[thread])
             p->stack[thread] = fiber_stack();
         p->fiber[thread] = fiber_begin(p->stack[thread], begin);
         p->warp[thread / 32] = {};
+        p->group[thread / 32].here = 0;
+        p->sleeps[thread] = NULL;
         make_ready(p, thread);
     }
     int thread = take_ready(p);
@@ -271,24 +351,26 @@ std::string model_run(const struct model_kernel *k)
     gridDim = {k->grid.x, k->grid.y, k->grid.z};
     blockDim = {k->block.x, k->block.y, k->block.z};
     p->kernels++;
-    const uint64_t n = (uint64_t)k->grid.x * k->grid.y * k->grid.z, step = step_of(n);
+    const uint64_t wide = k->grid.x / k->cluster, n = wide * k->grid.y * k->grid.z,
+                   step = step_of(n);
     for (uint64_t i = 0, at = (step - 1) % n; i < n && p->wrong.empty();
          i++, at = (at + step) % n) {
-        blockIdx = {(unsigned)(at % k->grid.x), (unsigned)(at / k->grid.x % k->grid.y),
-                    (unsigned)(at / k->grid.x / k->grid.y)};
-        run_block(p);
+        p->block = {(unsigned)(at % wide) * k->cluster, (unsigned)(at / wide % k->grid.y),
+                    (unsigned)(at / wide / k->grid.y)};
+        run_cluster(p);
     }
     if (p->wrong.empty())
         return "";
     char where[160];
     snprintf(where, sizeof(where), " (block %u %u %u, thread %d of %.80s...)", blockIdx.x,
-             blockIdx.y, blockIdx.z, p->now, k->what.c_str());
+             blockIdx.y, blockIdx.z, p->now % p->threads, k->what.c_str());
     return p->wrong + where;
 }
 
-void *model_shared(void) { return here->shared_end - here->kernel->shared; }
-
 int model_thread(void) { return here->now; }
+int model_block(void) { return here->now / here->threads; }
+char *model_shared_of(int block) { return here->shared_end[block] - here->kernel->shared; }
+void *model_shared(void) { return model_shared_of(model_block()); }
 
 bool model_now(struct model_moment *to)
 {
@@ -303,6 +385,6 @@ bool model_on_stack(const void *at) { return fiber_on_stack(here->stack[here->no
 
 bool model_is_shared(const void *at, size_t n)
 {
-    const char *from = (const char *)at, *begins = here->shared_end - here->kernel->shared;
-    return from >= begins && from + n <= here->shared_end;
+    const char *from = (const char *)at, *begins = model_shared_of(model_block());
+    return from >= begins && from + n <= here->shared_end[model_block()];
 }

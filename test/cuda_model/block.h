@@ -1,4 +1,5 @@
-/* block.h - running a kernel: its blocks one after the other, the threads of a block as fibers. */
+/* block.h - running a kernel: its clusters of blocks one after the other, their threads as fibers.
+ */
 #ifndef CUDA_MODEL_BLOCK_H
 #define CUDA_MODEL_BLOCK_H
 
@@ -6,12 +7,20 @@
 
 #include <string>
 
-enum { MODEL_SHARED_MOST = 99 << 10, MODEL_THREADS_MOST = 1024 }; /* of the smallest GPUs */
+/* Of the smallest GPUs; of those that have clusters; fibers of a cluster. */
+enum {
+    MODEL_SHARED_MOST = 99 << 10,
+    MODEL_THREADS_MOST = 1024,
+    MODEL_SHARED_LARGE = 227 << 10,
+    MODEL_CLUSTER_MOST = 8,
+    MODEL_FIBERS = 4096
+};
 
 /* A kernel with its arguments. */
 struct model_kernel {
     std::string what;
     dim3 grid, block;
+    unsigned cluster; /* blocks of it, successive in x */
     size_t shared;
     std::function<void()> thread;
 };
@@ -19,10 +28,13 @@ struct model_kernel {
 /* Returns what went wrong, in words; empty: nothing. */
 std::string model_run(const struct model_kernel *);
 
-/* For what threads of a block say: which one runs, and whether n bytes are shared memory's. And
- * what they must be told. */
+/* For what threads say: which one of the cluster runs, which block of it that is, where its shared
+ * memory, or another block's, begins, and whether n bytes are in it. And what they must be told. */
 int model_thread(void);
-void model_copies_forget(int n_thread); /* of the block before */
+int model_block(void);
+char *model_shared_of(int block);
+void model_copies_forget(int n_thread); /* of the cluster before */
+void model_groups_forget(void);
 bool model_is_shared(const void *at, size_t n);
 bool model_is_global(const void *at); /* the device's memory */
 
@@ -47,5 +59,14 @@ static inline void model_tell(const void *at, size_t n, enum model_access how)
     if (model_access)
         model_access(at, n, how, __builtin_return_address(0));
 }
+
+/* What all threads of a warpgroup do together, as model_meet() for a warp. */
+enum { MODEL_GROUP = 128 };
+void model_meet_group(const char *name, void (*all)(void *mine[MODEL_GROUP]), void *mine);
+void model_meet_cluster(void);
+
+/* A thread waits at `what` until somebody wakes all who do. */
+void model_sleep(const void *what);
+void model_wake(const void *what);
 
 #endif

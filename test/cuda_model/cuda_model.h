@@ -16,9 +16,10 @@
  * The host cannot touch the device's memory, and nobody what lies behind the end of an allocation
  * (rounded up to 16 bytes) or of a block's shared memory: the test dies of SIGSEGV there.
  * The blocks of a grid run one after the other, ascending, so a block must not wait for another one
- * of its grid; it may wait for a kernel of another thread of the host, which is another GPU
- * (load_acquire() and gpu_pause() in turns). The threads of a block run one at a time, each until
- * it meets others; which is first changes from block to block. So numbers that are read without
+ * of its grid that is not of its cluster (warpgroup_model.h); it may wait for a kernel of another
+ * thread of the host, which is another GPU (load_acquire() and gpu_pause() in turns). The threads
+ * of a block run one at a time, each until it meets others; which is first changes from block to
+ * block. So numbers that are read without
  * __syncthreads() differ sooner or later; compare bits, and run twice. Shared memory is full of
  * 0xff when a block begins, and so is where copy_async() goes, until copy_wait(). Found and said by
  * gpu_wait(): threads that wait for others who have left or wait elsewhere, a matrix or a copy that
@@ -97,8 +98,9 @@ enum { warpSize = 32 };
 
 #define LAUNCH(...) gpu_launch(#__VA_ARGS__, __VA_ARGS__)
 
+/* cluster: blocks of one; 0: a GPU need not know clusters. */
 int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *stream,
-                  std::function<void()> thread);
+                  std::function<void()> thread, unsigned cluster = 0);
 
 template <class... Takes, class... Gets>
 static inline int gpu_launch(const char *what, void (*kernel)(Takes...), dim3 grid, dim3 block,

@@ -137,7 +137,7 @@ struct copies {
     int committed;
 };
 
-static thread_local copies all_copies[MODEL_THREADS_MOST];
+static thread_local copies all_copies[MODEL_FIBERS];
 
 void copy_async(void *shared, const void *global, bool there)
 {

@@ -48,7 +48,7 @@ int gpu_use(int gpu) { return gpu ? failed(INVALID_VALUE, "the model has one GPU
 int gpu_about(int gpu, struct gpu_about *to)
 {
     const size_t memory = (size_t)16 << 30; /* so many that tests need not mind */
-    *to = {"model of a GPU", "0000:00:00.0", 80, 4, memory, memory};
+    *to = {"model of a GPU", "0000:00:00.0", 90, 4, memory, memory};
     return gpu_use(gpu);
 }
 
@@ -227,14 +227,15 @@ int gpu_stream(void **stream)
 }
 
 int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *stream,
-                  std::function<void()> thread)
+                  std::function<void()> thread, unsigned cluster)
 {
-    const size_t threads = (size_t)block.x * block.y * block.z;
-    struct model_kernel kernel = {what, grid, block, shared, std::move(thread)};
+    const size_t threads = (size_t)block.x * block.y * block.z, blocks = cluster ? cluster : 1;
+    struct model_kernel kernel = {what, grid, block, (unsigned)blocks, shared, std::move(thread)};
     if (!grid.x || !grid.y || !grid.z)
         return 0;
     if (grid.y > 65535 || grid.z > 65535 || !threads || threads > MODEL_THREADS_MOST ||
-        shared > MODEL_SHARED_MOST)
+        shared > (cluster ? MODEL_SHARED_LARGE : MODEL_SHARED_MOST) ||
+        blocks > MODEL_CLUSTER_MOST || grid.x % blocks || threads * blocks > MODEL_FIBERS)
         return failed(INVALID_LAUNCH, std::string("no GPU can launch ") + what);
     if (threads % 32)
         return failed(INVALID_LAUNCH, std::string("the model knows whole warps only: ") + what);

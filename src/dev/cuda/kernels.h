@@ -67,6 +67,7 @@ struct gpu_room {
     void *at;
     size_t bytes;
     int sm;
+    bool warpgroups; /* wgmma gives the bits of mma.sync here: gpu_check_warpgroups() */
 };
 struct gpu_sizes {
     int max_tok, max_dim;             /* rows of a step, numbers of a row that is multiplied */
@@ -111,6 +112,11 @@ int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
                 const struct gpu_weight *expert, int n_expert, enum num type, int columns,
                 const int *chosen, const float *weight, int per_row, const struct gpu_room *);
 int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim);
+
+/* check.c: whether products by warpgroups, which only compute capability 9.0 has, give the bits of
+ * those without on the GPU in use: some are computed both ways. Takes milliseconds and 100 MiB. A
+ * failure may leave the process without its GPU, so ask in one of its own. */
+int gpu_check_warpgroups(bool *same);
 
 #ifdef __cplusplus
 }

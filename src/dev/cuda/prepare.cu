@@ -1,8 +1,10 @@
 /* prepare.cu - rows of x as products read them: rounded to bf16, or to whole numbers by groups, as
  * quant_x() of dev/weight.h does. Every part's columns are filled up with zeros to whole blocks of
- * X_BLOCK, and the rows to whole tiles.
+ * X_BLOCK, and the rows to whole tiles. For
+ * warpgroups they lie in bricks (warpgroup.h), 32 columns of all rows after one another.
  */
 #include "dev/cuda/prepare.h"
+#include "dev/cuda/warpgroup.h"
 
 enum { WARPS = 8 };
 
@@ -52,6 +54,28 @@ __global__ void bf16_kernel(const __grid_constant__ struct product p)
     *(uint2 *)to = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
 }
 
+/* A warp makes 32 columns by eight rows: lane 8i + r eight columns of row r. */
+__global__ void bricks_kernel(const __grid_constant__ struct product p)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y * 8 + lane % 8;
+    const int quarter = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    int block = quarter / 4;
+    const int piece = piece_of_block(p, &block);
+    if (piece < 0)
+        return;
+    const struct piece &k = p.piece[piece];
+    const int column = block * X_BLOCK + quarter % 4 * 32 + lane / 8 * 8;
+    const float *x = p.x + (size_t)row * (size_t)p.dim + (size_t)(k.x + column);
+    float v[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        v[i] = row < p.n && column + i < k.cols ? x[i] : 0;
+    const int first = (k.ready / 2 + column) / 32 * (p.ready_rows / 8) + (int)blockIdx.y;
+    uint4 *to = (uint4 *)(p.ready + (size_t)first * BRICKS) + lane;
+    *to = make_uint4(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]), to_bf16x2(v[4], v[5]),
+                     to_bf16x2(v[6], v[7]));
+}
+
 int product_prepare(void *stream, enum num type, const struct product *p)
 {
     int blocks = 0;
@@ -60,6 +84,10 @@ int product_prepare(void *stream, enum num type, const struct product *p)
     if (!blocks)
         return 0;
     const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)p->ready_rows), block(32 * WARPS);
+    if (p->bricks)
+        return LAUNCH(bricks_kernel,
+                      dim3((unsigned)parts_of(4 * blocks, WARPS), (unsigned)(p->ready_rows / 8)),
+                      block, 0, stream, *p);
     switch (type) {
     case NUM_BF16: return LAUNCH(bf16_kernel, grid, block, 0, stream, *p);
     case NUM_INT8: return LAUNCH((whole_kernel<128, false>), grid, block, 0, stream, *p);

@@ -94,9 +94,13 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
         return product_plain(stream, type, p);
     if (type == NUM_BF16 && p->n <= BF16_STREAMED)
         return product_stream(stream, type, p);
+    const bool fills = product_wgmma_fills(p, room->sm);
+    p->bricks = type == NUM_BF16 && room->warpgroups && (fills || product_batch_takes(p));
     const int error = make_ready(stream, type, p, &left);
     if (error)
         return error;
+    if (p->bricks)
+        return fills ? product_wgmma(stream, p, &left) : product_batch(stream, p);
     return format_whole(type) && p->n <= WHOLE_STREAMED ? product_stream(stream, type, p)
                                                         : product_tile(stream, type, p, &left);
 }
