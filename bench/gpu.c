@@ -2,7 +2,8 @@
  *
  *     tandem-bench-gpu [--tiny]
  *
- * Prints lines of JSON, each as soon as it is known: {"gpu": ..., "sm": ..., "arch": ...} and then
+ * Prints lines of JSON, each as soon as it is known: {"gpu": ..., "sm": ..., "arch": ...,
+ * "warpgroups": what came of trying them} and then
  * {"name": ..., "seconds": ..., "bytes": ..., "flops": ...} of every kernel: seconds of one call on
  * the GPU's own clock, the shortest of five turns of many calls that were recorded and are
  * replayed; bytes that must be read or written at least, and floating-point operations, 0 where
@@ -17,6 +18,7 @@
 #include "gpu_blas.h"
 #include "gpu_pair.h"
 #include "gpu_time.h"
+#include "gpu_tried.h"
 
 enum { CALLS = 20, COPIES = 16, SHARES = 8, BLAS_BYTES = 32 << 20 };
 
@@ -168,7 +170,8 @@ static int call_product(struct bench *b, void *arg, int i)
 static void measure_product(struct bench *b, const char *what, enum num type, int outputs,
                             int inputs, int n_weight)
 {
-    const int all_rows[] = {1, 8, 16, 32, 64, 512, 2048}, tiny_rows[] = {1, 3};
+    const int all_rows[] = {1, 8, 16, 32, 64, 512, 2048}, tiny_rows[] = {1, 3, 20};
+    const bool both = type == NUM_BF16 && b->room.warpgroups;
     const size_t bytes = part_bytes(type, outputs, inputs) * (size_t)n_weight;
     struct product p = {.n_weight = n_weight, .partial = n_weight == 1};
     p.n_copy = b->tiny ? 2 : (int)min_size(COPIES, (512u << 20) / bytes + 1);
@@ -179,8 +182,14 @@ static void measure_product(struct bench *b, const char *what, enum num type, in
         char name[64];
         p.rows = b->tiny ? tiny_rows[i] : all_rows[i];
         snprintf(name, sizeof(name), "%s %s rows %d", what, num_name(type), p.rows);
-        tell(b, name, seconds_of(b, call_product, &p), (double)bytes,
-             2.0 * p.rows * outputs * inputs * n_weight);
+        const double flops = 2.0 * p.rows * outputs * inputs * n_weight;
+        tell(b, name, seconds_of(b, call_product, &p), (double)bytes, flops);
+        if (!both || p.rows <= 16)
+            continue;
+        b->room.warpgroups = false;
+        snprintf(name, sizeof(name), "without warpgroups: %s rows %d", what, p.rows);
+        tell(b, name, seconds_of(b, call_product, &p), (double)bytes, flops);
+        b->room.warpgroups = true;
     }
     for (int w = 0; w < n_weight; w++)
         for (int c = 0; c < p.n_copy; c++)
@@ -315,7 +324,7 @@ static void measure_all(struct bench *b)
     measure_allreduce(b);
 }
 
-static void open_bench(struct bench *b)
+static void open_bench(struct bench *b, const char *warpgroups)
 {
     ok(gpu_use(0), "GPU 0");
     ok(gpu_about(0, &b->gpu), "GPU 0");
@@ -327,7 +336,9 @@ static void open_bench(struct bench *b)
                                     .head_dim = 128,
                                     .ctx = 2048,
                                     .sm = b->gpu.sm};
-    b->room = (struct gpu_room){.bytes = gpu_room_bytes(&sizes) + BLAS_BYTES, .sm = b->gpu.sm};
+    b->room = (struct gpu_room){.bytes = gpu_room_bytes(&sizes) + BLAS_BYTES,
+                                .sm = b->gpu.sm,
+                                .warpgroups = !strcmp(warpgroups, "the same bits")};
     b->room.at = filled(b, b->room.bytes);
     const size_t rows_bytes = (size_t)most_rows * (size_t)most_dim * sizeof(float);
     b->x = filled(b, rows_bytes), b->y = filled(b, rows_bytes), b->planes = filled(b, rows_bytes);
@@ -337,6 +348,7 @@ int main(int argc, char **argv)
 {
     const char *part = argc > 1 ? argv[1] : "";
     struct bench b = {.tiny = !strcmp(part, "--tiny")};
+    const char *warpgroups = !*part || b.tiny ? warpgroups_tried() : "";
     int n = 0;
     setenv("CUDA_MODULE_LOADING", "EAGER", 0); /* no kernel is loaded while others wait for it */
     int code = gpu_count(&n);
@@ -348,8 +360,9 @@ int main(int argc, char **argv)
         return idle_main();
     if (!strcmp(part, "--pair") && argc == 5)
         return pair_main(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
-    open_bench(&b);
-    printf("{\"gpu\": \"%s\", \"sm\": %d, \"arch\": %d}\n", b.gpu.name, b.gpu.sm, b.gpu.arch);
+    open_bench(&b, warpgroups);
+    printf("{\"gpu\": \"%s\", \"sm\": %d, \"arch\": %d, \"warpgroups\": \"%s\"}\n", b.gpu.name,
+           b.gpu.sm, b.gpu.arch, warpgroups);
     fflush(stdout);
     measure_all(&b);
     return 0;

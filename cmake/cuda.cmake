@@ -31,28 +31,46 @@ find_package(CUDAToolkit REQUIRED)
 
 file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
-add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} src/base/base.c src/base/arena.c
+
+# Warpgroup instructions are those of compute capability 9.0 alone. For other GPUs these kernels
+# have no body and are never launched.
+set(WARPGROUP_KERNELS ${CUDA_KERNELS})
+list(FILTER WARPGROUP_KERNELS INCLUDE REGEX "_wgmma\\.cu$")
+list(FILTER CUDA_KERNELS EXCLUDE REGEX "_wgmma\\.cu$")
+add_library(tandem-cuda-90a OBJECT ${WARPGROUP_KERNELS})
+if("90" IN_LIST TANDEM_CUDA_ARCHITECTURES)
+  set_target_properties(tandem-cuda-90a PROPERTIES CUDA_ARCHITECTURES 90a-real)
+else()
+  set_target_properties(tandem-cuda-90a PROPERTIES CUDA_ARCHITECTURES ${PORTABLE}-real)
+endif()
+
+add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} $<TARGET_OBJECTS:tandem-cuda-90a>
+            src/base/base.c src/base/arena.c
             src/comm/sum.c src/dev/profile.c)
-set_target_properties(tandem-cuda PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
-                      POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE C CUDA_STANDARD 17)
-target_include_directories(tandem-cuda PRIVATE src)
-target_include_directories(tandem-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-target_compile_definitions(tandem-cuda PRIVATE _GNU_SOURCE)
-# Row operations give the CPU's bits: what is fused says so.
-target_compile_options(tandem-cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
+set_target_properties(tandem-cuda PROPERTIES LINKER_LANGUAGE C)
+foreach(part tandem-cuda tandem-cuda-90a)
+  set_target_properties(${part} PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+                        POSITION_INDEPENDENT_CODE ON CUDA_STANDARD 17)
+  target_include_directories(${part} PRIVATE src)
+  target_include_directories(${part} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(${part} PRIVATE _GNU_SOURCE)
+  # Row operations give the CPU's bits: what is fused says so.
+  target_compile_options(${part} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
+endforeach()
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
 
 # Tests and benchmarks on a real GPU have the plugin's parts in themselves.
 add_library(tandem-cuda-real INTERFACE)
-target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda> CUDA::cudart_static stdc++)
+target_link_libraries(tandem-cuda-real INTERFACE $<TARGET_OBJECTS:tandem-cuda>
+                      $<TARGET_OBJECTS:tandem-cuda-90a> CUDA::cudart_static stdc++)
 if(NOT TANDEM_SANITIZE)
   find_path(CUBLASLT_INCLUDE cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   set(BLAS bench/gpu_blas.c)
   if(NOT CUBLASLT_INCLUDE)
     set(BLAS test/no_blas.c)
   endif()
-  add_executable(tandem-bench-gpu bench/gpu.c bench/gpu_pair.c ${BLAS})
+  add_executable(tandem-bench-gpu bench/gpu.c bench/gpu_pair.c bench/gpu_tried.c ${BLAS})
   target_include_directories(tandem-bench-gpu SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(tandem-bench-gpu PRIVATE tandem-core tandem-cuda-real)
   set_target_properties(tandem-bench-gpu PROPERTIES LINKER_LANGUAGE C)

@@ -14,8 +14,17 @@ static int list(struct gpu *to, int *n, struct err *e)
     return 0;
 }
 
+static void check(struct gpu *gpu, int n)
+{
+    const char *how = getenv("TANDEM_FAKE_PLUGIN");
+    for (int i = 0; i < n; i++)
+        gpu[i].warpgroups = gpu[i].arch == 90;
+    if (how && !strcmp(how, "check crashes"))
+        abort();
+}
+
 extern struct plugin tandem_plugin;
-struct plugin tandem_plugin = {.abi = PLUGIN_ABI, .list = list};
+struct plugin tandem_plugin = {.abi = PLUGIN_ABI, .list = list, .check = check};
 
 __attribute__((constructor)) static void begin(void)
 {

@@ -68,6 +68,23 @@ static void gpus_are_listed_by_a_process_of_their_own(void **state)
     test_free(g);
 }
 
+static void a_gpu_that_fails_when_it_is_tried_is_used_without_what_was_tried(void **state)
+{
+    const struct plugin *p;
+    struct gpus *g = test_malloc(sizeof(*g));
+    struct err e;
+    (void)state;
+    assert_int_equal(open_at(FAKE, NULL, &p, &e), 0);
+    assert_int_equal(plugin_gpus(p, g, &e), 0);
+    assert_true(g->gpu[0].warpgroups && !g->gpu[1].warpgroups);
+    setenv("TANDEM_FAKE_PLUGIN", "check crashes", 1);
+    assert_int_equal(plugin_gpus(p, g, &e), 0);
+    assert_int_equal(g->n, 2);
+    assert_false(g->gpu[0].warpgroups);
+    unsetenv("TANDEM_FAKE_PLUGIN");
+    test_free(g);
+}
+
 static void a_driver_that_fails_is_one_sentence_and_no_more(void **state)
 {
     const struct plugin *p;
@@ -130,6 +147,7 @@ int main(void)
         cmocka_unit_test(what_is_no_library_is_one_sentence),
         cmocka_unit_test(a_plugin_of_other_sources_is_refused),
         cmocka_unit_test(gpus_are_listed_by_a_process_of_their_own),
+        cmocka_unit_test(a_gpu_that_fails_when_it_is_tried_is_used_without_what_was_tried),
         cmocka_unit_test(a_driver_that_fails_is_one_sentence_and_no_more),
         cmocka_unit_test(the_cuda_plugin_loads_without_a_driver),
         cmocka_unit_test(bits_are_the_cpus_unless_tensor_cores_make_them),

@@ -113,6 +113,7 @@ def kernels(run, to):
     ended = run.command(command, run.left(), env=run.environment())
     lines = lines_of_json(ended.out)
     to["gpu"] = next((x["gpu"] for x in lines if "gpu" in x), "")
+    to["warpgroups"] = next((x["warpgroups"] for x in lines if "warpgroups" in x), "none")
     to["of"] = [x for x in lines if "name" in x]
     if ended.code:
         raise RuntimeError(ended.words())

@@ -54,6 +54,16 @@ static int find(struct gpus *to, const struct nvml *nvml, struct err *e)
     return rc;
 }
 
+/* What was tried on the GPU and is not used. */
+static void note_tried(struct notes *notes, const struct gpu *g)
+{
+    if (g->arch == 90 && !g->warpgroups && notes->n < (int)COUNT(notes->text))
+        snprintf(notes->text[notes->n++], sizeof(notes->text[0]),
+                 "%.60s: products without warpgroup instructions, which failed when tried or gave "
+                 "other bits; prompts take longer",
+                 g->name);
+}
+
 int device_choose(struct gpus *to, const struct options *o, struct notes *notes, struct err *e)
 {
     struct nvml nvml;
@@ -65,7 +75,10 @@ int device_choose(struct gpus *to, const struct options *o, struct notes *notes,
     if (is(o, "auto") && !driver)
         return 0; /* a machine without GPUs is nothing to talk about */
     int rc = find(to, &nvml, e);
-    return rc ? device_fall_back(to, o, notes, rc, e) : 0;
+    if (rc)
+        return device_fall_back(to, o, notes, rc, e);
+    note_tried(notes, &to->gpu[0]);
+    return 0;
 }
 
 int device_fall_back(struct gpus *g, const struct options *o, struct notes *notes, int rc,

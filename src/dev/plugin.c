@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 60000 };
+enum { PATIENCE_MS = 60000, CHECK_PATIENCE_MS = 15000 };
 
 /* ------------------------------------------------------------------------------- loading */
 
@@ -73,23 +73,32 @@ struct listed {
     struct gpu gpu[GPUS];
 };
 
+static void say(int fd, const struct listed *all)
+{
+    const char *at = (const char *)all, *end = at + sizeof(*all);
+    for (ssize_t n; at < end && (n = write(fd, at, (size_t)(end - at))) > 0;)
+        at += n;
+}
+
+/* First without what has to be tried, then with it. */
 static _Noreturn void list(const struct plugin *p, int fd)
 {
     static struct listed all; /* of this process alone, which is too large for some stacks */
     all.rc = p->list(all.gpu, &all.n, &all.err);
-    const char *at = (const char *)&all, *end = at + sizeof(all);
-    for (ssize_t n; at < end && (n = write(fd, at, (size_t)(end - at))) > 0;)
-        at += n;
+    say(fd, &all);
+    if (!all.rc && p->check)
+        p->check(all.gpu, min_int(all.n, GPUS));
+    say(fd, &all);
     _exit(0);
 }
 
 /* All of it within the time, or none. */
-static bool hear(int fd, struct listed *to)
+static bool hear(int fd, struct listed *to, int patience_ms)
 {
     struct pollfd on = {.fd = fd, .events = POLLIN};
     char *at = (char *)to, *end = at + sizeof(*to);
     while (at < end) {
-        int ready = poll(&on, 1, PATIENCE_MS);
+        int ready = poll(&on, 1, patience_ms);
         if (ready < 0 && errno == EINTR)
             continue;
         ssize_t n = ready > 0 ? read(fd, at, (size_t)(end - at)) : 0;
@@ -102,7 +111,7 @@ static bool hear(int fd, struct listed *to)
 
 int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
 {
-    struct listed all;
+    struct listed all, tried;
     int fd[2];
     memset(to, 0, sizeof(*to));
     if (pipe2(fd, O_CLOEXEC))
@@ -115,7 +124,9 @@ int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
         close(fd[0]);
         return err_set(e, -EAGAIN, "cannot start a process to list the GPUs");
     }
-    bool heard = hear(fd[0], &all);
+    bool heard = hear(fd[0], &all, PATIENCE_MS);
+    if (heard && !all.rc && hear(fd[0], &tried, CHECK_PATIENCE_MS))
+        all = tried;
     close(fd[0]);
     kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)

@@ -17,6 +17,7 @@ struct gpu {
     char name[96], bus[24]; /* bus: as NVML says it */
     int arch, sm;           /* 10 * major + minor of its compute capability; multiprocessors */
     size_t memory, memory_free;
+    bool warpgroups; /* its faster matrices (9.0) were tried, and give the bits of the others */
 };
 
 /* What a device is for: the largest step, and the rank's part of the model. */
@@ -29,6 +30,7 @@ struct gpu_ask {
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* operations are timed, by dev_ops.lap */
     bool records;                     /* steps may be recorded: no host has a part in them */
+    bool warpgroups;                  /* as struct gpu has it */
 };
 
 /* A rank's end of a group of ranks on GPUs. cards: in memory that all ranks of the host share,
@@ -50,6 +52,8 @@ struct plugin {
     /* All GPUs of this host, at most GPUS. -ENODEV with one sentence when there is none that can be
      * used. */
     int (*list)(struct gpu *to, int *n, struct err *e);
+    /* Try what may be used only where it was tried, and note it in gpu[0 .. n - 1]; may crash. */
+    void (*check)(struct gpu *gpu, int n);
     /* Device memory that a device takes for itself, but for what CUDA does. Calls no CUDA. */
     size_t (*scratch_bytes)(const struct gpu_ask *, const struct gpu *);
     /* Make d a device on one GPU, until this process ends. */
@@ -73,7 +77,8 @@ struct plugin {
 int plugin_open(const struct plugin **to, struct err *e);
 
 /* The GPUs of this host, asked by a process of its own, which may take a second per GPU; -ETIMEDOUT
- * when the driver does not answer for long. n > 0 on success. */
+ * when the driver does not answer for long. n > 0 on success. The same process then tries them; if
+ * it fails at that, what it had to try is not used. */
 struct gpus {
     const struct plugin *plugin;
     int n;

@@ -251,6 +251,7 @@ int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int
     *to = (struct gpu_rank){.gpus = g};
     ask.profile = profile;
     ask.records = !profile;
+    ask.warpgroups = gpu_of(g, id)->warpgroups;
     lay_out(r, p, id, &tables, &dev, &peer);
     struct upload u = {.g = g, .d = &to->dev, .e = e};
     u.rc = g->plugin->open(u.d, &ask, e);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_ROWS = 400, CHECK_COLS = 1056, CHECK_OUTPUTS = 336, CHECK_SHARES = 8 };
+enum { CHECK_ROWS = 200, CHECK_COLS = 544, CHECK_OUTPUTS = 336, CHECK_SHARES = 8 };
 enum { NO_MEMORY = 2, Y = CHECK_ROWS * CHECK_OUTPUTS * (int)sizeof(float) };
 
 /* A product, or a sum of shares, of so many rows; many multiprocessors make it one of a batch. */
@@ -18,8 +18,8 @@ static const struct check {
     int rows, cols, outputs, sm;
     bool shares;
 } CHECKS[] = {
-    {400, 1056, 336, 2, false},   {200, 1024, 130, 2, true},   {17, 1000, 128, 1000, false},
-    {64, 1056, 336, 1000, false}, {50, 1024, 256, 1000, true}, {130, 520, 200, 1000, false},
+    {200, 544, 336, 2, false},   {194, 512, 130, 2, true},   {17, 500, 128, 1000, false},
+    {64, 544, 200, 1000, false}, {50, 512, 130, 1000, true}, {70, 330, 100, 1000, false},
 };
 enum { N_CHECK = sizeof(CHECKS) / sizeof(CHECKS[0]) };
 

@@ -44,6 +44,15 @@ static int list_gpus(struct gpu *to, int *n, struct err *e)
     return 0;
 }
 
+static void check_gpus(struct gpu *gpu, int n)
+{
+    for (int i = 0; i < n; i++) {
+        bool same = false;
+        gpu[i].warpgroups =
+            gpu[i].arch == 90 && !gpu_use(i) && !gpu_check_warpgroups(&same) && same;
+    }
+}
+
 /* ------------------------------------------------------------------------------- memory */
 
 static size_t room_bytes(const struct gpu_ask *a, int sm)
@@ -135,7 +144,8 @@ static int get_all(struct dev *d, int sm, struct err *e)
     void *batch = NULL, *logits = NULL;
     char *room = NULL;
     c->batch_bytes = cuda_batch_bytes(&c->ask);
-    c->room = (struct gpu_room){.bytes = room_bytes(&c->ask, sm), .sm = sm};
+    c->room = (struct gpu_room){
+        .bytes = room_bytes(&c->ask, sm), .sm = sm, .warpgroups = c->ask.warpgroups};
     int rc = get_memory(d, c->batch_bytes, &c->batch, e);
     if (!rc)
         rc = get_memory(d, c->room.bytes, &room, e);
@@ -172,6 +182,7 @@ extern const struct plugin tandem_plugin;
 __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .abi = PLUGIN_ABI,
     .list = list_gpus,
+    .check = check_gpus,
     .scratch_bytes = scratch_bytes,
     .open = open_gpu,
     .memory = get_memory,

@@ -1,7 +1,8 @@
 /* gpu.h - what kernels say to a GPU that is not plain C++: its own instructions, each behind a
  * function, and how a kernel is launched.
  *
- * The one file with assembler of NVIDIA's virtual machine (PTX) and with differences of compilers.
+ * The file with assembler of NVIDIA's virtual machine (PTX) and with differences of compilers; that
+ * of compute capability 9.0 alone is in warpgroup.h.
  * Everything here runs on compute capability 8.0 and later. Besides it kernels use CUDA's own
  * words: threadIdx, __syncthreads(), __shfl_xor_sync(), __fmaf_rn() and so on. Compiled by a C++
  * compiler instead of nvcc, all of them come from the model of a GPU that the tests bring with
