@@ -303,21 +303,16 @@ static void count_deed(void *arg, const struct drive_event *ev)
         d->rows += (uint64_t)ev->step->batch.n_tok;
 }
 
-static int rank_pid(struct client *c, int rank)
-{
-    struct team_memory host;
-    struct rank_memory of[PLAN_RANKS] = {0};
-    engine_memory(c->engine, &host, of);
-    return of[rank].pid;
-}
-
 /* Its keeper, when parent is asked for. */
 static void kill_rank(struct client *c, int rank, bool parent)
 {
-    int pid = rank_pid(c, rank), up = 0;
+    struct team_memory host;
+    struct rank_memory of[PLAN_RANKS] = {0};
+    int pid, up = 0;
     char path[64], name[64], state;
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *f = pid > 0 ? fopen(path, "r") : NULL;
+    engine_memory(c->engine, &host, of);
+    snprintf(path, sizeof(path), "/proc/%d/stat", of[rank].pid);
+    FILE *f = fopen(path, "r");
     if (f && fscanf(f, "%d (%63[^)]) %c %d", &pid, name, &state, &up) == 4 && c->ended < c->n)
         kill(parent ? up : pid, SIGKILL);
     if (f)
@@ -344,6 +339,14 @@ static void answer_under_fire(int tp, int pp, int kills, bool keeper, struct eng
         for (int bells = 0; bells <= i % 3 && c.ended < c.n; bells++)
             wait_bell(&c);
         kill_rank(&c, i % plan_ranks(&p), keeper);
+        for (uint64_t steps = 0; c.ended < c.n;) { /* until new ranks have done a step */
+            engine_stats(c.engine, s);
+            engine_events(c.engine, take, &c);
+            if (steps && s->steps > steps)
+                break;
+            if (!steps && s->restarts > (uint64_t)i)
+                steps = s->steps;
+        }
     }
     wait_all(&c);
     expect_same(&c, &want);

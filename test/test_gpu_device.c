@@ -44,7 +44,7 @@ static struct mat rows_on(struct dev *d, int n, int dim, const float *from)
     struct err e;
     char *at;
     if (tandem_plugin.memory(d, mat_bytes(&m), &at, &e) ||
-        (from && tandem_plugin.load(d, at, from, mat_bytes(&m), &e)))
+        (from && tandem_plugin.load(d, 0, at, from, mat_bytes(&m), &e)))
         fail_msg("%s", e.text);
     m.at = at;
     return m;

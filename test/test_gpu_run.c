@@ -1,13 +1,10 @@
 /* test_gpu_run.c - the whole way of a GPU: plugin, ranks, weights, steps, recordings, on the model
  * of a GPU (cuda_model.h). Where tensor cores do nothing the logits are the CPU's, bit by bit. The
  * trained model needs the shared test data. */
-#include "engine/engine.h"
 #include "model/folder.h"
 #include "tiny.h"
 
 #include <math.h>
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct gpus *the_gpus(void)
@@ -182,80 +179,6 @@ static void no_split_changes_a_bit_of_bf16(void **state)
     tiny_free(&t);
 }
 
-/* ------------------------------------------------------------------------------- a rank dies */
-
-enum { REQUESTS = 3, NEW = 16 };
-
-struct client {
-    uint64_t id[REQUESTS];
-    int tok[REQUESTS][NEW], n[REQUESTS], ended;
-};
-
-static void hear(void *arg, const struct engine_event *ev)
-{
-    struct client *c = arg;
-    for (int i = 0; i < REQUESTS; i++)
-        if (c->id[i] == ev->id && ev->token >= 0)
-            c->tok[i][c->n[i]++] = ev->token;
-    c->ended += ev->finish != RUNNING;
-}
-
-static void pause_ms(long ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL); }
-
-/* Greedy answers; once some tokens are there the last rank is killed, if asked. */
-static void answers(const struct plan *p, const struct store *s, const struct gpus *gpus,
-                    bool kills, struct client *c)
-{
-    struct engine_opts opts = {.team = {.isa = ISA_REF, .gpus = gpus}};
-    struct engine *x;
-    struct err e;
-    struct engine_stats stats;
-    if (engine_start(&x, p, s, &opts, &e))
-        fail_msg("%s", e.text);
-    memset(c, 0, sizeof(*c));
-    for (int i = 0; i < REQUESTS; i++) {
-        const int prompt[] = {3 + i, 50, 7 * i + 1, 120};
-        struct engine_request r = {.prompt = prompt,
-                                   .n_prompt = COUNT(prompt),
-                                   .max_new = NEW,
-                                   .sampling = sampling_greedy,
-                                   .n_top = -1,
-                                   .n_prompt_top = -1};
-        if (engine_submit(x, &r, &c->id[i], &e))
-            fail_msg("%s", e.text);
-    }
-    for (bool killed = !kills; c->ended < REQUESTS; pause_ms(1)) {
-        struct team_memory host;
-        struct rank_memory rank[2] = {0};
-        engine_events(x, hear, c);
-        if (killed || c->n[0] < 3)
-            continue;
-        engine_memory(x, &host, rank);
-        killed = rank[plan_ranks(p) - 1].pid > 0 && !kill(rank[plan_ranks(p) - 1].pid, SIGKILL);
-    }
-    engine_stats(x, &stats);
-    assert_int_equal(stats.restarts > 0, kills);
-    engine_stop(x);
-}
-
-static void a_killed_rank_changes_no_token(void **state)
-{
-    const struct model m = tiny_llama(2);
-    struct tiny t = tiny_make(&m, NUM_F32, 11);
-    struct client want, got;
-    (void)state;
-    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.tp = 2, .chunk = 16});
-    p.max_seq = 4;
-    p.pages *= 4;
-    answers(&p, t.store, NULL, false, &want);
-    answers(&p, t.store, the_gpus(), true, &got);
-    for (int i = 0; i < REQUESTS; i++) {
-        assert_int_equal(got.n[i], NEW);
-        assert_memory_equal(got.tok[i], want.tok[i], sizeof(got.tok[i]));
-    }
-    tiny_free(&t);
-}
-
 /* ------------------------------------------------------------------------------- a trained model
  */
 
@@ -306,7 +229,6 @@ int main(void)
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(norms_over_whole_rows_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),
-        cmocka_unit_test(a_killed_rank_changes_no_token),
         cmocka_unit_test(a_trained_models_logits_are_the_cpus_or_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,7 +45,7 @@ def build(run, to):
     if ended.code:
         raise RuntimeError(ended.words())
     listed = run.command(["cmake", "--build", run.build, "--target", "help"], 30).out
-    targets = ["tandem", "tandem-cuda", "tandem-bench-gpu"] + sorted(set(re.findall(r"\b(real_gpu_\w+|test_gpu_run)\b", listed)))
+    targets = ["tandem", "tandem-cuda", "tandem-bench-gpu"] + sorted(set(re.findall(r"\b(real_gpu_\w+|test_gpu_run|test_gpu_keeper)\b", listed)))
     ended = run.command(["cmake", "--build", run.build, "-j", str(os.cpu_count()), "--target", *targets], run.left(), env=env)
     if ended.code:
         raise RuntimeError(ended.words())
@@ -57,9 +57,9 @@ def build(run, to):
 def test_programs(run):
     if run.dry:
         return ["test_gpu_device", "test_gpu_rows"]
-    here = set(f for f in os.listdir(run.build) if re.fullmatch(r"real_gpu_\w+|test_gpu_run", f)) if os.path.isdir(run.build) else set()
+    here = set(f for f in os.listdir(run.build) if re.fullmatch(r"real_gpu_\w+|test_gpu_run|test_gpu_keeper", f)) if os.path.isdir(run.build) else set()
     first = ["real_gpu_rows", "real_gpu_device", "real_gpu_products", "real_gpu_attend"]
-    last = ["real_gpu_peer", "test_gpu_run"]  # where ranks wait for each other
+    last = ["real_gpu_peer", "test_gpu_run", "test_gpu_keeper"]  # where ranks wait for each other
     return [t for t in first if t in here] + sorted(here - set(first + last)) + [t for t in last if t in here]
 
 
@@ -293,6 +293,8 @@ def kill_a_rank(run, to, server):
     os.kill(ranks[0], 9)
     to["killed"] = server.figures(load)
     to["killed"]["restarts"] = server.metric("tandem:restarts_total") - before
+    to["killed"]["kept"] = server.metric("tandem:restarts_kept_total")
+    to["killed"]["restart_s"] = server.metric("tandem:restart_seconds_total")
     if not to["killed"]["restarts"]:
         raise RuntimeError(f"process {ranks[0]} was killed, but no rank was started again")
 

@@ -193,6 +193,8 @@ def tell_aims(results, put, copy, math):
     row("predicted beside measured, median of the steps", "<= 5 %", off_by(results))
     killed = part(results, "serve").get("killed")
     row("a rank killed under load: longest wait, requests that failed", "", killed and f"{killed['itl_max_s']:.2f} s, {killed['failed']}")
+    row("of it, until ranks worked again, on kept weights and cache", "<= 3 s, yes",
+        killed and "kept" in killed and f"{killed['restart_s']:.2f} s, {'yes' if killed['kept'] == killed['restarts'] else 'no'}")
 
 
 # ------------------------------------------------------------------------------- all

@@ -11,13 +11,14 @@
 #include "base/wait.h"
 #include "dev/dev.h"
 
-enum { GPUS = 32, PLUGIN_ABI = 1 << 16 | sizeof(struct dev_ops) };
+enum { GPUS = 32, LOAD_LANES = 8, PLUGIN_ABI = 2 << 16 | sizeof(struct dev_ops) };
 
 struct gpu {
     char name[96], bus[24]; /* bus: as NVML says it */
     int arch, sm;           /* 10 * major + minor of its compute capability; multiprocessors */
     size_t memory, memory_free;
     bool warpgroups; /* its faster matrices (9.0) were tried, and give the bits of the others */
+    size_t unit; /* memory that outlives a process is of multiples of this; 0: there can be none */
 };
 
 /* What a device is for: the largest step, and the rank's part of the model. */
@@ -43,6 +44,8 @@ struct group_ask {
     void *cards;
     char *memory; /* the device's: group_bytes(), and then the rank's peer arena */
     size_t peer_bytes, outbox_bytes;
+    const int *kept; /* [size] descriptors of all ranks' memory, when it is kept (plugin.keep) and
+                        was made with these bytes; NULL: the rank's own */
     struct wait wait;
 };
 
@@ -60,8 +63,18 @@ struct plugin {
     int (*open)(struct dev *d, const struct gpu_ask *, struct err *e);
     /* Zeroed memory of the device, aligned to 256 bytes, until this process ends. */
     int (*memory)(struct dev *d, size_t bytes, char **to, struct err *e);
-    /* Fill memory of the device from the host's at the speed of reading that, and wait. */
-    int (*load)(struct dev *d, void *to, const void *from, size_t bytes, struct err *e);
+    /* Memory that outlives processes: n runs of a GPU's, fd[i] for bytes[i] (-1 for none). It is
+     * there as long as this process lives, or anybody has its descriptor or maps it. Needs no
+     * device, and leaves none behind. -ENOMEM says how much is missing; other errors: there can be
+     * none after all. */
+    int (*keep)(int gpu, const size_t *bytes, int n, int *fd, struct err *e);
+    /* Such memory as memory of the device, as it is; zeroed, when asked for. */
+    int (*kept)(struct dev *d, int fd, size_t bytes, bool zero, char **to, struct err *e);
+    /* Fill memory of the device from the host's at the speed of reading that, and wait. Threads may
+     * do so at once, each in a lane of its own, below LOAD_LANES. Then load_end() frees what that
+     * took. */
+    int (*load)(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
+    void (*load_end)(struct dev *d);
     /* Make c the rank's end of a group, once all ranks have come; it works in the stream of d and
      * lasts as long. -EOPNOTSUPP when one GPU cannot reach another's memory. */
     size_t (*group_bytes)(size_t outbox_bytes);

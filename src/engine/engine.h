@@ -139,6 +139,7 @@ struct engine_stats {
     uint64_t steps, submitted, finished[FINISH_FAILED + 1], preempted, restarts;
     uint64_t replaced;               /* of the restarts, those that kept weights and cache */
     double restart_s;                /* in restarts */
+    uint64_t copied;                 /* bytes of weights that ranks copied to GPUs */
     uint64_t prompt_tok, cached_tok; /* tokens of prompts begun; of them, stored already */
     uint64_t new_tok, drafted, accepted;
     double busy_s; /* in steps */

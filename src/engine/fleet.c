@@ -145,6 +145,7 @@ static void add(struct engine_stats *to, const struct engine_stats *s, int n)
 {
     to->steps += s->steps, to->submitted += s->submitted, to->preempted += s->preempted;
     to->restarts += s->restarts, to->replaced += s->replaced, to->restart_s += s->restart_s;
+    to->copied += s->copied;
     to->prompt_tok += s->prompt_tok, to->cached_tok += s->cached_tok;
     to->new_tok += s->new_tok, to->drafted += s->drafted, to->accepted += s->accepted;
     to->busy_s += s->busy_s, to->host_s += s->host_s;

@@ -64,6 +64,7 @@ struct engine {
     struct drive drive;
     struct job *live; /* admitted, in no order */
     int restarts;
+    uint64_t copied;           /* by teams that are no more; see engine_stats */
     struct sched_step *unsent; /* chosen, but the ranks died before they had it; NULL: none */
     struct flying flying[PLAN_STAGES]; /* as drive.flying */
     struct draw *draw;

@@ -2,8 +2,8 @@
 #include "engine/keeper.h"
 #include "comm/delay.h"
 #include "comm/shm.h"
+#include "engine/gpu_keeper.h"
 #include "engine/near.h"
-#include "run/gpu.h"
 #include "run/load.h"
 #include "run/work.h"
 
@@ -32,7 +32,8 @@ struct keeper {
     bool profile;
     const struct link *link; /* NULL: none */
     const struct gpus *gpus; /* NULL: ranks compute on the host */
-    size_t expert_cache;     /* bytes, 0: all stay in memory */
+    struct gpu_keepers keepers;
+    size_t expert_cache; /* bytes, 0: all stay in memory */
     int fd, n_rank;
     struct pool pool;
     struct weights whole;
@@ -150,12 +151,21 @@ static void open_host(struct keeper *k, struct rank *r, struct dev *threads, str
 
 /* The rank on its GPU; then nothing of the weights is read here. */
 static void open_gpu(struct keeper *k, struct rank *r, int id, struct gpu_rank *gpu,
-                     struct arena *host)
+                     struct dev *threads, struct arena *host)
 {
+    struct rank_state *state = &k->room->mailbox->rank[id];
+    const struct gpu_start start = {.gpus = k->gpus,
+                                    .profile = k->profile,
+                                    .whole = &k->whole,
+                                    .host = threads,
+                                    .kept = gpu_keepers_kept(&k->keepers),
+                                    .complete = &state->complete,
+                                    .copied = &state->copied};
     struct err e;
-    if (gpu_rank_open(gpu, r, k->p, id, k->gpus, k->profile, &k->whole, host, &e))
-        give_up(&k->room->mailbox->rank[id], &e);
-    munmap(k->base, k->bytes);
+    if (gpu_rank_open(gpu, r, k->p, id, &start, host, &e))
+        give_up(state, &e);
+    if (k->base)
+        munmap(k->base, k->bytes);
 }
 
 static void join_gpus(struct keeper *k, const struct rank *r, struct gpu_rank *gpu, struct comm *tp,
@@ -191,7 +201,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     host_run(k->host, p->core[id], p->threads, core);
     dev_cpu_start(&threads, core);
     if (k->gpus) {
-        open_gpu(k, &r, id, &gpu, &host);
+        open_gpu(k, &r, id, &gpu, &threads, &host);
         join_gpus(k, &r, &gpu, &tp, &pp, w);
     } else {
         open_groups(k, id, &tp, &pp, w);
@@ -325,6 +335,7 @@ static _Noreturn void leave(struct keeper *k, int code)
 {
     pid_t pid;
     end_ranks(k);
+    gpu_keepers_kill(&k->keepers);
     if (k->toucher > 0)
         kill(k->toucher, SIGKILL);
     for (int ms = 0; ms < PATIENCE_MS && (pid = waitpid(-1, NULL, WNOHANG)) >= 0;)
@@ -340,6 +351,7 @@ static void reap(struct keeper *k)
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == k->toucher)
             k->toucher = 0;
+        gpu_keepers_died(&k->keepers, pid);
         for (int r = 0; r < k->n_rank; r++)
             if (k->pid[r] == pid) {
                 k->pid[r] = 0;
@@ -409,10 +421,10 @@ static void start_again(struct keeper *k)
     end_ranks(k);
     for (int ms = 0; ms < PATIENCE_MS && any_rank(k); ms++)
         pause_ms(), reap(k);
-    if (any_rank(k) || k->gpus) {
+    const bool lost = k->gpus && !gpu_keepers_kept(&k->keepers);
+    if (any_rank(k) || lost) {
         err_set(&e, -EIO, "%s",
-                k->gpus ? "a rank's memory on its GPU ended with it"
-                        : "a killed rank does not end");
+                lost ? "a rank's memory on its GPU ended with it" : "a killed rank does not end");
         fail(k, &e);
         return;
     }
@@ -439,6 +451,18 @@ static _Noreturn void watch(struct keeper *k, int signals)
         if (on[1].revents && read(signals, &info, sizeof(info)) > 0)
             reap(k);
     }
+}
+
+/* Weights and ranks. Memory of GPUs is asked for while weights are read. */
+static int start(struct keeper *k, const struct store *s, const struct packed *f, int n_thread,
+                 struct err *e)
+{
+    int rc = k->gpus ? gpu_keepers_start(&k->keepers, k->p, k->gpus, e) : 0;
+    if (!rc)
+        rc = load(k, s, f, n_thread, e);
+    if (!rc)
+        rc = gpu_keepers_take(&k->keepers, e);
+    return rc ? rc : fork_ranks(k, e);
 }
 
 /* The view sizes, so that control can hold the plan against them. */
@@ -472,7 +496,7 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
-    if (signals < 0 || load(&k, s, opts->packed, n_thread, &e) || fork_ranks(&k, &e)) {
+    if (signals < 0 || start(&k, s, opts->packed, n_thread, &e)) {
         fail(&k, &e);
         leave(&k, 1);
     }

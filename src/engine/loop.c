@@ -399,6 +399,7 @@ static int replace_ranks(struct engine *x, struct err *e)
 static int load_again(struct engine *x, struct err *e)
 {
     experts_keep(&x->experts, x->team);
+    x->copied += x->team ? team_copied(x->team) : 0;
     team_stop(x->team);
     x->team = NULL;
     memset(x->waited_s, 0, sizeof(x->waited_s));
@@ -456,6 +457,7 @@ static void publish(struct engine *x, double host_s)
     s->running = f.running, s->waiting = f.waiting, s->waiting_tok = (int)f.waiting_tok;
     s->pages = f.pages, s->pages_used = f.pages_used, s->pages_cached = f.pages_cached;
     s->preempted = f.preempted;
+    s->copied = x->copied + (x->team ? team_copied(x->team) : 0);
     s->step_s = pace_step(&x->drive.pace, 0);
     s->token_s = pace_step(&x->drive.pace, 1) - s->step_s;
     s->host_s += host_s;

@@ -432,6 +432,14 @@ struct cache_use team_cache(const struct team *t)
     return sum;
 }
 
+uint64_t team_copied(const struct team *t)
+{
+    uint64_t sum = 0;
+    for (int r = 0; r < plan_ranks(&t->plan); r++)
+        sum += atomic_load(&t->room.mailbox->rank[r].copied);
+    return sum;
+}
+
 void team_profile(const struct team *t, int rank, struct op_seconds to[OP_COUNT])
 {
     const struct op_time *op = t->room.mailbox->rank[rank].op;

@@ -92,6 +92,9 @@ struct cache_use {
 };
 struct cache_use team_cache(const struct team *t);
 
+/* Bytes of weights that ranks copied to GPUs since the team was started. */
+uint64_t team_copied(const struct team *t);
+
 /* Since the last call with reset: seconds each rank spent. */
 struct rank_time {
     double compute, wait, move; /* kernels; waiting for other ranks; reading and adding */

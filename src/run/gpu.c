@@ -53,16 +53,37 @@ static size_t pp_bytes(const struct plan *p, const struct gpus *g)
 
 /* ------------------------------------------------------------------------------- memory */
 
+void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t to[KEPT_PARTS])
+{
+    struct rank r;
+    struct arena host = {0}, dev = {0}, peer = {0};
+    lay_out(&r, p, rank, &host, &dev, &peer);
+    to[KEPT_WEIGHTS] = plan_weight_bytes(p, rank);
+    to[KEPT_CACHE] = plan_kv_bytes(p, rank);
+    to[KEPT_SLICES] = tp_bytes(p, g) + peer.used;
+    to[KEPT_STAGES] = pp_bytes(p, g);
+}
+
+static size_t taken(size_t bytes, const struct gpu *g)
+{
+    return g->unit ? round_up(bytes, g->unit) : bytes;
+}
+
 struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
 {
     struct rank r;
     struct arena host = {0}, dev = {0}, peer = {0};
+    size_t part[KEPT_PARTS];
+    const struct gpu *on = gpu_of(g, rank);
     const struct gpu_ask ask = ask_for(p, rank, g);
     lay_out(&r, p, rank, &host, &dev, &peer);
-    return (struct gpu_need){.weights = plan_weight_bytes(p, rank),
-                             .kv = plan_kv_bytes(p, rank),
-                             .scratch = dev.used + peer.used + tp_bytes(p, g) + pp_bytes(p, g) +
-                                        g->plugin->scratch_bytes(&ask, gpu_of(g, rank))};
+    gpu_kept_bytes(p, rank, g, part);
+    return (struct gpu_need){.weights = taken(part[KEPT_WEIGHTS], on),
+                             .kv = taken(part[KEPT_CACHE], on),
+                             .scratch = dev.used + taken(part[KEPT_SLICES], on) +
+                                        taken(part[KEPT_STAGES], on) +
+                                        g->plugin->scratch_bytes(&ask, on),
+                             .page = part[KEPT_CACHE] / (size_t)p->pages};
 }
 
 /* What all ranks on a GPU need of it, reserves included. */
@@ -73,7 +94,7 @@ static struct gpu_need need_of(const struct plan *p, const struct gpus *g, int g
         if (gpus_index(g, r) != gpu)
             continue;
         struct gpu_need one = gpu_need(p, r % plan_ranks(p), g);
-        all.weights += one.weights, all.kv += one.kv;
+        all.weights += one.weights, all.kv += one.kv, all.page += one.page;
         all.scratch += one.scratch + GPU_RESERVE;
     }
     return all;
@@ -84,9 +105,10 @@ int gpu_pages(const struct plan *p, const struct gpus *g)
     size_t pages = INT32_MAX;
     for (int i = 0; i < g->n; i++) {
         struct gpu_need need = need_of(p, g, i);
-        size_t rest = need.weights + need.scratch, have = g->gpu[i].memory_free;
-        if (need.kv)
-            pages = min_size(pages, have > rest ? (have - rest) / (need.kv / (size_t)p->pages) : 0);
+        size_t rest = need.weights + need.scratch + (size_t)p->dp * plan_ranks(p) * g->gpu[i].unit;
+        size_t have = g->gpu[i].memory_free;
+        if (need.page)
+            pages = min_size(pages, have > rest ? (have - rest) / need.page : 0);
     }
     return (int)pages;
 }
@@ -163,36 +185,104 @@ int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
 
 /* ------------------------------------------------------------------------------- setting up */
 
+struct copy {
+    char *to;
+    const char *from;
+    size_t bytes;
+};
+
+/* What goes to the GPU, and where there it may go. */
 struct upload {
-    const struct gpus *g;
+    const struct gpu_start *start;
+    const struct gpu_kept *kept; /* the rank's; NULL: nothing is kept */
     struct dev *d;
     struct err *e;
     int rc;
+    struct pool pool;
+    struct copy *copy;
+    size_t n, room, bytes;
+    _Atomic size_t next;
+    _Atomic int failed;
 };
 
-static void upload(void *arg, void *to, const void *from, size_t bytes)
+static bool is_there(const struct upload *u) { return u->kept && atomic_load(u->start->complete); }
+
+static void upload(struct upload *u, void *to, const void *from, size_t bytes)
 {
-    struct upload *u = arg;
-    if (!u->rc && bytes)
-        u->rc = u->g->plugin->load(u->d, to, from, bytes, u->e);
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->load(u->d, 0, to, from, bytes, u->e);
 }
 
-/* Memory for an arena of so many bytes. */
+/* Memory for an arena of so many bytes, zeroed. */
 static int get_arena(struct upload *u, size_t bytes, struct arena *to)
 {
     to->used = 0, to->size = bytes;
-    return u->rc ? u->rc : (u->rc = u->g->plugin->memory(u->d, bytes, &to->base, u->e));
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->memory(u->d, bytes, &to->base, u->e);
+    return u->rc;
 }
 
-static void load_weights(struct upload *u, struct rank *r, const struct weights *whole,
-                         struct arena *host)
+/* The same, where it outlives the rank if anything does; weights and cache are as they were left
+ * when they are there. */
+static int get_kept(struct upload *u, enum gpu_kept_part part, size_t bytes, struct arena *to)
+{
+    const bool zero = !is_there(u) || (part != KEPT_WEIGHTS && part != KEPT_CACHE);
+    if (!u->kept || u->kept->fd[part] < 0)
+        return get_arena(u, bytes, to);
+    to->used = 0, to->size = bytes;
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->kept(u->d, u->kept->fd[part], bytes, zero, &to->base, u->e);
+    return u->rc;
+}
+
+/* In pieces, so that threads end at about the same time. */
+static void add_copy(void *arg, void *to, const void *from, size_t bytes)
+{
+    enum { MOST = 32 << 20 };
+    struct upload *u = arg;
+    for (size_t at = 0; at < bytes; at += MOST) {
+        if (u->n == u->room) {
+            struct copy *old = u->copy;
+            u->room = u->room ? 2 * u->room : 1024;
+            u->copy = pool_get(&u->pool, u->room * sizeof(*u->copy));
+            if (old)
+                memcpy(u->copy, old, u->n * sizeof(*old));
+        }
+        u->copy[u->n++] =
+            (struct copy){(char *)to + at, (const char *)from + at, min_size(MOST, bytes - at)};
+    }
+    u->bytes += bytes;
+}
+
+/* One thread reads memory slower than a GPU takes it. */
+static void copy_some(void *arg, int thread, int n)
+{
+    struct upload *u = arg;
+    (void)n;
+    if (thread >= LOAD_LANES)
+        return;
+    for (size_t i; !atomic_load(&u->failed) && (i = atomic_fetch_add(&u->next, 1)) < u->n;) {
+        const struct copy *c = &u->copy[i];
+        struct err e;
+        int rc = u->start->gpus->plugin->load(u->d, thread, c->to, c->from, c->bytes, &e);
+        if (rc && !atomic_exchange(&u->failed, 1))
+            u->rc = rc, *u->e = e;
+    }
+}
+
+static void load_weights(struct upload *u, struct rank *r, struct arena *host)
 {
     struct arena data;
-    if (get_arena(u, plan_weight_bytes(r->plan, r->id), &data))
+    if (get_kept(u, KEPT_WEIGHTS, plan_weight_bytes(r->plan, r->id), &data))
         return;
     weights_lay_out(&r->weights, r->plan, r->id, host, &data);
     must(data.used == data.size);
-    weights_copies(&r->weights, whole, r->plan, r->id, upload, u);
+    if (is_there(u))
+        return;
+    weights_copies(&r->weights, u->start->whole, r->plan, r->id, add_copy, u);
+    dev_together(u->start->host, copy_some, u);
+    atomic_fetch_add(u->start->copied, u->rc ? 0 : u->bytes);
+    pool_free(&u->pool);
 }
 
 /* The angles of all positions, a few rows at a time. */
@@ -233,56 +323,75 @@ static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p
     const size_t before = tp_bytes(p, to->gpus);
     struct arena all, pp;
     to->peer_bytes = peer->used;
-    if (get_arena(u, before + peer->used, &all))
+    if (get_kept(u, KEPT_SLICES, before + peer->used, &all))
         return;
     *peer = (struct arena){.base = all.base + before, .size = to->peer_bytes};
     to->tp = p->tp > 1 ? all.base : NULL;
     to->outbox_bytes = outbox_bytes(p);
-    if (p->pp > 1 && !get_arena(u, pp_bytes(p, to->gpus), &pp))
+    if (p->pp > 1 && !get_kept(u, KEPT_STAGES, pp_bytes(p, to->gpus), &pp))
         to->pp = pp.base;
 }
 
 int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int id,
-                  const struct gpus *g, bool profile, const struct weights *whole,
-                  struct arena *host, struct err *e)
+                  const struct gpu_start *start, struct arena *host, struct err *e)
 {
     struct arena tables = {0}, dev = {0}, peer = {0}, cache;
+    const struct gpus *g = start->gpus;
     struct gpu_ask ask = ask_for(p, id, g);
-    *to = (struct gpu_rank){.gpus = g};
-    ask.profile = profile;
-    ask.records = !profile;
+    *to = (struct gpu_rank){.gpus = g, .kept = start->kept};
+    ask.profile = start->profile;
+    ask.records = !start->profile;
     ask.warpgroups = gpu_of(g, id)->warpgroups;
     lay_out(r, p, id, &tables, &dev, &peer);
-    struct upload u = {.g = g, .d = &to->dev, .e = e};
+    struct upload u = {
+        .start = start, .kept = start->kept ? &start->kept[id] : NULL, .d = &to->dev, .e = e};
     u.rc = g->plugin->open(u.d, &ask, e);
     get_peer(&u, to, p, &peer);
     if (get_arena(&u, dev.used, &dev))
         return u.rc;
     lay_out(r, p, id, host, &dev, &peer);
-    load_weights(&u, r, whole, host);
-    if (get_arena(&u, plan_kv_bytes(p, id), &cache))
+    load_weights(&u, r, host);
+    if (get_kept(&u, KEPT_CACHE, plan_kv_bytes(p, id), &cache))
         return u.rc;
     rank_own_cache(r, cache.base);
     load_rotations(&u, r);
+    g->plugin->load_end(u.d);
+    if (!u.rc && u.kept)
+        atomic_store(start->complete, 1);
     return u.rc;
+}
+
+/* Descriptors of the ranks from `first`, every `stride`-th. */
+static const int *kept_of(const struct gpu_rank *g, enum gpu_kept_part part, int first, int stride,
+                          int n, int *fd)
+{
+    for (int i = 0; g->kept && i < n; i++)
+        fd[i] = g->kept[first + i * stride].fd[part];
+    return g->kept ? fd : NULL;
 }
 
 int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void *pp_cards,
                   struct wait wait, struct comm *tp, struct comm *pp, struct err *e)
 {
     const struct plan *p = r->plan;
-    const struct group_ask slices = {.rank = plan_slice(p, r->id),
-                                     .size = p->tp,
-                                     .cut = p->cut,
-                                     .cards = tp_cards,
-                                     .memory = g->tp,
-                                     .peer_bytes = g->peer_bytes,
-                                     .wait = wait};
-    const struct group_ask stages = {.rank = plan_stage(p, r->id),
+    const int slice = plan_slice(p, r->id), stage = plan_stage(p, r->id);
+    int slices_fd[SHARES_MAX], stages_fd[PLAN_STAGES];
+    const struct group_ask slices = {
+        .rank = slice,
+        .size = p->tp,
+        .cut = p->cut,
+        .cards = tp_cards,
+        .memory = g->tp,
+        .peer_bytes = g->peer_bytes,
+        .kept = kept_of(g, KEPT_SLICES, stage * p->tp, 1, p->tp, slices_fd),
+        .wait = wait};
+    const struct group_ask stages = {.rank = stage,
                                      .size = p->pp,
                                      .cards = pp_cards,
                                      .memory = g->pp,
                                      .outbox_bytes = g->outbox_bytes,
+                                     .kept =
+                                         kept_of(g, KEPT_STAGES, slice, p->tp, p->pp, stages_fd),
                                      .wait = wait};
     *tp = *pp = (struct comm){.ops = &comm_self, .size = 1};
     int rc = g->tp ? g->gpus->plugin->group(&g->dev, tp, &slices, e) : 0;

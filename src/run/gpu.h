@@ -10,9 +10,18 @@
  * here: an allowance. */
 enum { GPU_RESERVE = 640 << 20 };
 
-/* Bytes of a rank on its GPU, beside that. */
+/* What of a rank's memory can outlive its process (plugin.h): descriptors that all processes of the
+ * host have by the same numbers; -1: nothing of that kind. */
+enum gpu_kept_part { KEPT_WEIGHTS, KEPT_CACHE, KEPT_SLICES, KEPT_STAGES, KEPT_PARTS };
+struct gpu_kept {
+    int fd[KEPT_PARTS];
+};
+void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t to[KEPT_PARTS]);
+
+/* Bytes of a rank on its GPU, beside that; kept memory is counted in the GPU's units. */
 struct gpu_need {
     size_t weights, kv, scratch;
+    size_t page; /* what of kv one page takes */
 };
 struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g);
 
@@ -29,16 +38,27 @@ size_t gpu_tables(const struct plan *p, int rank);
 /* A rank's device and memory on its GPU, until the process ends. */
 struct gpu_rank {
     const struct gpus *gpus;
+    const struct gpu_kept *kept;
     struct dev dev;
     size_t peer_bytes, outbox_bytes;
     char *tp, *pp; /* memory of its groups, the peer arena at the end of tp's; NULL: it is alone */
 };
 
+/* What a rank starts on. */
+struct gpu_start {
+    const struct gpus *gpus;
+    bool profile;
+    const struct weights *whole; /* the host's; not looked at when the GPU has the rank's */
+    struct dev *host;            /* whose threads read them */
+    const struct gpu_kept *kept; /* [ranks] NULL: the rank's memory is its own and ends with it */
+    _Atomic uint32_t *complete;  /* kept weights are all there; raised when they are */
+    _Atomic uint64_t *copied;    /* grows by the bytes of weights that were copied to the GPU */
+};
+
 /* In the process of the rank: open its device, lay the rank out in the GPU's memory with tables
- * from `host`, and copy its part of the host's weights there. */
+ * from `host`, and copy its part of the host's weights there, unless it is there. */
 int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int id,
-                  const struct gpus *g, bool profile, const struct weights *whole,
-                  struct arena *host, struct err *e);
+                  const struct gpu_start *start, struct arena *host, struct err *e);
 
 /* Then join its groups, once the others have come; cards as in struct group_ask. A rank alone gets
  * groups of one. */

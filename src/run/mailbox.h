@@ -51,8 +51,10 @@ struct slot { /* pointers are valid in every process: the mapping is inherited b
 struct rank_state {
     alignas(64) _Atomic uint64_t done; /* the last step this rank has finished */
     _Atomic uint32_t ready;
-    _Atomic int32_t err; /* -errno of dev or comm, sticky */
-    char why[512];       /* of it, or of a start that failed, written before; "": errno tells */
+    _Atomic int32_t err;       /* -errno of dev or comm, sticky */
+    _Atomic uint32_t complete; /* its GPU keeps its weights, and all of them (run/gpu.h) */
+    _Atomic uint64_t copied;   /* bytes of weights copied to GPUs */
+    char why[512]; /* of it, or of a start that failed, written before; "": errno tells */
     _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
     struct cache_figures cache;  /* when experts are cached */
     struct op_time op[OP_COUNT]; /* when steps are profiled */

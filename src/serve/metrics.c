@@ -169,6 +169,8 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
     one(w, "tandem", "restarts_kept_total", "counter",
         "Of them, those that kept weights and cache.", (double)s->replaced);
     one(w, "tandem", "restart_seconds_total", "counter", "Time in them.", s->restart_s);
+    one(w, "tandem", "gpu_weights_copied_bytes_total", "counter",
+        "Weights that ranks copied to GPUs.", (double)s->copied);
 }
 
 /* Steps of so many rows and more, up to the next class. */

@@ -45,10 +45,19 @@ int gpu_driver(int *have, int *need) { return *have = *need = 13000, 0; }
 int gpu_count(int *n) { return *n = 1, 0; }
 int gpu_use(int gpu) { return gpu ? failed(INVALID_VALUE, "the model has one GPU") : 0; }
 
+static size_t kept_bytes; /* made by this process */
+
+/* So many that tests need not mind, unless they say how many. */
+static size_t memory_bytes(void)
+{
+    const char *told = getenv("TANDEM_MODEL_MEMORY");
+    return told ? strtoull(told, NULL, 10) : (size_t)16 << 30;
+}
+
 int gpu_about(int gpu, struct gpu_about *to)
 {
-    const size_t memory = (size_t)16 << 30; /* so many that tests need not mind */
-    *to = {"model of a GPU", "0000:00:00.0", 90, 4, memory, memory};
+    const size_t memory = memory_bytes();
+    *to = {"model of a GPU", "0000:00:00.0", 90, 4, memory, memory - kept_bytes};
     return gpu_use(gpu);
 }
 
@@ -110,25 +119,36 @@ static char *map_file(int file, size_t bytes)
     return (char *)from;
 }
 
-/* It ends where the closed page begins, but for what rounds it to 16 bytes: cudaMalloc's 256 would
- * hide reading behind the end. */
+/* What an allocation takes: cudaMalloc's 256 would hide reading behind the end. */
+static size_t allocated(size_t bytes) { return (bytes + 15) / 16 * 16; }
+
+/* A file of so many bytes, all 0xff; -1: no memory. */
+static int new_file(size_t bytes)
+{
+    const int file = memfd_create("model of a GPU", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, (off_t)bytes))
+        return -1;
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (at == MAP_FAILED)
+        return -1;
+    memset(at, 0xff, bytes);
+    munmap(at, bytes);
+    return file;
+}
+
+/* The memory ends where the closed page begins. */
+static int map_allocation(void **at, int file, size_t bytes)
+{
+    const size_t size = allocated(bytes), mapped = pages(size);
+    char *from = file < 0 ? NULL : map_file(file, mapped);
+    *at = from ? from + mapped - size : NULL;
+    return from ? 0 : failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
+}
+
 int gpu_alloc(void **at, size_t bytes)
 {
-    const size_t size = (bytes + 15) / 16 * 16, mapped = pages(size);
     std::lock_guard<std::mutex> held(lock);
-    const int file = memfd_create("model of a GPU", MFD_CLOEXEC);
-    *at = NULL;
-    if (file < 0 || ftruncate(file, (off_t)mapped))
-        return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
-    char *from = map_file(file, mapped);
-    if (!from)
-        return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
-    mprotect(from, mapped, PROT_READ | PROT_WRITE);
-    memset(from, 0xff, mapped);
-    if (!users)
-        mprotect(from, mapped, PROT_NONE);
-    *at = from + mapped - size;
-    return 0;
+    return map_allocation(at, new_file(pages(allocated(bytes))), bytes);
 }
 
 int gpu_free(void *at)
@@ -192,6 +212,38 @@ int gpu_map(void **at, const struct gpu_handle *from)
 }
 
 int gpu_unmap(void *at) { return gpu_free(at); }
+
+/* No GPU has so small a unit; a larger one would hide reading behind the end. TANDEM_MODEL_KEEPS=0
+ * is a GPU that cannot. */
+int gpu_keep_unit(int gpu, size_t *unit)
+{
+    const char *told = getenv("TANDEM_MODEL_KEEPS");
+    *unit = told && *told == '0' ? 0 : 4096;
+    return gpu_use(gpu);
+}
+
+int gpu_keep(int gpu, size_t bytes, int *fd)
+{
+    const size_t size = pages(allocated(bytes));
+    std::lock_guard<std::mutex> held(lock);
+    *fd = -1;
+    if (gpu_use(gpu))
+        return INVALID_VALUE;
+    if (kept_bytes + size > memory_bytes() || (*fd = new_file(size)) < 0)
+        return failed(OUT_OF_MEMORY, "the model of a GPU has not enough memory");
+    kept_bytes += size;
+    return 0;
+}
+
+int gpu_leave(int gpu) { return gpu_use(gpu); }
+
+int gpu_kept_map(void **at, int fd, size_t bytes)
+{
+    std::lock_guard<std::mutex> held(lock);
+    return map_allocation(at, fcntl(fd, F_DUPFD_CLOEXEC, 3), bytes);
+}
+
+int gpu_kept_unmap(void *at, size_t) { return gpu_free(at); }
 int gpu_show(void **seen, void *host, size_t) { return *seen = host, 0; }
 int gpu_hide(void *) { return 0; }
 

@@ -17,6 +17,7 @@ int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struc
                                         .memory = ask->memory,
                                         .peer_bytes = ask->peer_bytes,
                                         .outbox_bytes = ask->outbox_bytes,
+                                        .kept = ask->kept,
                                         .wait = ask->wait,
                                         .stream = cuda->stream,
                                         .replays = &cuda->replays};

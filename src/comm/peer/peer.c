@@ -283,12 +283,13 @@ static int tell(struct comm_peer *p)
     int rc = gpu_clear(o->memory, state_bytes(), o->stream);
     if (!rc)
         rc = gpu_wait(o->stream);
-    if (!rc)
+    if (!rc && !p->kept)
         rc = gpu_handle(&card->handle, o->memory);
     if (rc)
         return rc;
     card->pid = (int)getpid();
     card->at = o->memory;
+    card->bytes = p->arena + o->peer_bytes;
     atomic_store_explicit(&card->told, 1, memory_order_release);
     return 0;
 }
@@ -300,7 +301,11 @@ static int find(struct comm_peer *p, int r, struct err *e)
     void *at = NULL;
     if (!wait_for(&o->wait, &card->told, 1))
         return err_set(e, -ECANCELED, "stopped while ranks were starting");
-    int rc = card->pid == (int)getpid() ? (at = card->at, 0) : gpu_map(&at, &card->handle);
+    int rc = 0;
+    if (card->pid == (int)getpid())
+        at = card->at;
+    else
+        rc = p->kept ? gpu_kept_map(&at, o->kept[r], card->bytes) : gpu_map(&at, &card->handle);
     if (rc)
         return err_set(
             e, -EOPNOTSUPP,
@@ -316,7 +321,7 @@ int comm_peer_open(struct comm *c, struct comm_peer *p, const struct comm_peer_o
 {
     must(1 < o->size && o->size <= PEER_RANKS && 0 <= o->rank && o->rank < o->size);
     must((uintptr_t)o->memory % 16 == 0);
-    *p = (struct comm_peer){.opts = *o, .arena = comm_peer_bytes(o->outbox_bytes)};
+    *p = (struct comm_peer){.opts = *o, .kept = o->kept, .arena = comm_peer_bytes(o->outbox_bytes)};
     if (o->cut) {
         sum_compile(&p->sum, o->size, o->cut);
         count_adds(&p->sum, p->adds);
@@ -340,9 +345,12 @@ int comm_peer_open(struct comm *c, struct comm_peer *p, const struct comm_peer_o
 
 void comm_peer_close(struct comm_peer *p)
 {
-    for (int r = 0; r < p->opts.size; r++)
-        if (p->memory[r] && p->opts.card[r].pid != (int)getpid())
-            gpu_unmap(p->memory[r]);
+    for (int r = 0; r < p->opts.size; r++) {
+        const struct peer_card *card = &p->opts.card[r];
+        if (!p->memory[r] || card->pid == (int)getpid())
+            continue;
+        p->kept ? gpu_kept_unmap(p->memory[r], card->bytes) : gpu_unmap(p->memory[r]);
+    }
     if (p->shown)
         gpu_hide(p->shown);
     if (p->failed)

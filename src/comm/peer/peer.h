@@ -19,7 +19,8 @@ struct peer_card {
     _Atomic uint64_t told;
     int pid;
     void *at;
-    struct gpu_handle handle;
+    size_t bytes;
+    struct gpu_handle handle; /* of memory that is not kept */
 };
 
 /* Bytes of a rank's memory before its peer arena; a multiple of 256. Outbox bytes: the largest
@@ -35,6 +36,7 @@ struct comm_peer_opts {
     struct peer_card *card; /* [size] */
     char *memory; /* as gpu_alloc() gave it: comm_peer_bytes(), then this rank's peer arena */
     size_t peer_bytes, outbox_bytes;
+    const int *kept;     /* [size] descriptors, when all ranks' memory is kept; else NULL */
     struct wait wait;    /* for the others, at the start; its stop word ends later waits, too */
     void *stream;        /* of all kernels, and of whatever writes what is sent and summed */
     const bool *replays; /* true: the calls stand in a recording already; NULL: never */
@@ -45,6 +47,7 @@ struct comm_peer {
     struct comm_peer_opts opts;
     struct peer_view view;
     char *memory[PEER_RANKS]; /* of every rank, as mapped here */
+    bool kept;                /* by descriptors */
     size_t arena;             /* where peer arenas begin in it */
     struct sum_program sum;   /* n_plane == 0: a group that only sends */
     uint8_t adds[PEER_PLANES];

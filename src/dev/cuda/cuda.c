@@ -2,7 +2,7 @@
 #include "dev/cuda/cuda.h"
 #include "dev/cuda/runtime.h"
 
-enum { PIECE = 8 << 20, ALIGN = 256 };
+#include <unistd.h>
 
 /* ------------------------------------------------------------------------------- which GPUs */
 
@@ -22,6 +22,28 @@ static int no_driver(int code, struct err *e)
     return err_set(e, -ENODEV, "the NVIDIA driver shows no GPU (%s)", gpu_error(code));
 }
 
+/* Tried, not only asked: what a container or a driver forbids shows here, and not in a rank. */
+static size_t kept_unit(int gpu)
+{
+    size_t unit = 0;
+    void *at = NULL;
+    int fd = -1, rc = gpu_keep_unit(gpu, &unit);
+    if (rc || !unit)
+        return 0;
+    rc = gpu_keep(gpu, unit, &fd);
+    if (!rc)
+        rc = gpu_kept_map(&at, fd, unit);
+    if (!rc)
+        rc = gpu_clear(at, unit, NULL);
+    if (!rc)
+        rc = gpu_wait(NULL);
+    if (at)
+        gpu_kept_unmap(at, unit);
+    if (fd >= 0)
+        close(fd);
+    return rc ? 0 : unit;
+}
+
 static int list_gpus(struct gpu *to, int *n, struct err *e)
 {
     int found = 0, rc = gpu_count(&found);
@@ -35,8 +57,11 @@ static int list_gpus(struct gpu *to, int *n, struct err *e)
             rc = gpu_about(i, &a);
         if (rc)
             return err_set(e, -ENODEV, "GPU %d cannot be used: %s", i, gpu_error(rc));
-        to[i] = (struct gpu){
-            .arch = a.arch, .sm = a.sm, .memory = a.memory, .memory_free = a.memory_free};
+        to[i] = (struct gpu){.arch = a.arch,
+                             .sm = a.sm,
+                             .memory = a.memory,
+                             .memory_free = a.memory_free,
+                             .unit = kept_unit(i)};
         memcpy(to[i].name, a.name, sizeof(a.name));
         memcpy(to[i].bus, a.bus, sizeof(a.bus));
     }
@@ -66,66 +91,12 @@ static size_t room_bytes(const struct gpu_ask *a, int sm)
                                                        .top = a->top,
                                                        .expert_columns = a->expert_columns,
                                                        .sm = sm}),
-                    ALIGN);
+                    CUDA_ALIGN);
 }
 
 static size_t scratch_bytes(const struct gpu_ask *a, const struct gpu *g)
 {
     return room_bytes(a, g->sm) + cuda_batch_bytes(a);
-}
-
-static int out_of_memory(const struct cuda *c, size_t bytes, int code, struct err *e)
-{
-    return err_set(e, -ENOMEM, "GPU %d: cannot get %.1f MiB of its memory: %s", c->ask.gpu,
-                   (double)bytes / (1 << 20), gpu_error(code));
-}
-
-static int get_memory(struct dev *d, size_t bytes, char **to, struct err *e)
-{
-    struct cuda *c = cuda_of(d);
-    void *at = NULL;
-    bytes = round_up(bytes ? bytes : 1, ALIGN);
-    int rc = gpu_alloc(&at, bytes);
-    if (!rc)
-        rc = gpu_clear(at, bytes, c->stream);
-    if (!rc)
-        rc = gpu_wait(c->stream);
-    *to = at;
-    return rc ? out_of_memory(c, bytes, rc, e) : 0;
-}
-
-/* While one piece is on its way the next is read. */
-static int load_pieces(char *to, const char *from, size_t bytes, void *const *stream,
-                       void *const *pinned)
-{
-    int rc = 0;
-    for (size_t at = 0; !rc && at < bytes; at += PIECE) {
-        size_t i = at / PIECE % CUDA_PIECES, n = min_size(PIECE, bytes - at);
-        rc = gpu_wait(stream[i]);
-        if (rc)
-            break;
-        memcpy(pinned[i], from + at, n);
-        rc = gpu_copy_in(to + at, pinned[i], n, stream[i]);
-    }
-    for (int i = 0; i < CUDA_PIECES; i++)
-        rc = rc ? rc : gpu_wait(stream[i]);
-    return rc;
-}
-
-static int load(struct dev *d, void *to, const void *from, size_t bytes, struct err *e)
-{
-    struct cuda *c = cuda_of(d);
-    int rc = 0;
-    for (int i = 0; !rc && i < CUDA_PIECES && !c->load_stream[CUDA_PIECES - 1]; i++) {
-        rc = gpu_pinned(&c->load_pinned[i], PIECE);
-        if (!rc)
-            rc = gpu_stream(&c->load_stream[i]);
-    }
-    if (!rc)
-        rc = load_pieces(to, from, bytes, c->load_stream, c->load_pinned);
-    return rc ? err_set(e, -EIO, "GPU %d: copying weights to it failed: %s", c->ask.gpu,
-                        gpu_error(rc))
-              : 0;
 }
 
 /* ------------------------------------------------------------------------------- the device */
@@ -146,9 +117,9 @@ static int get_all(struct dev *d, int sm, struct err *e)
     c->batch_bytes = cuda_batch_bytes(&c->ask);
     c->room = (struct gpu_room){
         .bytes = room_bytes(&c->ask, sm), .sm = sm, .warpgroups = c->ask.warpgroups};
-    int rc = get_memory(d, c->batch_bytes, &c->batch, e);
+    int rc = cuda_memory(d, c->batch_bytes, &c->batch, e);
     if (!rc)
-        rc = get_memory(d, c->room.bytes, &room, e);
+        rc = cuda_memory(d, c->room.bytes, &room, e);
     if (!rc)
         rc = get_host(c, c->batch_bytes, &batch, e);
     if (!rc)
@@ -185,8 +156,11 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .check = check_gpus,
     .scratch_bytes = scratch_bytes,
     .open = open_gpu,
-    .memory = get_memory,
-    .load = load,
+    .memory = cuda_memory,
+    .keep = cuda_keep,
+    .kept = cuda_kept,
+    .load = cuda_load,
+    .load_end = cuda_load_end,
     .group_bytes = cuda_group_bytes,
     .group = cuda_group,
 };

@@ -6,7 +6,13 @@
 #include "dev/cuda/record.h"
 #include "dev/plugin.h"
 
-enum { CUDA_PIECES = 2 }; /* of weights on their way at once */
+enum { CUDA_ALIGN = 256 }; /* of memory */
+
+/* While one piece of weights is on its way, the next is read. */
+enum { CUDA_PIECES = 2 };
+struct cuda_lane {
+    void *stream[CUDA_PIECES], *pinned[CUDA_PIECES];
+};
 
 struct cuda {
     struct gpu_ask ask;
@@ -27,7 +33,7 @@ struct cuda {
     bool grouped;      /* a group enqueues on the stream, too */
 
     struct cuda_experts *experts; /* tables of the device, one per layer with experts */
-    void *load_stream[CUDA_PIECES], *load_pinned[CUDA_PIECES];
+    struct cuda_lane lane[LOAD_LANES];
     struct pool pool;
 };
 
@@ -46,6 +52,13 @@ void cuda_laps_open(struct cuda *c);
 void cuda_laps_begin(struct dev *d);
 void cuda_laps_end(struct dev *d);
 void cuda_lap(struct dev *d, struct op_time *of);
+
+/* Memory, as plugin.h has it. */
+int cuda_memory(struct dev *d, size_t bytes, char **to, struct err *e);
+int cuda_keep(int gpu, const size_t *bytes, int n, int *fd, struct err *e);
+int cuda_kept(struct dev *d, int fd, size_t bytes, bool zero, char **to, struct err *e);
+int cuda_load(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
+void cuda_load_end(struct dev *d);
 
 /* Groups: comm/peer/group.c. */
 size_t cuda_group_bytes(size_t outbox_bytes);

@@ -1,8 +1,9 @@
 /* runtime.h - the little of the CUDA runtime that the host side of the device uses.
  *
- * runtime.c is the one file that knows cudart; the tests have another body of it, on which kernels
- * run in software on any machine. Functions return a cudaError_t as int, 0 when all is well, and
- * gpu_error() says it in words. Calls that take a stream are in order with what was enqueued on it.
+ * runtime.c (and runtime_keep.c, for kept memory) are the files that know cudart and the driver;
+ * the tests have another body of them, on which kernels run in software on any machine. Functions
+ * return a cudaError_t as int, 0 when all is well, and gpu_error() says it in words. Calls that
+ * take a stream are in order with what was enqueued on it.
  */
 #ifndef TANDEM_CUDA_RUNTIME_H
 #define TANDEM_CUDA_RUNTIME_H
@@ -38,6 +39,17 @@ struct gpu_handle {
 int gpu_handle(struct gpu_handle *to, void *at);
 int gpu_map(void **at, const struct gpu_handle *from);
 int gpu_unmap(void *at);
+
+/* Memory of a GPU that outlives processes: it lasts as long as the one that made it lives, or
+ * anybody has its descriptor, which goes through fork() and sockets, or maps it. Sizes are rounded
+ * up to a unit, of which 0 says that this GPU or its driver cannot. Making it takes no context, and
+ * what this process has of one is ended by gpu_leave(). Mapping is for the GPU in use, wherever the
+ * memory is, by the size that it was made with; contents stay as they are. */
+int gpu_keep_unit(int gpu, size_t *unit);
+int gpu_keep(int gpu, size_t bytes, int *fd);
+int gpu_leave(int gpu);
+int gpu_kept_map(void **at, int fd, size_t bytes);
+int gpu_kept_unmap(void *at, size_t bytes);
 
 /* Host memory that kernels read and write where it is; seen: its address for them. Pinned memory
  * they see anyway. */
