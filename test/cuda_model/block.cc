@@ -42,10 +42,11 @@ struct processor {
     int ready[MODEL_FIBERS], first, n_ready;
     int threads, n; /* of a block, of the cluster */
     int now, ended, asleep, at_barrier[MODEL_CLUSTER_MOST], at_cluster;
-    uint3 block;              /* the first of the cluster */
-    bool running, meets;      /* a kernel; for all of a warp together */
-    unsigned blocks, kernels; /* so far: who is first changes with them */
-    unsigned barriers;        /* of the block, behind it */
+    uint3 block;                      /* the first of the cluster */
+    bool running, meets;              /* a kernel; for all of a warp together */
+    bool follows[MODEL_CLUSTER_MOST]; /* the block said after_previous() */
+    unsigned blocks, kernels;         /* so far: who is first changes with them */
+    unsigned barriers;                /* of the block, behind it */
     uint64_t random;
     std::string wrong;
 };
@@ -304,6 +305,7 @@ static void run_cluster(processor *p)
     for (unsigned i = 0; i < p->kernel->cluster; i++) {
         memset(p->shared_end[i] - shared, 0xff, shared);
         p->at_barrier[i] = 0;
+        p->follows[i] = !p->kernel->chained;
     }
     p->threads = (int)(blockDim.x * blockDim.y * blockDim.z);
     p->n = p->threads * (int)p->kernel->cluster;
@@ -327,6 +329,9 @@ static void run_cluster(processor *p)
     p->running = true;
     fiber_switch(&p->home, p->fiber[thread]);
     p->running = false;
+    for (unsigned i = 0; i < p->kernel->cluster && p->wrong.empty(); i++)
+        if (!p->follows[i])
+            p->wrong = "a block of a chained kernel never said after_previous()";
     for (int i = 0; i < p->n; i++) /* threads end without returning */
         fiber_stack_clean(p->stack[i]);
 }
@@ -367,6 +372,7 @@ std::string model_run(const struct model_kernel *k)
     return p->wrong + where;
 }
 
+void after_previous(void) { here->follows[model_block()] = true; }
 int model_thread(void) { return here->now; }
 int model_block(void) { return here->now / here->threads; }
 char *model_shared_of(int block) { return here->shared_end[block] - here->kernel->shared; }

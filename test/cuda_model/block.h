@@ -21,6 +21,7 @@ struct model_kernel {
     std::string what;
     dim3 grid, block;
     unsigned cluster; /* blocks of it, successive in x */
+    bool chained;     /* its blocks say after_previous() */
     size_t shared;
     std::function<void()> thread;
 };

@@ -98,9 +98,10 @@ enum { warpSize = 32 };
 
 #define LAUNCH(...) gpu_launch(#__VA_ARGS__, __VA_ARGS__)
 
-/* cluster: blocks of one; 0: a GPU need not know clusters. */
+/* cluster: blocks of one; 0: a GPU need not know clusters. chained: every block must say
+ * after_previous(). */
 int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *stream,
-                  std::function<void()> thread, unsigned cluster = 0);
+                  std::function<void()> thread, unsigned cluster = 0, bool chained = false);
 
 template <class... Takes, class... Gets>
 static inline int gpu_launch(const char *what, void (*kernel)(Takes...), dim3 grid, dim3 block,
@@ -108,6 +109,18 @@ static inline int gpu_launch(const char *what, void (*kernel)(Takes...), dim3 gr
 {
     return model_enqueue(what, grid, block, shared, stream, [=] { kernel(arguments...); });
 }
+
+#define LAUNCH_CHAINED(...) gpu_launch_chained(#__VA_ARGS__, __VA_ARGS__)
+
+template <class... Takes, class... Gets>
+static inline int gpu_launch_chained(const char *what, void (*kernel)(Takes...), dim3 grid,
+                                     dim3 block, size_t shared, void *stream, Gets... arguments)
+{
+    return model_enqueue(
+        what, grid, block, shared, stream, [=] { kernel(arguments...); }, 0, true);
+}
+
+void after_previous(void); /* kernels follow each other anyway */
 
 void *model_shared(void);
 template <class T> static inline T *gpu_shared(void) { return static_cast<T *>(model_shared()); }

@@ -279,10 +279,11 @@ int gpu_stream(void **stream)
 }
 
 int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *stream,
-                  std::function<void()> thread, unsigned cluster)
+                  std::function<void()> thread, unsigned cluster, bool chained)
 {
     const size_t threads = (size_t)block.x * block.y * block.z, blocks = cluster ? cluster : 1;
-    struct model_kernel kernel = {what, grid, block, (unsigned)blocks, shared, std::move(thread)};
+    struct model_kernel kernel = {
+        what, grid, block, (unsigned)blocks, chained, shared, std::move(thread)};
     if (!grid.x || !grid.y || !grid.z)
         return 0;
     if (grid.y > 65535 || grid.z > 65535 || !threads || threads > MODEL_THREADS_MOST ||

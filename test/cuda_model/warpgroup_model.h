@@ -51,7 +51,7 @@ static inline int gpu_launch_clusters(const char *what, void (*kernel)(Takes...)
                                       Gets... arguments)
 {
     return model_enqueue(
-        what, grid, block, shared, stream, [=] { kernel(arguments...); }, cluster);
+        what, grid, block, shared, stream, [=] { kernel(arguments...); }, cluster, true);
 }
 
 #endif

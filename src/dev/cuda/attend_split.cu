@@ -288,6 +288,7 @@ GPU_INLINE void do_segment(struct outputs<WIDE> *one, const struct attending *a,
 template <int WIDE>
 __global__ static void __launch_bounds__(ATTEND_THREADS) attend_split(struct split s)
 {
+    after_previous();
     const struct attending *a = &s.a;
     char *shared = gpu_shared<char>();
     const struct tile t =
@@ -320,6 +321,7 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attend_split(struct spl
 /* A block per row. */
 __global__ static void __launch_bounds__(ATTEND_THREADS) attend_join(struct split s)
 {
+    after_previous();
     const struct attending *a = &s.a;
     const struct tile t = find_tile(&s, blockIdx.x, blockIdx.y, gpu_shared<int>());
     const int row = blockIdx.z;
@@ -347,12 +349,12 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attend_join(struct spli
 template <int WIDE> static int launch(void *stream, const struct split *s, int tiles)
 {
     const struct attending *a = &s->a;
-    int error = LAUNCH((attend_split<WIDE>), dim3(tiles, a->cache.n_head, a->segments),
-                       ATTEND_THREADS, (places<WIDE>::bytes), stream, *s);
+    int error = LAUNCH_CHAINED((attend_split<WIDE>), dim3(tiles, a->cache.n_head, a->segments),
+                               ATTEND_THREADS, (places<WIDE>::bytes), stream, *s);
     if (error || !a->part)
         return error;
-    return LAUNCH(attend_join, dim3(tiles, a->cache.n_head, TILE_ROWS), ATTEND_THREADS,
-                  2 * sizeof(int), stream, *s);
+    return LAUNCH_CHAINED(attend_join, dim3(tiles, a->cache.n_head, TILE_ROWS), ATTEND_THREADS,
+                          2 * sizeof(int), stream, *s);
 }
 
 static int tiles_of(int rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }

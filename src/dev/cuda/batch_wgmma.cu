@@ -80,6 +80,7 @@ template <class S> GPU_INLINE void do_tile(const struct product &p, int cluster)
         struct turn t = {0, 0};
         fetch_columns<S, 1>(p, k, at, share.from, share.to, &t);
     } else if (threadIdx.x < CONSUMERS) {
+        after_previous();
         begin_sums(s);
         add_columns<S, 1>(s, k, share.from, share.to);
     }

@@ -49,6 +49,75 @@ static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, si
     return (int)cudaGetLastError();
 }
 
+/* The same of a kernel whose blocks say after_previous(): in a recording, from compute capability
+ * 9.0 on, they may begin while the kernel before is still at work, so that launching it, and what
+ * it does first, takes no time of its own. Elsewhere all kernels wait for those before. Code for
+ * older GPUs that the driver translated for newer ones has nothing that would wait. */
+#define LAUNCH_CHAINED(...) gpu_launch_chained(__VA_ARGS__)
+
+template <class KERNEL> static inline bool gpu_may_overlap(KERNEL kernel, void *stream)
+{
+    enum cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
+    struct cudaFuncAttributes of = {};
+    return cudaStreamIsCapturing((cudaStream_t)stream, &recording) == cudaSuccess &&
+           recording == cudaStreamCaptureStatusActive &&
+           cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+}
+
+/* Clusters of so many blocks; 0: none. */
+template <class... Takes, class... Gets>
+static inline int gpu_launch_with(unsigned cluster, bool overlap, void (*kernel)(Takes...),
+                                  dim3 grid, dim3 block, size_t shared, void *stream,
+                                  Gets... arguments)
+{
+    cudaLaunchAttribute attribute[2] = {};
+    cudaLaunchConfig_t config = {};
+    unsigned n = 0;
+    if (!grid.x || !grid.y || !grid.z)
+        return 0;
+    if (shared > 48 << 10) {
+        cudaError_t error =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        if (error != cudaSuccess)
+            return (int)error;
+    }
+    if (cluster) {
+        attribute[n].id = cudaLaunchAttributeClusterDimension;
+        attribute[n++].val.clusterDim = {cluster, 1, 1};
+    }
+    if (overlap) {
+        attribute[n].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute[n++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = (cudaStream_t)stream;
+    config.attrs = attribute;
+    config.numAttrs = n;
+    return (int)cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+template <class... Takes, class... Gets>
+static inline int gpu_launch_chained(void (*kernel)(Takes...), dim3 grid, dim3 block, size_t shared,
+                                     void *stream, Gets... arguments)
+{
+    return gpu_launch_with(0, gpu_may_overlap(kernel, stream), kernel, grid, block, shared, stream,
+                           arguments...);
+}
+
+/* Until all kernels before this one are done; the next one may begin then. Before, a block touches
+ * nothing but weights and shared memory. (PTX ISA, griddepcontrol; the guide of CUDA, "Programmatic
+ * dependent launch".) */
+GPU_INLINE void after_previous(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n"
+                 "griddepcontrol.launch_dependents;" ::
+                     : "memory");
+#endif
+}
+
 /* The block's shared memory, as many bytes as it was launched with, aligned to 16. */
 template <class T> GPU_INLINE T *gpu_shared(void)
 {

@@ -23,6 +23,7 @@ GPU_INLINE int piece_of_block(const struct product &p, int *block)
 template <int GROUP, bool FOUR_BITS>
 __global__ void whole_kernel(const __grid_constant__ struct product p)
 {
+    after_previous();
     const int row = (int)blockIdx.y;
     int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
     const int piece = piece_of_block(p, &block);
@@ -38,6 +39,7 @@ __global__ void whole_kernel(const __grid_constant__ struct product p)
 /* A thread rounds four columns. */
 __global__ void bf16_kernel(const __grid_constant__ struct product p)
 {
+    after_previous();
     const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
     int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
     const int piece = piece_of_block(p, &block);
@@ -57,6 +59,7 @@ __global__ void bf16_kernel(const __grid_constant__ struct product p)
 /* A warp makes 32 columns by eight rows: lane 8i + r eight columns of row r. */
 __global__ void bricks_kernel(const __grid_constant__ struct product p)
 {
+    after_previous();
     const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y * 8 + lane % 8;
     const int quarter = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
     int block = quarter / 4;
@@ -85,15 +88,17 @@ int product_prepare(void *stream, enum num type, const struct product *p)
         return 0;
     const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)p->ready_rows), block(32 * WARPS);
     if (p->bricks)
-        return LAUNCH(bricks_kernel,
-                      dim3((unsigned)parts_of(4 * blocks, WARPS), (unsigned)(p->ready_rows / 8)),
-                      block, 0, stream, *p);
+        return LAUNCH_CHAINED(
+            bricks_kernel,
+            dim3((unsigned)parts_of(4 * blocks, WARPS), (unsigned)(p->ready_rows / 8)), block, 0,
+            stream, *p);
     switch (type) {
-    case NUM_BF16: return LAUNCH(bf16_kernel, grid, block, 0, stream, *p);
-    case NUM_INT8: return LAUNCH((whole_kernel<128, false>), grid, block, 0, stream, *p);
-    case NUM_INT8_G32: return LAUNCH((whole_kernel<32, false>), grid, block, 0, stream, *p);
-    case NUM_INT4_G128: return LAUNCH((whole_kernel<128, true>), grid, block, 0, stream, *p);
-    case NUM_INT4: return LAUNCH((whole_kernel<64, true>), grid, block, 0, stream, *p);
-    default: return LAUNCH((whole_kernel<32, true>), grid, block, 0, stream, *p);
+    case NUM_BF16: return LAUNCH_CHAINED(bf16_kernel, grid, block, 0, stream, *p);
+    case NUM_INT8: return LAUNCH_CHAINED((whole_kernel<128, false>), grid, block, 0, stream, *p);
+    case NUM_INT8_G32: return LAUNCH_CHAINED((whole_kernel<32, false>), grid, block, 0, stream, *p);
+    case NUM_INT4_G128:
+        return LAUNCH_CHAINED((whole_kernel<128, true>), grid, block, 0, stream, *p);
+    case NUM_INT4: return LAUNCH_CHAINED((whole_kernel<64, true>), grid, block, 0, stream, *p);
+    default: return LAUNCH_CHAINED((whole_kernel<32, true>), grid, block, 0, stream, *p);
     }
 }

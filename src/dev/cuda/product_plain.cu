@@ -5,6 +5,7 @@ template <int BYTES, int ROWS>
 __global__ void __launch_bounds__(PLAIN_THREADS, 2)
     plain_kernel(const __grid_constant__ struct product p)
 {
+    after_previous();
     const struct duty duty = duty_of(p, (int)blockIdx.x);
     const struct some_rows at = {(int)blockIdx.y * 8 * ROWS, p.n, NULL};
     struct put_shares<ROWS> put(p);
@@ -15,9 +16,9 @@ template <int BYTES, int ROWS> static int launch(void *stream, const struct prod
 {
     struct product placed = *p;
     const int blocks = place_blocks(&placed, PAIR);
-    return LAUNCH(plain_kernel<BYTES, ROWS>,
-                  dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * ROWS)), dim3(PLAIN_THREADS),
-                  (plain_bytes<BYTES, ROWS>()), stream, placed);
+    return LAUNCH_CHAINED(plain_kernel<BYTES, ROWS>,
+                          dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * ROWS)),
+                          dim3(PLAIN_THREADS), (plain_bytes<BYTES, ROWS>()), stream, placed);
 }
 
 int product_plain(void *stream, enum num type, const struct product *p)

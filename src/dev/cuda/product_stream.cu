@@ -15,9 +15,9 @@ template <enum num TYPE, int TILES> static int launch(void *stream, const struct
 {
     struct product placed = *p;
     const int blocks = place_blocks(&placed, PAIR);
-    return LAUNCH(stream_kernel<TYPE, TILES>,
-                  dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * TILES)), dim3(STREAM_THREADS),
-                  (stream_bytes<TYPE, TILES>()), stream, placed);
+    return LAUNCH_CHAINED(stream_kernel<TYPE, TILES>,
+                          dim3((unsigned)blocks, (unsigned)parts_of(p->n, 8 * TILES)),
+                          dim3(STREAM_THREADS), (stream_bytes<TYPE, TILES>()), stream, placed);
 }
 
 int product_stream(void *stream, enum num type, const struct product *p)

@@ -234,6 +234,7 @@ GPU_INLINE void stream_rows(const struct product &p, const struct duty &duty,
 
     for (int i = 0; i < STAGES - 1; i++)
         fetch<TYPE>(p, &ahead, duty, warp, lane, ring + i * CHUNKS * 32);
+    after_previous();
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
         const int row = at.first + i * 8 + lane / 4;

@@ -53,6 +53,7 @@ __global__ void __launch_bounds__(T::THREADS, T::OUTPUTS *T::ROWS > 128 * 64 ? 1
     tile_kernel(const __grid_constant__ struct product p, int tiles, int row_tiles, float *stacks,
                 int levels)
 {
+    after_previous();
     struct put_tree<T> put = {
         p, stacks + (size_t)blockIdx.x *(size_t)(levels *T::SUMS *T::THREADS)
     };
@@ -85,9 +86,10 @@ static int launch(void *stream, const struct product *p, const struct gpu_room *
     const size_t most = stack ? left->bytes / stack : (size_t)tiles;
     if (!most)
         return GPU_NO_MEMORY;
-    return LAUNCH(tile_kernel<T>, dim3((unsigned)(most < (size_t)tiles ? most : (size_t)tiles)),
-                  dim3(T::THREADS), (size_t)T::STAGES * T::STAGE_BYTES, stream, placed, tiles,
-                  row_tiles, (float *)left->at, levels);
+    return LAUNCH_CHAINED(tile_kernel<T>,
+                          dim3((unsigned)(most < (size_t)tiles ? most : (size_t)tiles)),
+                          dim3(T::THREADS), (size_t)T::STAGES * T::STAGE_BYTES, stream, placed,
+                          tiles, row_tiles, (float *)left->at, levels);
 }
 
 static int tiles_of(const struct product *p, int outputs, int rows)

@@ -74,6 +74,7 @@ GPU_INLINE void multiply_tiles(const struct product &p, const struct walk &w)
     float *stack =
         w.stacks + (size_t)blockIdx.x * (size_t)w.levels * (size_t)(prompt::SUMS * CONSUMERS);
     struct sums<prompt> s;
+    after_previous();
     begin_sums(s);
     FOR_TILES(tile, w)
     {

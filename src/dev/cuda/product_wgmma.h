@@ -115,6 +115,7 @@ GPU_INLINE void fetch_columns(const struct product &p, const struct piece &k,
             copy_bulk(slot + b * S::BLOCK_BYTES,
                       weights + (size_t)b * block_bytes(NUM_BF16, k.cols) + (size_t)column * 32,
                       bytes, full);
+        after_previous(); /* which has made x ready */
         for (int h = 0; h < halves; h++)
             fetch_half<S, BLOCKS>(p, k, at, column + h * HALF,
                                   slot + S::WEIGHT_BYTES + h * S::HALF_BYTES, full);

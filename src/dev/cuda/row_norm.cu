@@ -14,6 +14,7 @@ struct planes {
 __global__ static void squares(struct planes to, int n_plane, int columns, int column,
                                const float *x, int dim, struct gpu_runs runs)
 {
+    after_previous();
     __shared__ float leaf[GPU_PARTS];
     const int share = threadIdx.x / LANES, lane = threadIdx.x % LANES, plane = threadIdx.x;
     const float *row = x + (size_t)blockIdx.x * dim;
@@ -41,12 +42,13 @@ extern "C" int gpu_squares(void *stream, float *const plane[GPU_PLANES], int n_p
     struct planes to;
     for (int i = 0; i < GPU_PLANES; i++)
         to.at[i] = i < n_plane ? plane[i] : NULL;
-    return LAUNCH(squares, n, ALL, 0, stream, to, n_plane, columns, column, x, dim, *runs);
+    return LAUNCH_CHAINED(squares, n, ALL, 0, stream, to, n_plane, columns, column, x, dim, *runs);
 }
 
 __global__ static void norm_by(float *x, int part, const float *sum, int columns, int column,
                                const float *w, int dim, float eps)
 {
+    after_previous();
     const int i = blockIdx.y * THREADS + threadIdx.x;
     const float mean = __fdiv_rn(sum[(size_t)blockIdx.x * columns + column], (float)dim);
     const float by = __fdiv_rn(1, __fsqrt_rn(__fadd_rn(mean, eps)));
@@ -58,12 +60,13 @@ __global__ static void norm_by(float *x, int part, const float *sum, int columns
 extern "C" int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int columns,
                            int column, const float *w, int dim, float eps)
 {
-    return LAUNCH(norm_by, dim3(n, (part + THREADS - 1) / THREADS), THREADS, 0, stream, x, part,
-                  sum, columns, column, w, dim, eps);
+    return LAUNCH_CHAINED(norm_by, dim3(n, (part + THREADS - 1) / THREADS), THREADS, 0, stream, x,
+                          part, sum, columns, column, w, dim, eps);
 }
 
 __global__ static void clip(float *x, size_t n, float limit)
 {
+    after_previous();
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n)
         return;
@@ -74,5 +77,6 @@ __global__ static void clip(float *x, size_t n, float limit)
 extern "C" int gpu_clip(void *stream, float *x, int n, int dim, float limit)
 {
     const size_t all = (size_t)n * dim;
-    return LAUNCH(clip, (int)((all + THREADS - 1) / THREADS), THREADS, 0, stream, x, all, limit);
+    return LAUNCH_CHAINED(clip, (int)((all + THREADS - 1) / THREADS), THREADS, 0, stream, x, all,
+                          limit);
 }

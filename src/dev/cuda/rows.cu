@@ -37,6 +37,7 @@ __device__ static inline float scaled(float x, float by, float w)
 __global__ static void norm_short(float *y, const float *x, int runs, int dim, const float *w,
                                   float eps)
 {
+    after_previous();
     const int run = blockIdx.x * RUNS + threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int n = run < runs ? dim : 0;
     const float *from = x + (size_t)run * dim;
@@ -51,6 +52,7 @@ __global__ static void norm_short(float *y, const float *x, int runs, int dim, c
 /* A block per run. Sixteen threads add; the others fetch for them. */
 __global__ static void norm_long(float *y, const float *x, int dim, const float *w, float eps)
 {
+    after_previous();
     __shared__ float chunk[CHUNK], factor;
     const float *from = x + (size_t)blockIdx.x * dim;
     float *to = y + (size_t)blockIdx.x * dim, s = 0;
@@ -80,15 +82,16 @@ extern "C" int gpu_norm(void *stream, float *y, const float *x, int n, int dim, 
 {
     const int runs = n * (dim / w_dim);
     if (w_dim <= SHORT)
-        return LAUNCH(norm_short, blocks_of(runs, RUNS), THREADS, 0, stream, y, x, runs, w_dim, w,
-                      eps);
-    return LAUNCH(norm_long, runs, THREADS, 0, stream, y, x, w_dim, w, eps);
+        return LAUNCH_CHAINED(norm_short, blocks_of(runs, RUNS), THREADS, 0, stream, y, x, runs,
+                              w_dim, w, eps);
+    return LAUNCH_CHAINED(norm_long, runs, THREADS, 0, stream, y, x, w_dim, w, eps);
 }
 
 /* ------------------------------------------------------------------------------- by number */
 
 __global__ static void add_rows(float *x, const float *y, const float *bias, int dim)
 {
+    after_previous();
     const int i = my_column();
     if (i >= dim)
         return;
@@ -99,11 +102,12 @@ __global__ static void add_rows(float *x, const float *y, const float *bias, int
 
 extern "C" int gpu_add(void *stream, float *x, const float *y, const float *bias, int n, int dim)
 {
-    return LAUNCH(add_rows, by_row(n, dim), THREADS, 0, stream, x, y, bias, dim);
+    return LAUNCH_CHAINED(add_rows, by_row(n, dim), THREADS, 0, stream, x, y, bias, dim);
 }
 
 __global__ static void rope_rows(float *x, int dim, int head_dim, const float *angle)
 {
+    after_previous();
     const int half = head_dim / 2, pair = my_column(), i = pair % half;
     if (pair >= dim / 2)
         return;
@@ -116,11 +120,13 @@ __global__ static void rope_rows(float *x, int dim, int head_dim, const float *a
 
 extern "C" int gpu_rope(void *stream, float *x, int n, int dim, int head_dim, const float *angle)
 {
-    return LAUNCH(rope_rows, by_row(n, dim / 2), THREADS, 0, stream, x, dim, head_dim, angle);
+    return LAUNCH_CHAINED(rope_rows, by_row(n, dim / 2), THREADS, 0, stream, x, dim, head_dim,
+                          angle);
 }
 
 __global__ static void swiglu_rows(float *gate, const float *up, int dim)
 {
+    after_previous();
     const int i = my_column();
     if (i >= dim)
         return;
@@ -130,11 +136,12 @@ __global__ static void swiglu_rows(float *gate, const float *up, int dim)
 
 extern "C" int gpu_swiglu(void *stream, float *gate, const float *up, int n, int dim)
 {
-    return LAUNCH(swiglu_rows, by_row(n, dim), THREADS, 0, stream, gate, up, dim);
+    return LAUNCH_CHAINED(swiglu_rows, by_row(n, dim), THREADS, 0, stream, gate, up, dim);
 }
 
 __global__ static void settle_rows(float *x, const int64_t *y, int dim)
 {
+    after_previous();
     const int i = my_column();
     if (i >= dim)
         return;
@@ -144,13 +151,14 @@ __global__ static void settle_rows(float *x, const int64_t *y, int dim)
 
 extern "C" int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim)
 {
-    return LAUNCH(settle_rows, by_row(n, dim), THREADS, 0, stream, x, y, dim);
+    return LAUNCH_CHAINED(settle_rows, by_row(n, dim), THREADS, 0, stream, x, y, dim);
 }
 
 /* ------------------------------------------------------------------------------- copies */
 
 __global__ static void pick_rows(float *y, const float *x, const int *row, int dim)
 {
+    after_previous();
     const int i = my_column();
     if (i < dim)
         y[(size_t)blockIdx.x * dim + i] = x[(size_t)row[blockIdx.x] * dim + i];
@@ -158,5 +166,5 @@ __global__ static void pick_rows(float *y, const float *x, const int *row, int d
 
 extern "C" int gpu_pick(void *stream, float *y, const float *x, const int *row, int n, int dim)
 {
-    return LAUNCH(pick_rows, by_row(n, dim), THREADS, 0, stream, y, x, row, dim);
+    return LAUNCH_CHAINED(pick_rows, by_row(n, dim), THREADS, 0, stream, y, x, row, dim);
 }

@@ -33,6 +33,7 @@ GPU_INLINE void put(uint16_t *to, float f) { *to = num_to_bf16(f); }
 /* A block for each token and head. The value's padding is written too. */
 template <class NUMBER> __global__ static void store_floats(struct storing s)
 {
+    after_previous();
     const int lane = s.slot[blockIdx.x] % KV_PAGE, dim = s.cache.head_dim;
     NUMBER *keys = (NUMBER *)page_of(&s), *values = (NUMBER *)(page_of(&s) + s.values_at);
     const float *k = s.k + from_at(&s), *v = s.v + from_at(&s);
@@ -74,6 +75,7 @@ GPU_INLINE int byte_of(int k) { return (k & 1) << 1 | k >> 1; } /* kv_byte() */
 /* A block for each token and head: a warp for its key, one for its value. */
 __global__ static void store_bytes(struct storing s)
 {
+    after_previous();
     const int lane = s.slot[blockIdx.x] % KV_PAGE, dim = s.cache.head_dim;
     const bool value = threadIdx.x >= WARP;
     const float *x = (value ? s.v : s.k) + from_at(&s);
@@ -95,7 +97,8 @@ extern "C" int gpu_store(void *stream, const struct gpu_kv *cache, const float *
     const struct storing s = {
         *cache, k, v, slot, gpu_wide(cache->head_dim), gpu_values_at(cache->type, cache->head_dim)};
     const dim3 grid(n, cache->n_head);
-    return cache->type == NUM_F32    ? LAUNCH(store_floats<float>, grid, THREADS, 0, stream, s)
-           : cache->type == NUM_BF16 ? LAUNCH(store_floats<uint16_t>, grid, THREADS, 0, stream, s)
-                                     : LAUNCH(store_bytes, grid, 2 * WARP, 0, stream, s);
+    return cache->type == NUM_F32 ? LAUNCH_CHAINED(store_floats<float>, grid, THREADS, 0, stream, s)
+           : cache->type == NUM_BF16
+               ? LAUNCH_CHAINED(store_floats<uint16_t>, grid, THREADS, 0, stream, s)
+               : LAUNCH_CHAINED(store_bytes, grid, 2 * WARP, 0, stream, s);
 }

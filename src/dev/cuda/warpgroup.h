@@ -220,30 +220,16 @@ template <int N> GPU_INLINE void wgmma(float (&d)[N / 2], const uint32_t a[4], u
 
 /* ------------------------------------------------------------------------------- launches */
 
-/* As LAUNCH, with clusters of so many successive blocks, and up to 227 KiB of shared memory. */
+/* As LAUNCH_CHAINED, with clusters of so many successive blocks, and up to 227 KiB of shared
+ * memory. */
 #define LAUNCH_CLUSTERS(...) gpu_launch_clusters(__VA_ARGS__)
 
 template <class... Takes, class... Gets>
 static inline int gpu_launch_clusters(void (*kernel)(Takes...), unsigned cluster, dim3 grid,
                                       dim3 block, size_t shared, void *stream, Gets... arguments)
 {
-    cudaLaunchAttribute attribute[1];
-    cudaLaunchConfig_t config = {};
-    if (!grid.x || !grid.y || !grid.z)
-        return 0;
-    cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (error != cudaSuccess)
-        return (int)error;
-    attribute[0].id = cudaLaunchAttributeClusterDimension;
-    attribute[0].val.clusterDim = {cluster, 1, 1};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = (cudaStream_t)stream;
-    config.attrs = attribute;
-    config.numAttrs = 1;
-    return (int)cudaLaunchKernelEx(&config, kernel, arguments...);
+    return gpu_launch_with(cluster, gpu_may_overlap(kernel, stream), kernel, grid, block, shared,
+                           stream, arguments...);
 }
 
 #else
