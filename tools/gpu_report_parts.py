@@ -126,7 +126,7 @@ def calibrate(run, to):
     run.measured(run.tandem(*words), run.left())
     with open(path) as f:
         to["profile"] = json.load(f)
-    run.profile = path
+    run.measured_profile, run.measured_formats = path, set(to["profile"]["rates"][0]["product"])
 
 
 # ------------------------------------------------------------------------------- steps
@@ -165,9 +165,10 @@ def steps(dtype):
         if dtype not in run.command(run.tandem("bench", "latency", "--help"), 10, env=run.environment()).out:
             raise Skip(f"no weights in {dtype}")
         size = SIZES[run.dry]
-        found = latency(run, "--dtype", dtype, "--batch", size["batch"], "--rounds", str(size["rounds"]), "--predict", run.profile)
+        profile = run.measured_profile if dtype in run.measured_formats else run.profile
+        found = latency(run, "--dtype", dtype, "--batch", size["batch"], "--rounds", str(size["rounds"]), "--predict", profile)
         to.update({k: found[k] for k in ("steps", "start_s", "weight_bytes")}, dtype=dtype)
-        to["predicted_by"] = os.path.basename(run.profile)
+        to["predicted_by"] = os.path.basename(profile)
     return do
 
 
@@ -246,6 +247,9 @@ class Server:
                 return float(line.split()[-1])
         return 0.0
 
+    def restarts(self):
+        return self.metric("tandem:restarts_total") + self.metric("tandem:restarts_kept_total")
+
     def load(self, requests):
         """A load that runs; finish() ends it."""
         size = SIZES[self.run.dry]
@@ -281,7 +285,7 @@ def serve(run, to):
 def kill_a_rank(run, to, server):
     """Under load; what its clients see is the longest wait between two tokens."""
     say("  a rank is killed under load")
-    before, drawn = server.metric("tandem:restarts_total"), server.metric("tandem:generation_tokens_total")
+    before, drawn = server.restarts(), server.metric("tandem:generation_tokens_total")
     load = server.load(SIZES[run.dry]["requests"])
     while server.metric("tandem:generation_tokens_total") < drawn + 4 * SIZES[run.dry]["clients"]:
         if load.poll() is not None or run.left() < 1:
@@ -292,7 +296,7 @@ def kill_a_rank(run, to, server):
         raise RuntimeError("no rank was found to kill")
     os.kill(ranks[0], 9)
     to["killed"] = server.figures(load)
-    to["killed"]["restarts"] = server.metric("tandem:restarts_total") - before
+    to["killed"]["restarts"] = server.restarts() - before
     to["killed"]["kept"] = server.metric("tandem:restarts_kept_total")
     to["killed"]["restart_s"] = server.metric("tandem:restart_seconds_total")
     if not to["killed"]["restarts"]:

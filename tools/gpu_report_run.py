@@ -55,7 +55,7 @@ class Run:
         self.writing = None  # the process that writes the model meanwhile
         self.until = 0
         self.gpu = (80, 1) if self.dry else None
-        self.profile = args.profile
+        self.profile, self.measured_profile, self.measured_formats = args.profile, None, set()
         shipped = os.path.join(ROOT, "profiles", args.profile + ".json")
         if os.path.exists(shipped):
             self.profile = shipped

@@ -16,7 +16,8 @@ static const char *wanted(const struct options *o)
     case VERB_RUN:
     case VERB_SERVE:
     case VERB_BENCH_LATENCY:
-    case VERB_BENCH_THROUGHPUT: return o->compute;
+    case VERB_BENCH_THROUGHPUT:
+    case VERB_TOPO: return o->compute;
     case VERB_PLAN:
         return o->given.plan_hardware || device_numbers(o) ? "cpu"
                : o->given.device                           ? o->device

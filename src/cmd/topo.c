@@ -1,11 +1,13 @@
 /* topo.c - `tandem topo`: what this host is made of, and with --measure what it can do. */
 #include "base/json.h"
 #include "cmd/cmd.h"
+#include "cmd/device.h"
 #include "cmd/open.h"
 #include "cmd/progress.h"
 #include "cmd/step_host.h"
 #include "cmd/terminal.h"
 #include "predict/calibrate.h"
+#include "predict/calibrate_gpu.h"
 #include "predict/recalibrate.h"
 #include "topo/hardware.h"
 #include "topo/machine.h"
@@ -38,22 +40,40 @@ static void read_processor(char *to, size_t n)
         fclose(f);
 }
 
-static void name_profile(struct hardware *h, const struct host *host, enum isa isa)
+static const char about_errors[] =
+    "Errors are half of what lies between the 5th and the 95th percentile of repeats, or what a "
+    "fit misses.";
+
+/* "xe12", and when. */
+static void name_machine(struct hardware *h)
 {
-    char processor[48], machine[48] = "host";
     time_t now = time(NULL);
     struct tm utc;
-    read_processor(processor, sizeof(processor));
-    gethostname(machine, sizeof(machine) - 1);
-    snprintf(h->name, sizeof(h->name), "%s", machine);
-    snprintf(h->device, sizeof(h->device), "core of an %s", processor);
-    snprintf(
-        h->about, sizeof(h->about),
-        "Measured by tandem %s on %s: %d cores on %d NUMA node%s, kernels %s. Errors are half of "
-        "what lies between the 5th and the 95th percentile of repeats, or what a fit misses.",
-        TANDEM_VERSION, machine, host->n_core, host->n_node, host->n_node == 1 ? "" : "s",
-        isa_name(isa));
+    snprintf(h->name, sizeof(h->name), "host");
+    gethostname(h->name, sizeof(h->name) - 1);
     strftime(h->date, sizeof(h->date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
+static void name_cores(struct hardware *h, const struct host *host, enum isa isa)
+{
+    char processor[48];
+    read_processor(processor, sizeof(processor));
+    name_machine(h);
+    snprintf(h->device, sizeof(h->device), "core of an %s", processor);
+    snprintf(h->about, sizeof(h->about),
+             "Measured by tandem %s on %s: %d cores on %d NUMA node%s, kernels %s. %s",
+             TANDEM_VERSION, h->name, host->n_core, host->n_node, host->n_node == 1 ? "" : "s",
+             isa_name(isa), about_errors);
+}
+
+static void name_gpus(struct hardware *h, const struct gpus *g)
+{
+    name_machine(h);
+    snprintf(h->device, sizeof(h->device), "%.63s", g->gpu[0].name);
+    snprintf(h->about, sizeof(h->about),
+             "Measured by tandem %s on %s: %d GPU%s of sm_%d, our own kernels; memory_rate and "
+             "math_rate are the best that any of them reached. %s",
+             TANDEM_VERSION, h->name, g->n, g->n == 1 ? "" : "s", g->gpu[0].arch, about_errors);
 }
 
 /* Of weights; "all" is none. */
@@ -67,18 +87,63 @@ static bool one_format(const char *name, enum num *to)
     return false;
 }
 
+/* What every pair of GPUs sends. */
+static void print_links(const struct gpu_links *l)
+{
+    if (l->n < 2)
+        return;
+    printf("GB/s from GPU\n%-10s", "to GPU");
+    for (int k = 0; k < l->n; k++)
+        printf(" %7d", k);
+    for (int i = 0; i < l->n; i++) {
+        printf("\n%-10d", i);
+        for (int k = 0; k < l->n; k++)
+            i == k ? printf(" %7s", "-") : printf(" %7.1f", 1e-9 * l->bytes_s[i][k]);
+    }
+    printf("\n\n");
+}
+
+static int measure_gpus(const struct options *o, struct hardware *h, const struct gpus *g,
+                        const struct host *host, const struct calibrate_opts *opts, struct err *e)
+{
+    struct gpu_links links;
+    struct err alone;
+    name_gpus(h, g);
+    int rc = calibrate_gpus(h, g, host, opts, &links, &alone, e);
+    if (!rc && *alone.text)
+        fprintf(stderr, "tandem: note: the profile is of one GPU: %s\n", alone.text);
+    if (!rc && !o->json)
+        print_links(&links);
+    return rc;
+}
+
+/* What the host does for a step, beside what the device adds. */
+static void add_host(struct hardware *h)
+{
+    const struct figure device = h->step_s;
+    struct err why;
+    if (step_host_measure(h, &why))
+        fprintf(stderr, "tandem: note: work of the host per step is not measured: %s\n", why.text);
+    else
+        h->step_s.value += device.value;
+}
+
 static int measure(const struct options *o, struct hardware *h, struct err *e)
 {
     struct host host;
-    struct err why;
+    struct gpus gpus;
+    struct notes notes = {.n = 0};
     enum isa isa;
     int rc = open_isa(o->isa, &isa, e);
+    if (!rc)
+        rc = device_choose(&gpus, o, &notes, e);
     if (rc)
         return rc;
+    for (int i = 0; i < notes.n; i++)
+        fprintf(stderr, "tandem: note: %s\n", notes.text[i]);
     host_read(&host, NULL);
     host = host_part(&host, host_quota());
     memset(h, 0, sizeof(*h));
-    name_profile(h, &host, isa);
     struct progress p = progress_begin(o->quiet);
     enum num only = NUM_F32;
     struct calibrate_opts opts = {.isa = isa,
@@ -86,9 +151,11 @@ static int measure(const struct options *o, struct hardware *h, struct err *e)
                                   .only = only,
                                   .progress = show_progress,
                                   .arg = &p};
-    rc = calibrate(h, &host, &opts, e);
-    if (!rc && step_host_measure(h, &why))
-        fprintf(stderr, "tandem: note: work of the host per step is not measured: %s\n", why.text);
+    if (!gpus.n)
+        name_cores(h, &host, isa);
+    rc = gpus.n ? measure_gpus(o, h, &gpus, &host, &opts, e) : calibrate(h, &host, &opts, e);
+    if (!rc)
+        add_host(h);
     progress_end(&p);
     return rc ? rc : hardware_check(h, e);
 }
@@ -130,10 +197,10 @@ static int correct(const struct options *o, struct hardware *h, struct err *e)
 
 static double percent(const struct figure *f) { return 100 * f->error; }
 
-static void print_rates(const struct rates *r)
+static void print_rates(const struct rates *r, bool gpu)
 {
-    printf("\n%d core%s at work; of each:\n  products, ns per 1000 weights\n  %-10s", r->active,
-           r->active == 1 ? "" : "s", "rows");
+    printf("\n%d %s%s at work; of each:\n  products, ns per 1000 weights\n  %-10s", r->active,
+           gpu ? "GPU" : "core", r->active == 1 ? "" : "s", "rows");
     const struct curve *x = r->product; /* of the first format: others may have fewer points */
     while (x < r->product + NUM_COUNT - 1 && !x->n)
         x++;
@@ -146,7 +213,7 @@ static void print_rates(const struct rates *r)
             continue;
         printf("  %-10s", num_name((enum num)t));
         for (int i = 0; i < x->n; i++)
-            printf(" %6.1f", 1e12 * curve_at(c, x->x[i]));
+            printf(" %6.3g", 1e12 * curve_at(c, x->x[i]));
         printf("  +- %.0f %%\n", 100 * c->error);
     }
     for (int t = 0; t < NUM_COUNT; t++) {
@@ -183,15 +250,15 @@ static void print_level(const struct level *l)
 static void print_profile(const struct hardware *h)
 {
     printf("%s: %s\n%s\n\n", h->name, h->device, h->about);
-    printf(
-        "memory %.1f GiB, %.1f of them taken; read by all cores together at %.1f GB/s +- %.0f %%\n",
-        h->memory_bytes.value * 0x1p-30, h->reserve_bytes.value * 0x1p-30,
-        1e-9 * h->memory_rate.value, percent(&h->memory_rate));
+    printf("memory %.1f GiB, %.1f of them taken; read by %s at %.1f GB/s +- %.0f %%\n",
+           h->memory_bytes.value * 0x1p-30, h->reserve_bytes.value * 0x1p-30,
+           h->kind == DEVICE_GPU ? "a GPU" : "all cores together", 1e-9 * h->memory_rate.value,
+           percent(&h->memory_rate));
     if (h->step_s.source)
         printf("a step costs the host %.1f us +- %.0f %%, and %.2f us per sequence\n",
                1e6 * h->step_s.value, percent(&h->step_s), 1e6 * h->seq_s.value);
     for (int i = 0; i < h->n_rates; i++)
-        print_rates(&h->rates[i]);
+        print_rates(&h->rates[i], h->kind == DEVICE_GPU);
     for (int i = 0; i < h->n_level; i++)
         print_level(&h->level[i]);
 }

@@ -13,6 +13,7 @@ const char *model_spans(void);
 }
 #pragma GCC diagnostic pop
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -24,7 +25,14 @@ const char *model_spans(void);
 #include <vector>
 
 /* As cudaError_t has them. */
-enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_LAUNCH = 9, LAUNCH_FAILED = 719 };
+enum {
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_LAUNCH = 9,
+    OLD_DRIVER = 35,
+    NO_DEVICE = 100,
+    LAUNCH_FAILED = 719
+};
 
 static thread_local char words[600];
 
@@ -41,9 +49,42 @@ const char *gpu_error(int code)
 
 /* ------------------------------------------------------------------------------- the GPU */
 
-int gpu_driver(int *have, int *need) { return *have = *need = 13000, 0; }
-int gpu_count(int *n) { return *n = 1, 0; }
-int gpu_use(int gpu) { return gpu ? failed(INVALID_VALUE, "the model has one GPU") : 0; }
+/* Another machine than the usual one, in words: TANDEM_MODEL_GPU="gpus=2 arch=80/90 free=2048/512
+ * driver=12080 lost=100". One number for all GPUs, or one for each; free: MiB of memory; lost:
+ * calls of gpu_wait() after which a process finds its GPU gone. */
+static long machine(const char *name, int gpu, long usual)
+{
+    const char *all = getenv("TANDEM_MODEL_GPU"), *at = all;
+    const size_t n = strlen(name);
+    while (at && (strncmp(at, name, n) || at[n] != '='))
+        at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL;
+    if (!at)
+        return usual;
+    char *end;
+    long value = strtol(at + n + 1, &end, 10);
+    for (; gpu > 0 && *end == '/'; gpu--)
+        value = strtol(end + 1, &end, 10);
+    return value;
+}
+
+int gpu_driver(int *have, int *need)
+{
+    *need = 13000;
+    return *have = (int)machine("driver", 0, *need), 0;
+}
+
+int gpu_count(int *n)
+{
+    *n = (int)machine("gpus", 0, 1);
+    if (machine("driver", 0, 13000) < 13000)
+        return *n = 0, failed(OLD_DRIVER, "the driver is older than the runtime");
+    return *n ? 0 : failed(NO_DEVICE, "no CUDA-capable device is detected");
+}
+
+int gpu_use(int gpu)
+{
+    return gpu < machine("gpus", 0, 1) ? 0 : failed(INVALID_VALUE, "the model has no such GPU");
+}
 
 static size_t kept_bytes; /* made by this process */
 
@@ -57,7 +98,14 @@ static size_t memory_bytes(void)
 int gpu_about(int gpu, struct gpu_about *to)
 {
     const size_t memory = memory_bytes();
-    *to = {"model of a GPU", "0000:00:00.0", 90, 4, memory, memory - kept_bytes};
+    const long mib = machine("free", gpu, -1);
+    *to = {"model of a GPU",
+           "",
+           (int)machine("arch", gpu, 90),
+           4,
+           memory,
+           mib < 0 ? memory - kept_bytes : (size_t)mib << 20};
+    snprintf(to->bus, sizeof(to->bus), "0000:%02X:00.0", 0x10 * gpu + 0x17);
     return gpu_use(gpu);
 }
 
@@ -339,6 +387,10 @@ int gpu_wait(void *stream)
     struct stream *s = stream_of(stream);
     std::vector<task> todo;
     todo.swap(s->todo);
+    static std::atomic<long> waits;
+    const long lost = machine("lost", 0, -1);
+    if (lost >= 0 && ++waits > lost)
+        return s->error = failed(LAUNCH_FAILED, "the GPU has fallen off the bus");
     open_memory();
     for (size_t i = 0; i < todo.size() && !s->error; i++)
         s->error = todo[i]();

@@ -15,7 +15,7 @@ static int no_driver(int code, struct err *e)
         return err_set(e, -ENODEV, "no NVIDIA driver here: install one for CUDA %d.%d or later",
                        need / 1000, need % 1000 / 10);
     if (have / 1000 < need / 1000)
-        return err_set(e, -ENODEV,
+        return err_set(e, -ENOTSUP,
                        "the NVIDIA driver is too old: it is for CUDA %d.%d, the GPU plugin needs "
                        "%d.0 or later",
                        have / 1000, have % 1000 / 10, need / 1000);
