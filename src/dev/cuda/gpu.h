@@ -37,6 +37,7 @@ template <class... Takes, class... Gets>
 static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, size_t shared,
                              void *stream, Gets... arguments)
 {
+    cudaLaunchConfig_t config = {};
     if (!grid.x || !grid.y || !grid.z)
         return 0;
     if (shared > 48 << 10) {
@@ -45,8 +46,12 @@ static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, si
         if (error != cudaSuccess)
             return (int)error;
     }
-    kernel<<<grid, block, shared, (cudaStream_t)stream>>>(arguments...);
-    return (int)cudaGetLastError();
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = (cudaStream_t)stream;
+    /* Its own error: cudaGetLastError() might tell of a call before. */
+    return (int)cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 /* The same of a kernel whose blocks say after_previous(): in a recording, from compute capability
