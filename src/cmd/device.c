@@ -2,6 +2,8 @@
 #include "cmd/device.h"
 #include "topo/nvml.h"
 
+#include <unistd.h>
+
 static bool is_word(const char *device)
 {
     return !strcmp(device, "auto") || !strcmp(device, "cpu") || !strcmp(device, "cuda");
@@ -32,6 +34,14 @@ static void note(struct notes *notes, const struct err *e)
 {
     if (notes->n < (int)COUNT(notes->text))
         snprintf(notes->text[notes->n++], sizeof(notes->text[0]), "no GPU is used: %s", e->text);
+}
+
+/* NVML counts GPUs; where a container has the rest of the driver without it, the kernel's part says
+ * that there may be some. */
+static bool has_driver(struct nvml *nvml)
+{
+    struct err none;
+    return nvml_read(nvml, NULL, &none) ? !access("/dev/nvidiactl", F_OK) : nvml->n > 0;
 }
 
 /* CUDA sees none, but the driver's own library does. */
@@ -68,11 +78,10 @@ static void note_tried(struct notes *notes, const struct gpu *g)
 int device_choose(struct gpus *to, const struct options *o, struct notes *notes, struct err *e)
 {
     struct nvml nvml;
-    struct err none;
     memset(to, 0, sizeof(*to));
     if (is(o, "cpu") || (is(o, "auto") && o->given.isa))
         return 0;
-    bool driver = !nvml_read(&nvml, NULL, &none) && nvml.n > 0;
+    bool driver = has_driver(&nvml);
     if (is(o, "auto") && !driver)
         return 0; /* a machine without GPUs is nothing to talk about */
     int rc = find(to, &nvml, e);

@@ -44,6 +44,15 @@ static size_t kept_unit(int gpu)
     return rc ? 0 : unit;
 }
 
+/* Of a GPU that others have filled, or have to themselves, no memory is free; the others can still
+ * be used. */
+static int look_at(int gpu, struct gpu_about *a)
+{
+    enum { OUT_OF_MEMORY = 2, DEVICES_UNAVAILABLE = 46 }; /* of cudaError_t */
+    int rc = gpu_use(gpu);
+    return rc && rc != OUT_OF_MEMORY && rc != DEVICES_UNAVAILABLE ? rc : gpu_about(gpu, a);
+}
+
 static int list_gpus(struct gpu *to, int *n, struct err *e)
 {
     int found = 0, rc = gpu_count(&found);
@@ -52,9 +61,7 @@ static int list_gpus(struct gpu *to, int *n, struct err *e)
         return no_driver(rc, e);
     for (int i = 0; i < min_int(found, GPUS); i++) {
         struct gpu_about a;
-        rc = gpu_use(i);
-        if (!rc)
-            rc = gpu_about(i, &a);
+        rc = look_at(i, &a);
         if (rc)
             return err_set(e, -ENODEV, "GPU %d cannot be used: %s", i, gpu_error(rc));
         to[i] = (struct gpu){.arch = a.arch,

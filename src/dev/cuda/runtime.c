@@ -35,11 +35,11 @@ int gpu_about(int gpu, struct gpu_about *to)
     to->arch = 10 * p.major + p.minor;
     to->sm = p.multiProcessorCount;
     to->memory = p.totalGlobalMem;
-    if (cudaGetDevice(&used) == cudaSuccess && used == gpu) {
-        size_t all;
-        rc = (int)cudaMemGetInfo(&to->memory_free, &all);
-    }
-    return rc;
+    size_t all;
+    if (cudaGetDevice(&used) != cudaSuccess || used != gpu ||
+        cudaMemGetInfo(&to->memory_free, &all) != cudaSuccess)
+        to->memory_free = 0;
+    return 0;
 }
 
 const char *gpu_error(int code) { return cudaGetErrorString((cudaError_t)code); }
@@ -71,7 +71,7 @@ int gpu_show(void **seen, void *host, size_t bytes)
 {
     int rc = (int)cudaHostRegister(host, bytes, cudaHostRegisterMapped);
     if (rc == (int)cudaErrorHostMemoryAlreadyRegistered)
-        rc = (cudaGetLastError(), 0); /* else the next launch would be told of it */
+        rc = 0;
     return rc ? rc : (int)cudaHostGetDevicePointer(seen, host, 0);
 }
 
