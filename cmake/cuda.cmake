@@ -33,13 +33,13 @@ file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
 
 # Warpgroup instructions are those of compute capability 9.0 alone. For other GPUs these kernels
-# have no body and are never launched.
+# have no body and are never launched; but loading all kernels at once wants something for every GPU.
 set(WARPGROUP_KERNELS ${CUDA_KERNELS})
 list(FILTER WARPGROUP_KERNELS INCLUDE REGEX "_wgmma\\.cu$")
 list(FILTER CUDA_KERNELS EXCLUDE REGEX "_wgmma\\.cu$")
 add_library(tandem-cuda-90a OBJECT ${WARPGROUP_KERNELS})
 if("90" IN_LIST TANDEM_CUDA_ARCHITECTURES)
-  set_target_properties(tandem-cuda-90a PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  set_target_properties(tandem-cuda-90a PROPERTIES CUDA_ARCHITECTURES "90a-real;${PORTABLE}-virtual")
 else()
   set_target_properties(tandem-cuda-90a PROPERTIES CUDA_ARCHITECTURES ${PORTABLE}-real)
 endif()

@@ -37,6 +37,7 @@ void wgmma_commit(void);
 void model_wgmma(int n, float *d, const uint32_t *a, uint64_t b, bool add);
 void model_wgmma_wait(int newest);
 template <int N> static inline void wgmma_wait(void) { model_wgmma_wait(N); }
+template <int N> static inline void wgmma_done(float (&)[N]) {}
 template <int N>
 static inline void wgmma(float (&d)[N / 2], const uint32_t a[4], uint64_t b, bool add)
 {

@@ -173,6 +173,7 @@ template <class S, int BLOCKS> GPU_INLINE void give_back(struct sums<S> &s)
 template <class S> GPU_INLINE void end_run(struct sums<S> &s)
 {
     wgmma_wait<0>();
+    wgmma_done(s.now);
 #pragma unroll
     for (int i = 0; i < S::SUMS; i++)
         s.all[i] = __fadd_rn(s.all[i], s.now[i]);

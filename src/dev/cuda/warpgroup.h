@@ -33,7 +33,10 @@ enum { WARPGROUP = 128, BRICK = 128, BRICKS = 4 * BRICK };
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define ONLY_SM90A(...) __VA_ARGS__
 #else
-#define ONLY_SM90A(...)
+#define ONLY_SM90A(...)                                                                            \
+    if (false) {                                                                                   \
+        __VA_ARGS__                                                                                \
+    }
 #endif
 
 /* ------------------------------------------------------------------------------- barriers */
@@ -178,6 +181,15 @@ GPU_INLINE void wgmma_commit(void)
 template <int N> GPU_INLINE void wgmma_wait(void)
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+/* After wgmma_wait<0>(): the compiler takes d for done where wgmma() stands, and might move what
+ * looks at d before the wait. */
+template <int N> GPU_INLINE void wgmma_done(float (&d)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+f"(d[i])::"memory");
 }
 
 #define WG_D8(i)                                                                                   \
