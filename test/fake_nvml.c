@@ -39,6 +39,9 @@ int nvmlDeviceGetNvLinkRemoteDeviceType(void *device, unsigned link, int *to);
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *device, unsigned link, struct pci *to);
 
 int nvmlDeviceGetMigMode(void *device, unsigned *now, unsigned *later);
+int nvmlDeviceGetPersistenceMode(void *device, unsigned *to);
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules);
+int nvmlDeviceGetFieldValues(void *device, int n, void *fields);
 int nvmlDeviceGetComputeMode(void *device, int *to);
 int nvmlDeviceGetUtilizationRates(void *device, unsigned *to);
 int nvmlDeviceGetPowerUsage(void *device, unsigned *to);
@@ -56,7 +59,14 @@ int nvmlEventSetWait_v2(void *set, void *to, unsigned timeout_ms);
 
 enum { NOT_SUPPORTED = 3, TIMEOUT = 10, LOST = 15 };
 
-int nvmlInit_v2(void) { return 0; }
+/* As slow as a driver that nobody used, when asked for. */
+int nvmlInit_v2(void)
+{
+    const char *ms = getenv("FAKE_NVML_SLOW_MS");
+    if (ms)
+        usleep((useconds_t)(1000 * atoi(ms)));
+    return 0;
+}
 int nvmlShutdown(void) { return 0; }
 
 int nvmlSystemGetDriverVersion(char *to, unsigned n)
@@ -186,9 +196,37 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *
     return index_of(device) == 3 ? NOT_SUPPORTED : 0;
 }
 
+/* 2 counts errors of all links alone, 3 none. */
 int nvmlDeviceGetNvLinkErrorCounter(void *device, unsigned link, int kind, unsigned long long *to)
 {
     *to = link == 0 ? (unsigned long long)kind : 0;
+    return index_of(device) >= 2 ? NOT_SUPPORTED : 0;
+}
+
+struct field {
+    unsigned id, scope;
+    long long stamp, took;
+    int type, rc;
+    unsigned long long value;
+};
+
+int nvmlDeviceGetFieldValues(void *device, int n, void *fields)
+{
+    struct field *f = fields;
+    for (int i = 0; i < n; i++)
+        f[i].type = 3, f[i].rc = f[i].id == 38 ? NOT_SUPPORTED : 0, f[i].value = f[i].id;
+    return index_of(device) == 3 ? NOT_SUPPORTED : 0;
+}
+
+int nvmlDeviceGetPersistenceMode(void *device, unsigned *to)
+{
+    *to = index_of(device) != 1;
+    return index_of(device) == 3 ? NOT_SUPPORTED : 0;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules)
+{
+    *millijoules = 1234567;
     return index_of(device) == 3 ? NOT_SUPPORTED : 0;
 }
 

@@ -1,5 +1,6 @@
 /* test_host.c - the machine as hwloc tells it, and the layouts that follow. More than one node is
  * hwloc's word here, never hardware. */
+#include "plan/place.h"
 #include "topo/host.h"
 
 #include <setjmp.h>
@@ -362,6 +363,43 @@ static void an_unknown_core_counts_up(void **state)
     assert_int_equal(core[2], 6);
 }
 
+/* ------------------------------------------------------------------------------- near cards */
+
+static void ranks_stand_near_their_gpus(void **state)
+{
+    struct host h = machine("package:2 [numa] core:8 pu:1", NULL);
+    struct plan p = layout("llama-3-8b", &h, (struct plan_ask){.tp = 4, .threads = 3});
+    const int node[] = {1, 0, 1, -1}, none[] = {-1, -1, -1, -1}, full[] = {1, 1, 1, 1};
+    (void)state;
+    const struct plan before = p;
+    place_ranks_near(&p, &h, none);
+    assert_memory_equal(p.core, before.core, sizeof(p.core));
+    place_ranks_near(&p, &h, node);
+    expect_apart(&p, &h);
+    for (int r = 0; r < 4; r++)
+        assert_int_equal(node_of(&p, &h, r), r == 3 ? 0 : node[r]);
+    place_ranks_near(&p, &h, full); /* two fit, the others stand elsewhere */
+    expect_apart(&p, &h);
+    assert_int_equal(node_of(&p, &h, 1), 1);
+    assert_int_equal(node_of(&p, &h, 2), 0);
+}
+
+static void a_card_s_node_is_what_the_kernel_says(void **state)
+{
+    char root[] = "/tmp/tandem-sys-XXXXXX", command[300];
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    snprintf(command, sizeof(command),
+             "d=%s/bus/pci/devices/0000:a7:00.0 && mkdir -p $d && echo 1 >$d/numa_node", root);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(host_card_node("00000000:A7:00.0", root), 1); /* as NVML writes it */
+    assert_int_equal(host_card_node("0000:a7:00.0", root), 1);
+    assert_int_equal(host_card_node("0000:a8:00.0", root), -1);
+    assert_int_equal(host_card_node("model", root), -1);
+    snprintf(command, sizeof(command), "rm -r %s", root);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +420,8 @@ int main(void)
         cmocka_unit_test(uneven_nodes_share_their_cores_out_in_order),
         cmocka_unit_test(ranks_without_cores_enough_are_not_pinned),
         cmocka_unit_test(an_unknown_core_counts_up),
+        cmocka_unit_test(ranks_stand_near_their_gpus),
+        cmocka_unit_test(a_card_s_node_is_what_the_kernel_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

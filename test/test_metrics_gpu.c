@@ -68,6 +68,9 @@ static void every_figure_that_is_told_has_a_line(void **state)
     has(text, "tandem:gpu_memory_free_bytes{model_name=\"m\",gpu=\"3\"} 64424509440\n");
     has(text, "tandem:gpu_power_watts{model_name=\"m\",gpu=\"0\"} 512.5\n");
     has(text, "tandem:gpu_power_limit_watts{model_name=\"m\",gpu=\"0\"} 700\n");
+    has(text, "tandem:gpu_energy_joules_total{model_name=\"m\",gpu=\"0\"} 1234.567\n");
+    has(text,
+        "tandem:gpu_nvlink_errors_total{model_name=\"m\",gpu=\"2\"} 156\n"); /* 45 + 52 + 59 */
     has(text, "tandem:gpu_temperature_celsius{model_name=\"m\",gpu=\"2\"} 61\n");
     has(text, "tandem:gpu_sm_clock_hertz{model_name=\"m\",gpu=\"0\"} 1980000000\n");
     has(text, "tandem:gpu_ecc_corrected_errors_total{model_name=\"m\",gpu=\"0\"} 5\n");
@@ -84,6 +87,22 @@ static void every_figure_that_is_told_has_a_line(void **state)
     assert_null(strstr(text, "gpu_power_watts{model_name=\"m\",gpu=\"3\"")); /* not told: no line */
     assert_null(strstr(text, "gpu_nvlink_errors_total{model_name=\"m\",gpu=\"3\""));
     free(text);
+    gpu_metrics_stop(g);
+}
+
+static void a_driver_that_takes_its_time_to_begin_holds_up_nobody(void **state)
+{
+    (void)state;
+    setenv("FAKE_NVML_SLOW_MS", "2000", 1);
+    struct gpu_metrics *g = gpu_metrics_start(driver);
+    assert_non_null(g);
+    char *text = written(g);
+    assert_string_equal(text, ""); /* nobody waited for it */
+    free(text);
+    text = written_with(g, "gpu_sample_age_seconds");
+    has(text, "tandem:gpu_info{model_name=\"m\",gpu=\"0\"");
+    free(text);
+    unsetenv("FAKE_NVML_SLOW_MS");
     gpu_metrics_stop(g);
 }
 
@@ -118,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_driver_nothing_is_written),
         cmocka_unit_test(every_figure_that_is_told_has_a_line),
+        cmocka_unit_test(a_driver_that_takes_its_time_to_begin_holds_up_nobody),
         cmocka_unit_test(a_lost_gpu_and_an_xid_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,7 +116,7 @@ static void tree_and_matrix_show_all_of_it(void **state)
               "  node 0: 1 GiB of memory, 2 cores, threads 0-1\n"
               "    GPU: Test GPU A at 0000:17:00.0, 80 GiB, PCIe 63.0 GB/s\n"
               "    GPU: Test GPU B at 0000:27:00.0, 80 GiB, PCIe 63.0 GB/s, cut into "
-              "instances (MIG)\n"
+              "instances (MIG), persistence mode off (starting takes longer)\n"
               "socket 1\n"
               "  node 1: 1 GiB of memory, 2 cores, threads 2-3\n"
               "    GPU: Test GPU C at 0000:37:00.0, 80 GiB, PCIe 63.0 GB/s, 2 NVLinks to switches, "

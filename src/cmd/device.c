@@ -36,33 +36,33 @@ static void note(struct notes *notes, const struct err *e)
         snprintf(notes->text[notes->n++], sizeof(notes->text[0]), "no GPU is used: %s", e->text);
 }
 
-/* NVML counts GPUs; where a container has the rest of the driver without it, the kernel's part says
- * that there may be some. */
-static bool has_driver(struct nvml *nvml)
-{
-    struct err none;
-    return nvml_read(nvml, NULL, &none) ? !access("/dev/nvidiactl", F_OK) : nvml->n > 0;
-}
+/* Where a container has the rest of the driver without NVML, the kernel's part says that there may
+ * be GPUs. */
+static bool kernel_has_driver(void) { return !access("/dev/nvidiactl", F_OK); }
 
-/* CUDA sees none, but the driver's own library does. */
-static int hidden(const struct nvml *nvml, int rc, struct err *e)
-{
-    struct err why = *e;
-    if (rc != -ENODEV || !nvml->n)
-        return rc;
-    return err_set(e, rc,
-                   "%.300s; the driver %s knows %d: is CUDA_VISIBLE_DEVICES set, or is MIG mode on "
-                   "without an instance (nvidia-smi -L)?",
-                   why.text, nvml->driver, nvml->n);
-}
-
-static int find(struct gpus *to, const struct nvml *nvml, struct err *e)
+static int find(struct gpus *to, struct err *e)
 {
     const struct plugin *plugin;
     int rc = plugin_open(&plugin, e);
-    if (!rc)
-        rc = hidden(nvml, plugin_gpus(plugin, to, e), e);
-    return rc;
+    return rc ? rc : plugin_gpus(plugin, to, e);
+}
+
+/* The driver's own library is asked only now: it may take seconds to begin. CUDA may see no GPU
+ * where it knows some. */
+static int explain(struct gpus *to, const struct options *o, struct notes *notes, int rc,
+                   struct err *e)
+{
+    struct nvml nvml;
+    struct err none, why = *e;
+    const bool some = nvml_read(&nvml, NULL, &none) ? kernel_has_driver() : nvml.n > 0;
+    if (is(o, "auto") && !some)
+        return 0; /* a machine without GPUs is nothing to talk about */
+    if (rc == -ENODEV && nvml.n)
+        err_set(e, rc,
+                "%.300s; the driver %s knows %d: is CUDA_VISIBLE_DEVICES set, or is MIG mode on "
+                "without an instance (nvidia-smi -L)?",
+                why.text, nvml.driver, nvml.n);
+    return device_fall_back(to, o, notes, rc, e);
 }
 
 /* What was tried on the GPU and is not used. */
@@ -77,16 +77,14 @@ static void note_tried(struct notes *notes, const struct gpu *g)
 
 int device_choose(struct gpus *to, const struct options *o, struct notes *notes, struct err *e)
 {
-    struct nvml nvml;
     memset(to, 0, sizeof(*to));
     if (is(o, "cpu") || (is(o, "auto") && o->given.isa))
         return 0;
-    bool driver = has_driver(&nvml);
-    if (is(o, "auto") && !driver)
-        return 0; /* a machine without GPUs is nothing to talk about */
-    int rc = find(to, &nvml, e);
+    if (is(o, "auto") && !nvml_there(NULL) && !kernel_has_driver())
+        return 0;
+    int rc = find(to, e);
     if (rc)
-        return device_fall_back(to, o, notes, rc, e);
+        return explain(to, o, notes, rc, e);
     note_tried(notes, &to->gpu[0]);
     return 0;
 }

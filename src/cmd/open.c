@@ -3,6 +3,7 @@
 #include "base/place.h"
 #include "cmd/cmd.h"
 #include "cmd/device.h"
+#include "plan/place.h"
 #include "run/gpu.h"
 #include "run/room.h"
 
@@ -230,9 +231,22 @@ static int take_plan(struct opened *to, const struct options *o, const struct mo
     return rc || to->gpus.n ? rc : obey_numerics(to, o, e);
 }
 
+/* Ranks stand near their GPUs: what they copy there and back does not cross between sockets. */
+static void place_near_gpus(struct opened *to)
+{
+    const int ranks = min_int(to->plan.dp * plan_ranks(&to->plan), PLAN_RANKS);
+    int node[PLAN_RANKS];
+    for (int r = 0; r < ranks; r++)
+        node[r] = host_card_node(to->gpus.gpu[gpus_index(&to->gpus, r)].bus, NULL);
+    place_ranks_near(&to->plan, &to->host, node);
+}
+
 static int plan_of(struct opened *to, const struct options *o, const struct model *m, struct err *e)
 {
-    return o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
+    int rc = o->plan ? take_plan(to, o, m, e) : make_plan(to, o, m, e);
+    if (!rc && !o->plan && to->gpus.n && !o->on_hardware)
+        place_near_gpus(to);
+    return rc;
 }
 
 /* Where it is computed, and then how: what GPUs cannot do the CPU may. */

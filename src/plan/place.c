@@ -59,3 +59,39 @@ void place_ranks(struct plan *p, const struct host *h)
     for (int r = 0; r < ranks; r++)
         p->core[r] = enough ? h->core[r * p->threads].cpu : -1;
 }
+
+/* The first of n free cores side by side on one node; on that with the kernel's number, unless -1.
+ * -1: none. */
+static int find_run(const struct host *h, const bool *taken, int node, int n)
+{
+    for (int i = 0; i + n <= h->n_core; i++) {
+        bool free = node < 0 || h->node[h->core[i].at] == node;
+        for (int k = i; k < i + n; k++)
+            free &= !taken[k] && h->core[k].at == h->core[i].at;
+        if (free)
+            return i;
+    }
+    return -1;
+}
+
+void place_ranks_near(struct plan *p, const struct host *h, const int *node)
+{
+    const int ranks = min_int(p->dp * p->pp * p->tp, PLAN_RANKS);
+    bool taken[HOST_CORES] = {false}, known = false;
+    int core[PLAN_RANKS];
+    for (int turn = 0; turn < 2; turn++) /* those that nothing is known of take what is left */
+        for (int r = 0; r < ranks; r++) {
+            if ((node[r] >= 0) != (turn == 0))
+                continue;
+            int at = find_run(h, taken, node[r], p->threads);
+            if (at < 0)
+                at = find_run(h, taken, -1, p->threads);
+            if (at < 0)
+                return;
+            known |= node[r] >= 0;
+            memset(taken + at, true, (size_t)p->threads);
+            core[r] = h->core[at].cpu;
+        }
+    if (known)
+        memcpy(p->core, core, (size_t)ranks * sizeof(int));
+}

@@ -17,4 +17,9 @@ int place_threads(const struct host *h, int ranks);
  * are not pinned. */
 void place_ranks(struct plan *p, const struct host *h);
 
+/* Pin rank r where it stands near node[r], by the kernel's number (-1: anywhere): its threads on
+ * free cores of that node, or where there are some. Leaves the plan as it is when they are too few
+ * or nothing is known of any node. */
+void place_ranks_near(struct plan *p, const struct host *h, const int *node);
+
 #endif

@@ -14,7 +14,8 @@ struct gpu_metrics {
     pthread_mutex_t lock; /* of all below but live, which is the thread's */
     pthread_cond_t wake;
     bool stop;
-    int n;
+    int n; /* 0: none, or the driver has not told yet */
+    const char *library;
     struct nvml about;
     struct nvml_now now[NVML_GPUS];
     double xid[NVML_GPUS], n_xid[NVML_GPUS], taken_s;
@@ -63,9 +64,24 @@ static void ask(struct gpu_metrics *g)
     g->taken_s = seconds_now();
 }
 
+/* The driver may take seconds to begin, so it is this thread that waits for it. */
+static bool begin(struct gpu_metrics *g)
+{
+    struct err ignored;
+    if (nvml_live_open(&g->live, g->library, &ignored))
+        return false;
+    pthread_mutex_lock(&g->lock);
+    g->n = g->live.n;
+    g->about = g->live.about;
+    pthread_mutex_unlock(&g->lock);
+    return g->live.n > 0;
+}
+
 static void *watch(void *arg)
 {
     struct gpu_metrics *g = arg;
+    if (!begin(g))
+        return NULL;
     pthread_mutex_lock(&g->lock);
     while (!g->stop) {
         ask(g);
@@ -79,16 +95,11 @@ static void *watch(void *arg)
 
 struct gpu_metrics *gpu_metrics_start(const char *library)
 {
-    struct err e;
+    if (!nvml_there(library))
+        return NULL;
     struct gpu_metrics *g = calloc(1, sizeof(*g));
     must(g);
-    if (nvml_live_open(&g->live, library, &e) || !g->live.n) {
-        nvml_live_close(&g->live);
-        free(g);
-        return NULL;
-    }
-    g->n = g->live.n;
-    g->about = g->live.about;
+    g->library = library;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->wake, NULL);
     must(!pthread_create(&g->thread, NULL, watch, g));
@@ -131,6 +142,8 @@ static const struct {
     {"tandem:gpu_power_watts", "gauge", "Power drawn.", offsetof(struct nvml_now, power_w)},
     {"tandem:gpu_power_limit_watts", "gauge", "Power it may draw.",
      offsetof(struct nvml_now, power_limit_w)},
+    {"tandem:gpu_energy_joules_total", "counter", "Energy drawn since the driver was loaded.",
+     offsetof(struct nvml_now, energy_j)},
     {"tandem:gpu_temperature_celsius", "gauge", "Temperature of the chip.",
      offsetof(struct nvml_now, celsius)},
     {"tandem:gpu_sm_clock_hertz", "gauge", "Clock of the multiprocessors.",
@@ -228,7 +241,8 @@ void gpu_metrics_write(FILE *to, struct gpu_metrics *g, const char *labels)
     if (!g)
         return;
     pthread_mutex_lock(&g->lock);
-    put_about(to, g, labels);
+    if (g->n)
+        put_about(to, g, labels);
     if (g->taken_s > 0) {
         for (int i = 0; i < g->n; i++)
             lost[i] = g->now[i].lost;

@@ -10,7 +10,8 @@
 
 struct gpu_metrics;
 
-/* Begin to ask `library` (NULL: libnvidia-ml.so.1). NULL: no driver, no GPUs, nothing to ask. */
+/* Begin to ask `library` (NULL: libnvidia-ml.so.1; the name must outlive it); returns at once.
+ * NULL: no driver, nothing to ask. */
 struct gpu_metrics *gpu_metrics_start(const char *library);
 
 /* What was asked last; nothing for NULL. labels: of every line, `a="b"`. */

@@ -93,9 +93,9 @@ int server_start(struct server **out, struct event_base *base, const struct serv
     if (!rc && o->admin_socket)
         rc = start_admin(s, e);
     if (!rc)
-        s->gpus = gpu_metrics_start(NULL);
-    if (!rc)
         rc = fleet_start(&s->fleet, o->plan, o->store, &s->opts.engine, e);
+    if (!rc) /* after ranks are forked, while no thread opens libraries */
+        s->gpus = gpu_metrics_start(NULL);
     if (rc) {
         server_free(s);
         return rc;

@@ -102,6 +102,23 @@ void host_read(struct host *h, const cpu_set_t *only)
         read_affinity(h, only);
 }
 
+int host_card_node(const char *bus, const char *root)
+{
+    unsigned domain, number, device, function;
+    char path[256];
+    int node = -1;
+    if (sscanf(bus, "%x:%x:%x.%x", &domain, &number, &device, &function) != 4)
+        return -1;
+    snprintf(path, sizeof(path), "%.128s/bus/pci/devices/%04x:%02x:%02x.%x/numa_node",
+             root ? root : "/sys", domain, number, device, function);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%d", &node) != 1)
+        node = -1;
+    if (f)
+        fclose(f);
+    return node;
+}
+
 int host_quota(void)
 {
     long long quota, period;

@@ -28,6 +28,10 @@ struct host {
  * and in the cgroup's cpuset. Where hwloc fails, the affinity alone as one node. */
 void host_read(struct host *h, const cpu_set_t *only);
 
+/* The kernel's number of the node that a PCI device ("0000:17:00.0") is at; -1: not told. root:
+ * where the kernel's files are, NULL: "/sys". */
+int host_card_node(const char *bus, const char *root);
+
 /* How many cores' time the container may use, as cgroup version 2 shows it; no limit: INT_MAX. */
 int host_quota(void);
 

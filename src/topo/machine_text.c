@@ -46,6 +46,8 @@ static void print_driver(const struct nvml_gpu *g, FILE *to)
         fprintf(to, ", %d NVLinks to switches", g->switch_links);
     if (g->mig)
         fprintf(to, ", cut into instances (MIG)");
+    if (g->sleeps)
+        fprintf(to, ", persistence mode off (starting takes longer)");
     if (g->mode != GPU_SHARED)
         fprintf(to, ", compute mode: %s", mode_text(g->mode));
 }
@@ -198,6 +200,7 @@ static json_t *card_json(const struct machine *m, const struct machine_card *c)
                           c->link_bytes_s, "memory_bytes", c->memory_bytes);
     if (c->nvml >= 0) {
         json_object_set_new(o, "mig", json_boolean(m->nvml.gpu[c->nvml].mig));
+        json_object_set_new(o, "persistence", json_boolean(!m->nvml.gpu[c->nvml].sleeps));
         json_object_set_new(o, "compute_mode", json_string(mode_text(m->nvml.gpu[c->nvml].mode)));
     }
     return o;

@@ -20,7 +20,7 @@ static void read_gpu(void *library, void *device, struct nvml_gpu *g)
 {
     struct pci pci = {.bus_id = ""};
     struct nvml_memory memory = {0};
-    unsigned generation = 0, width = 0, mig = 0, mig_later;
+    unsigned generation = 0, width = 0, mig = 0, mig_later, persists = 1;
     int mode = GPU_SHARED;
     if (NVML_CALL(library, "nvmlDeviceGetName", (void *, char *, unsigned), device, g->name,
                   (unsigned)sizeof(g->name)) != NVML_OK)
@@ -40,6 +40,9 @@ static void read_gpu(void *library, void *device, struct nvml_gpu *g)
     if (NVML_CALL(library, "nvmlDeviceGetMigMode", (void *, unsigned *, unsigned *), device, &mig,
                   &mig_later) == NVML_OK)
         g->mig = mig == 1;
+    if (NVML_CALL(library, "nvmlDeviceGetPersistenceMode", (void *, unsigned *), device,
+                  &persists) == NVML_OK)
+        g->sleeps = !persists;
     if (NVML_CALL(library, "nvmlDeviceGetComputeMode", (void *, int *), device, &mode) == NVML_OK &&
         0 <= mode && mode < GPU_MODES)
         g->mode = (enum gpu_mode)mode;
@@ -70,9 +73,22 @@ static void read_links(void *library, void *device, struct nvml *to, int i)
     }
 }
 
+static void *open_library(const char *name)
+{
+    return dlopen(name ? name : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+}
+
+bool nvml_there(const char *library)
+{
+    void *at = open_library(library);
+    if (at)
+        dlclose(at);
+    return at;
+}
+
 int nvml_begin(void **library, const char *name, struct err *e)
 {
-    *library = dlopen(name ? name : "libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    *library = open_library(name);
     if (!*library)
         return err_set(e, -ENOENT, "no NVIDIA driver here (libnvidia-ml.so.1 is not found)");
     int rc = NVML_CALL(*library, "nvmlInit_v2", (void));
@@ -102,13 +118,10 @@ int nvml_devices(void *library, void *device[NVML_GPUS])
     return (int)n;
 }
 
-int nvml_read(struct nvml *to, const char *name, struct err *e)
+void nvml_tell(struct nvml *to, void *library)
 {
-    void *library, *device[NVML_GPUS] = {NULL};
+    void *device[NVML_GPUS] = {NULL};
     memset(to, 0, sizeof(*to));
-    int rc = nvml_begin(&library, name, e);
-    if (rc)
-        return rc;
     NVML_CALL(library, "nvmlSystemGetDriverVersion", (char *, unsigned), to->driver,
               (unsigned)sizeof(to->driver));
     to->n = nvml_devices(library, device);
@@ -118,6 +131,16 @@ int nvml_read(struct nvml *to, const char *name, struct err *e)
     for (int i = 0; i < to->n; i++)
         if (device[i])
             read_links(library, device[i], to, i);
+}
+
+int nvml_read(struct nvml *to, const char *name, struct err *e)
+{
+    void *library;
+    memset(to, 0, sizeof(*to));
+    int rc = nvml_begin(&library, name, e);
+    if (rc)
+        return rc;
+    nvml_tell(to, library);
     nvml_end(library);
     return 0;
 }

@@ -27,6 +27,9 @@ struct nvml_memory {
 int nvml_begin(void **library, const char *name, struct err *e);
 void nvml_end(void *library);
 
+/* What they are, by a library that has begun. */
+void nvml_tell(struct nvml *to, void *library);
+
 /* GPUs that the driver shows, at most NVML_GPUS; device[i]: NULL where it gives no handle. */
 int nvml_devices(void *library, void *device[NVML_GPUS]);
 

@@ -21,6 +21,7 @@ static const struct nvml_now untold = {.busy = -1,
                                        .memory_used = -1,
                                        .memory_free = -1,
                                        .power_w = -1,
+                                       .energy_j = -1,
                                        .power_limit_w = -1,
                                        .celsius = -1,
                                        .sm_hz = -1,
@@ -78,6 +79,45 @@ static double slowed(void *library, void *device)
     return -1;
 }
 
+/* As nvmlFieldValue_t. */
+struct field {
+    unsigned id, scope;
+    long long stamp_us, took_us;
+    int type, rc;
+    union {
+        double real;
+        unsigned whole;
+        unsigned long long large;
+    } value;
+};
+
+/* Errors of all links, of GPUs that do not count them by link: Hopper and later. -1: not told. */
+static double link_errors(void *library, void *device)
+{
+    enum { FLIT_CRC = 38, DATA_CRC = 45, REPLAY = 52, RECOVERY = 59, REAL = 0, WHOLE = 1 };
+    struct field f[LINK_COUNTERS] = {
+        {.id = FLIT_CRC}, {.id = DATA_CRC}, {.id = REPLAY}, {.id = RECOVERY}};
+    double all = -1;
+    if (NVML_CALL(library, "nvmlDeviceGetFieldValues", (void *, int, struct field *), device,
+                  LINK_COUNTERS, f))
+        return -1;
+    for (int i = 0; i < LINK_COUNTERS; i++)
+        if (!f[i].rc)
+            all = (all < 0 ? 0 : all) + (f[i].type == REAL    ? f[i].value.real
+                                         : f[i].type == WHOLE ? f[i].value.whole
+                                                              : (double)f[i].value.large);
+    return all;
+}
+
+static double energy(void *library, void *device)
+{
+    unsigned long long millijoules = 0;
+    return NVML_CALL(library, "nvmlDeviceGetTotalEnergyConsumption", (void *, unsigned long long *),
+                     device, &millijoules)
+               ? -1
+               : 1e-3 * (double)millijoules;
+}
+
 static void read_links(void *library, void *device, struct nvml_now *to)
 {
     for (unsigned link = 0; link < NVML_LINKS; link++) {
@@ -94,6 +134,8 @@ static void read_links(void *library, void *device, struct nvml_now *to)
                     (to->nvlink_errors < 0 ? 0 : to->nvlink_errors) + (double)errors;
         }
     }
+    if (to->nvlinks > 0 && to->nvlink_errors < 0)
+        to->nvlink_errors = link_errors(library, device);
 }
 
 /* ------------------------------------------------------------------------------- one GPU */
@@ -115,6 +157,7 @@ static void read_now(void *library, void *device, struct nvml_now *to)
         to->busy = 0.01 * use.gpu, to->memory_busy = 0.01 * use.memory;
     to->power_w = times(whole(library, "nvmlDeviceGetPowerUsage", device), 1e-3);
     to->power_limit_w = times(whole(library, "nvmlDeviceGetEnforcedPowerLimit", device), 1e-3);
+    to->energy_j = energy(library, device);
     to->celsius = chosen(library, "nvmlDeviceGetTemperature", device, TEMPERATURE_CHIP);
     to->sm_hz = times(chosen(library, "nvmlDeviceGetClockInfo", device, CLOCK_SM), 1e6);
     to->ecc_corrected = ecc(library, device, ECC_CORRECTED);
@@ -142,11 +185,10 @@ static void read_xids(struct nvml_live *x)
 int nvml_live_open(struct nvml_live *x, const char *library, struct err *e)
 {
     memset(x, 0, sizeof(*x));
-    int rc = nvml_read(&x->about, library, e);
-    if (!rc)
-        rc = nvml_begin(&x->library, library, e);
+    int rc = nvml_begin(&x->library, library, e);
     if (rc)
         return rc;
+    nvml_tell(&x->about, x->library);
     x->n = nvml_devices(x->library, x->device);
     if (NVML_CALL(x->library, "nvmlEventSetCreate", (void **), &x->events))
         x->events = NULL;

@@ -23,6 +23,7 @@ struct nvml_now {
     double busy, memory_busy;               /* share of the last second or less, 1 is all */
     double memory_used, memory_free;        /* bytes */
     double power_w, power_limit_w, celsius; /* of the chip */
+    double energy_j;                        /* since the driver was loaded */
     double sm_hz;
     double ecc_corrected, ecc_uncorrected; /* since the driver was loaded */
     double nvlinks, nvlink_errors;         /* links that are up; CRC errors, replays, recoveries */
