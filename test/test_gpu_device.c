@@ -1,11 +1,14 @@
 /* test_gpu_device.c - the host side of a GPU's device, on the model of one: memory, batches, and
  * steps that are recorded and replayed. */
 #include "dev/cuda/record.h"
+#include "dev/cuda/runtime.h"
 #include "dev/plugin.h"
 #include "dev/profile.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -82,6 +85,74 @@ static void memory_is_zero_and_loads_of_any_size_arrive(void **state)
         assert_true(mat_row(&got, 0)[i] == here[i]);
         assert_true(mat_row(&got, 1)[i] == here[(N / LOOK - 1) * LOOK + i]);
     }
+    test_free(here);
+}
+
+enum { LANES = 4, KEPT_ROWS = 30 << 10, KEPT_DIM = 100 }; /* 12 MB: several pieces of each lane */
+
+struct filling {
+    struct dev *d;
+    char *to;
+    const char *from;
+    size_t bytes;
+    int lane, rc;
+};
+
+static void *fill(void *arg)
+{
+    struct filling *f = arg;
+    struct err e;
+    f->rc = tandem_plugin.load(f->d, f->lane, f->to, f->from, f->bytes, &e);
+    return NULL;
+}
+
+static void kept_memory_is_one_however_often_it_is_mapped_and_threads_fill_it(void **state)
+{
+    static struct dev d;
+    const size_t bytes = (size_t)KEPT_ROWS * KEPT_DIM * sizeof(float), part = bytes / LANES;
+    float *here = test_malloc(bytes);
+    char *one, *two;
+    struct filling f[LANES];
+    pthread_t thread[LANES];
+    struct err e;
+    size_t unit;
+    int fd;
+    (void)state;
+    open_device(&d, false);
+    assert_int_equal(gpu_keep_unit(0, &unit), 0);
+    if (!unit) {
+        print_message("skipped: this GPU shares no memory by descriptors\n");
+        skip();
+    }
+    for (int i = 0; i < KEPT_ROWS * KEPT_DIM; i++)
+        here[i] = (float)i;
+    assert_int_equal(gpu_keep(0, bytes, &fd), 0);
+    if (tandem_plugin.kept(&d, fd, bytes, true, &one, &e) ||
+        tandem_plugin.kept(&d, fd, bytes, false, &two, &e))
+        fail_msg("%s", e.text);
+    close(fd);
+    assert_ptr_not_equal(one, two);
+    struct mat first = {2, KEPT_DIM, NUM_F32, two}, got = dev_fetch(&d, &first);
+    for (int i = 0; i < 2 * KEPT_DIM; i++)
+        assert_true(((float *)got.at)[i] == 0);
+    for (int i = 0; i < LANES; i++) {
+        const size_t at = (size_t)i * part;
+        f[i] = (struct filling){&d, one + at, (char *)here + at, part, i, -1};
+        assert_int_equal(pthread_create(&thread[i], NULL, fill, &f[i]), 0);
+    }
+    for (int i = 0; i < LANES; i++) {
+        pthread_join(thread[i], NULL);
+        assert_int_equal(f[i].rc, 0);
+    }
+    tandem_plugin.load_end(&d);
+    for (int row = 0; row < KEPT_ROWS; row += ROWS) {
+        const size_t at = (size_t)row * KEPT_DIM;
+        struct mat some = {ROWS, KEPT_DIM, NUM_F32, (float *)(void *)two + at};
+        got = dev_fetch(&d, &some);
+        assert_memory_equal(got.at, here + at, mat_bytes(&got));
+    }
+    assert_int_equal(gpu_kept_unmap(one, bytes), 0);
+    assert_int_equal(gpu_kept_unmap(two, bytes), 0);
     test_free(here);
 }
 
@@ -225,6 +296,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_zero_and_loads_of_any_size_arrive),
+        cmocka_unit_test(kept_memory_is_one_however_often_it_is_mapped_and_threads_fill_it),
         cmocka_unit_test(a_replayed_step_reads_its_own_batch),
         cmocka_unit_test(pages_of_sequences_are_as_long_as_the_step_needs),
         cmocka_unit_test(operations_are_timed_and_named_in_their_order),

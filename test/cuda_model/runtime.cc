@@ -261,8 +261,10 @@ int gpu_map(void **at, const struct gpu_handle *from)
 
 int gpu_unmap(void *at) { return gpu_free(at); }
 
-/* No GPU has so small a unit; a larger one would hide reading behind the end. TANDEM_MODEL_KEEPS=0
- * is a GPU that cannot. */
+/* No GPU has so small a unit; a larger one would hide reading behind the end, as does more than the
+ * 256 bytes that memory of a device is aligned to. TANDEM_MODEL_KEEPS=0 is a GPU that cannot. */
+static size_t kept(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
 int gpu_keep_unit(int gpu, size_t *unit)
 {
     const char *told = getenv("TANDEM_MODEL_KEEPS");
@@ -272,7 +274,7 @@ int gpu_keep_unit(int gpu, size_t *unit)
 
 int gpu_keep(int gpu, size_t bytes, int *fd)
 {
-    const size_t size = pages(allocated(bytes));
+    const size_t size = pages(kept(bytes));
     std::lock_guard<std::mutex> held(lock);
     *fd = -1;
     if (gpu_use(gpu))
@@ -288,7 +290,7 @@ int gpu_leave(int gpu) { return gpu_use(gpu); }
 int gpu_kept_map(void **at, int fd, size_t bytes)
 {
     std::lock_guard<std::mutex> held(lock);
-    return map_allocation(at, fcntl(fd, F_DUPFD_CLOEXEC, 3), bytes);
+    return map_allocation(at, fcntl(fd, F_DUPFD_CLOEXEC, 3), kept(bytes));
 }
 
 int gpu_kept_unmap(void *at, size_t) { return gpu_free(at); }
