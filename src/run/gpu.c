@@ -64,9 +64,13 @@ void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t
     to[KEPT_STAGES] = pp_bytes(p, g);
 }
 
-static size_t taken(size_t bytes, const struct gpu *g)
+/* All of it, in units of the GPU's. */
+static size_t kept_bytes(const size_t part[KEPT_PARTS], const struct gpu *g)
 {
-    return g->unit ? round_up(bytes, g->unit) : bytes;
+    size_t sum = 0;
+    for (int i = 0; i < KEPT_PARTS; i++)
+        sum += g->unit ? round_up(part[i], g->unit) : part[i];
+    return sum;
 }
 
 struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
@@ -78,12 +82,11 @@ struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
     const struct gpu_ask ask = ask_for(p, rank, g);
     lay_out(&r, p, rank, &host, &dev, &peer);
     gpu_kept_bytes(p, rank, g, part);
-    return (struct gpu_need){.weights = taken(part[KEPT_WEIGHTS], on),
-                             .kv = taken(part[KEPT_CACHE], on),
-                             .scratch = dev.used + taken(part[KEPT_SLICES], on) +
-                                        taken(part[KEPT_STAGES], on) +
-                                        g->plugin->scratch_bytes(&ask, on),
-                             .page = part[KEPT_CACHE] / (size_t)p->pages};
+    const size_t weights = part[KEPT_WEIGHTS], kv = part[KEPT_CACHE];
+    return (struct gpu_need){.weights = weights,
+                             .kv = kv,
+                             .scratch = kept_bytes(part, on) - weights - kv + dev.used +
+                                        g->plugin->scratch_bytes(&ask, on)};
 }
 
 /* What all ranks on a GPU need of it, reserves included. */
@@ -94,7 +97,7 @@ static struct gpu_need need_of(const struct plan *p, const struct gpus *g, int g
         if (gpus_index(g, r) != gpu)
             continue;
         struct gpu_need one = gpu_need(p, r % plan_ranks(p), g);
-        all.weights += one.weights, all.kv += one.kv, all.page += one.page;
+        all.weights += one.weights, all.kv += one.kv;
         all.scratch += one.scratch + GPU_RESERVE;
     }
     return all;
@@ -107,8 +110,8 @@ int gpu_pages(const struct plan *p, const struct gpus *g)
         struct gpu_need need = need_of(p, g, i);
         size_t rest = need.weights + need.scratch + (size_t)p->dp * plan_ranks(p) * g->gpu[i].unit;
         size_t have = g->gpu[i].memory_free;
-        if (need.page)
-            pages = min_size(pages, have > rest ? (have - rest) / need.page : 0);
+        if (need.kv)
+            pages = min_size(pages, have > rest ? (have - rest) / (need.kv / (size_t)p->pages) : 0);
     }
     return (int)pages;
 }

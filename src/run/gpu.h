@@ -18,10 +18,10 @@ struct gpu_kept {
 };
 void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t to[KEPT_PARTS]);
 
-/* Bytes of a rank on its GPU, beside that; kept memory is counted in the GPU's units. */
+/* Bytes of a rank on its GPU, beside GPU_RESERVE. scratch: all else, also what kept memory takes
+ * more by being of whole units. */
 struct gpu_need {
     size_t weights, kv, scratch;
-    size_t page; /* what of kv one page takes */
 };
 struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g);
 
