@@ -64,5 +64,12 @@ run plan llama-3-8b --device cuda --dtype int8
 [ $rc = 0 ] && mentions 'gpu 0' out
 claim "and that fits"
 
+TANDEM_MODEL_GPU="gpus=2 free=8000/0" run plan --device cuda
+[ $rc = 0 ] && mentions 'gpu 0' out
+claim "a GPU that others have filled does not keep the others from work"
+TANDEM_MODEL_GPU="gpus=2 free=0/8000" run plan --device cuda
+[ $rc = 1 ] && [ "$(wc -l <"$work/err")" = 1 ] && mentions ') has 0 MiB free' err && mentions 'others use' err
+claim "and says so where it would have to work"
+
 echo "1..$count"
 exit $bad

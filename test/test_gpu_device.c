@@ -1,6 +1,6 @@
 /* test_gpu_device.c - the host side of a GPU's device, on the model of one: memory, batches, and
  * steps that are recorded and replayed. */
-#include "dev/cuda/record.h"
+#include "dev/cuda/cuda.h"
 #include "dev/cuda/runtime.h"
 #include "dev/plugin.h"
 #include "dev/profile.h"
@@ -198,6 +198,25 @@ static void a_replayed_step_reads_its_own_batch(void **state)
         }
 }
 
+static void without_memory_to_spare_steps_are_not_recorded(void **state)
+{
+    float here[2 * ROWS * DIM] = {0};
+    static struct dev d;
+    (void)state;
+    if (!model_spans)
+        skip(); /* a GPU has what it has */
+    open_device(&d, true);
+    struct mat x = rows_on(&d, 2 * ROWS, DIM, here);
+    const struct record *first = &cuda_of(&d)->records.at[0];
+    setenv("TANDEM_MODEL_GPU", "free=64", 1);
+    for (int turn = 0; turn < 4; turn++)
+        pick_and_check(&d, &x, here, 5, turn);
+    assert_true(first->met && !first->recorded);
+    unsetenv("TANDEM_MODEL_GPU");
+    pick_and_check(&d, &x, here, 5, 4);
+    assert_non_null(first->recorded);
+}
+
 static void pages_of_sequences_are_as_long_as_the_step_needs(void **state)
 {
     const int stride = record_keys(600) / KV_PAGE, zero[SEQS] = {0}, pos[SEQS] = {599, 3, 20};
@@ -298,6 +317,7 @@ int main(void)
         cmocka_unit_test(memory_is_zero_and_loads_of_any_size_arrive),
         cmocka_unit_test(kept_memory_is_one_however_often_it_is_mapped_and_threads_fill_it),
         cmocka_unit_test(a_replayed_step_reads_its_own_batch),
+        cmocka_unit_test(without_memory_to_spare_steps_are_not_recorded),
         cmocka_unit_test(pages_of_sequences_are_as_long_as_the_step_needs),
         cmocka_unit_test(operations_are_timed_and_named_in_their_order),
         cmocka_unit_test(shapes_are_recorded_when_met_again_and_the_oldest_gives_way),

@@ -120,13 +120,20 @@ int gpu_pages(const struct plan *p, const struct gpus *g)
 
 static bool fits(const struct plan *p, const struct gpus *g) { return gpu_pages(p, g) >= p->pages; }
 
-/* What to change so that it fits: the cache, then the weights' format; "" when that is not enough.
- */
-static void advise(const struct plan *p, const struct gpus *g, char *to, size_t n)
+/* What to change so that it fits: the cache, then the weights' format, then who else uses the GPU,
+ * or the model. */
+static void advise(const struct plan *p, const struct gpus *g, int gpu, size_t want, char *to,
+                   size_t n)
 {
+    const size_t all = g->gpu[gpu].memory, free = min_size(g->gpu[gpu].memory_free, all);
     static const enum num smaller[] = {NUM_BF16, NUM_INT8, NUM_INT4};
     int pages = gpu_pages(p, g);
     snprintf(to, n, "; take a smaller model");
+    if (want <= all)
+        snprintf(to, n,
+                 "; others use %.0f MiB of it: nvidia-smi shows who, CUDA_VISIBLE_DEVICES chooses "
+                 "another GPU",
+                 (double)(all - free) / (1 << 20));
     if ((int64_t)pages * KV_PAGE >= 256) {
         snprintf(to, n, "; %d tokens of cache would fit: --ctx %d, or fewer --max-seqs",
                  pages * KV_PAGE, min_int(pages * KV_PAGE, p->ctx));
@@ -150,7 +157,7 @@ static int check_memory(const struct plan *p, const struct gpus *g, int gpu, str
     char advice[160];
     if (want <= have)
         return 0;
-    advise(p, g, advice, sizeof(advice));
+    advise(p, g, gpu, want, advice, sizeof(advice));
     return err_set(
         e, -ENOMEM,
         "GPU %d (%s) has %.0f MiB free, but %.0f are needed, %.0f more (weights %.0f, KV "

@@ -83,7 +83,9 @@ int gpu_count(int *n)
 
 int gpu_use(int gpu)
 {
-    return gpu < machine("gpus", 0, 1) ? 0 : failed(INVALID_VALUE, "the model has no such GPU");
+    if (gpu >= machine("gpus", 0, 1))
+        return failed(INVALID_VALUE, "the model has no such GPU");
+    return machine("free", gpu, 1) ? 0 : failed(OUT_OF_MEMORY, "out of memory");
 }
 
 static size_t kept_bytes; /* made by this process */
@@ -106,7 +108,7 @@ int gpu_about(int gpu, struct gpu_about *to)
            memory,
            mib < 0 ? memory - kept_bytes : (size_t)mib << 20};
     snprintf(to->bus, sizeof(to->bus), "0000:%02X:00.0", 0x10 * gpu + 0x17);
-    return gpu_use(gpu);
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------- memory */

@@ -71,6 +71,15 @@ static struct batch put_batch(struct cuda *c, const struct batch *b, int stride,
 
 /* ------------------------------------------------------------------------------- begin, end */
 
+/* A recording takes some MiB of the GPU's memory that no arena has; without, steps are slower, but
+ * they are done. */
+static bool may_record(const struct cuda *c)
+{
+    enum { SPARE = 96 << 20 };
+    struct gpu_about about;
+    return !gpu_about(c->ask.gpu, &about) && about.memory_free >= SPARE;
+}
+
 static void look_up(struct dev *d, struct step_key key)
 {
     struct cuda *c = cuda_of(d);
@@ -83,7 +92,7 @@ static void look_up(struct dev *d, struct step_key key)
     struct record *r = records_meet(&c->records, key, &again, &old);
     if (old)
         cuda_note(d, gpu_record_free(old));
-    if (!again)
+    if (!again || (!r->recorded && !may_record(c)))
         return;
     c->record = r;
     c->replays = r->recorded != NULL;
