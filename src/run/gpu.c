@@ -64,12 +64,20 @@ void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t
     to[KEPT_STAGES] = pp_bytes(p, g);
 }
 
+/* What other ranks map, when it is not kept, are whole blocks of cudaMalloc()'s: with a part of one
+ * they would get all that stands beside it, and no promise where theirs begins. */
+static size_t apart(enum gpu_kept_part part, size_t bytes)
+{
+    enum { BLOCK = 2 << 20 };
+    return part == KEPT_SLICES || part == KEPT_STAGES ? round_up(bytes, BLOCK) : bytes;
+}
+
 /* All of it, in units of the GPU's. */
 static size_t kept_bytes(const size_t part[KEPT_PARTS], const struct gpu *g)
 {
     size_t sum = 0;
     for (int i = 0; i < KEPT_PARTS; i++)
-        sum += g->unit ? round_up(part[i], g->unit) : part[i];
+        sum += g->unit ? round_up(part[i], g->unit) : apart((enum gpu_kept_part)i, part[i]);
     return sum;
 }
 
@@ -238,7 +246,7 @@ static int get_kept(struct upload *u, enum gpu_kept_part part, size_t bytes, str
 {
     const bool zero = !is_there(u) || (part != KEPT_WEIGHTS && part != KEPT_CACHE);
     if (!u->kept || u->kept->fd[part] < 0)
-        return get_arena(u, bytes, to);
+        return get_arena(u, apart(part, bytes), to);
     to->used = 0, to->size = bytes;
     if (!u->rc)
         u->rc = u->start->gpus->plugin->kept(u->d, u->kept->fd[part], bytes, zero, &to->base, u->e);
