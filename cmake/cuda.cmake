@@ -29,8 +29,8 @@ list(APPEND CMAKE_CUDA_ARCHITECTURES ${PORTABLE}-virtual)
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
-file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c)
-file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu)
+file(GLOB CUDA_HOST CONFIGURE_DEPENDS src/dev/cuda/*.c src/comm/peer/*.c src/comm/nccl/*.c)
+file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS src/dev/cuda/*.cu src/comm/peer/*.cu src/comm/nccl/*.cu)
 
 # Warpgroup instructions are those of compute capability 9.0 alone. For other GPUs these kernels
 # have no body and are never launched; but loading all kernels at once wants something for every GPU.
@@ -59,6 +59,15 @@ foreach(part tandem-cuda tandem-cuda-90a)
     $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
 endforeach()
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
+
+# Our prototypes of what is opened at run time are held against the headers, where these are.
+find_path(NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+if(NCCL_INCLUDE)
+  add_library(against_nccl OBJECT test/against_nccl.c)
+  target_include_directories(against_nccl PRIVATE src)
+  target_include_directories(against_nccl SYSTEM PRIVATE ${NCCL_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(against_nccl PRIVATE _GNU_SOURCE)
+endif()
 
 # Tests and benchmarks on a real GPU have the plugin's parts in themselves.
 add_library(tandem-cuda-real INTERFACE)

@@ -227,20 +227,18 @@ static void same_answers(const struct client *a, const struct client *b)
 
 /* ------------------------------------------------------------------------------- ranks die */
 
-static void a_killed_rank_costs_no_copy_no_row_and_no_token(void **state)
+static void kill_ranks(const struct gpus *gpus, const int split[][2], size_t n)
 {
-    const int split[][2] = {{1, 1}, {2, 1}, {1, 2}};
     const struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     unsigned seed = 1;
-    (void)state;
-    for (size_t i = 0; i < COUNT(split); i++) {
+    for (size_t i = 0; i < n; i++) {
         struct plan p = plan_of(&m, split[i][0], split[i][1]);
         struct client want, quiet, got;
         answer_quietly(&want, &p, t.store, NULL);
-        answer_quietly(&quiet, &p, t.store, the_gpus());
+        answer_quietly(&quiet, &p, t.store, gpus);
         same_answers(&quiet, &want);
-        begin(&got, &p, t.store, the_gpus());
+        begin(&got, &p, t.store, gpus);
         for (uint64_t kills = 1; kills <= 3; kills++) {
             go_on(&got, 1 + rand_r(&seed) % 12);
             kill_rank(&got, rand_r(&seed) % plan_ranks(&p), kills);
@@ -255,6 +253,27 @@ static void a_killed_rank_costs_no_copy_no_row_and_no_token(void **state)
         assert_int_equal(got.rows, quiet.rows);
     }
     tiny_free(&t);
+}
+
+static void a_killed_rank_costs_no_copy_no_row_and_no_token(void **state)
+{
+    const int split[][2] = {{1, 1}, {2, 1}, {1, 2}};
+    (void)state;
+    kill_ranks(the_gpus(), split, COUNT(split));
+}
+
+/* New ranks make communicators of their own; a library of the tests stands in place of NCCL. */
+static void nor_where_nccl_connects_ranks(void **state)
+{
+    const int split[][2] = {{2, 1}, {1, 2}};
+    struct gpus apart;
+    (void)state;
+    needs_model();
+    setenv("TANDEM_NCCL", BUILD_DIR "/model/fake/libnccl.so.2", 1);
+    setenv("TANDEM_MODEL_GPU", "gpus=2 peers=0", 1);
+    list_gpus(&apart);
+    kill_ranks(&apart, split, COUNT(split));
+    unsetenv("TANDEM_MODEL_GPU");
 }
 
 /* A rank of tp 2 dies after the process that `which` finds from its keeper. */
@@ -525,6 +544,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_rank_costs_no_copy_no_row_and_no_token),
+        cmocka_unit_test(nor_where_nccl_connects_ranks),
         cmocka_unit_test(when_the_gpu_keeper_died_all_is_loaded_again),
         cmocka_unit_test(when_the_keeper_died_all_is_loaded_again),
         cmocka_unit_test(gpus_that_share_nothing_are_loaded_again),

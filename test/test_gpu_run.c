@@ -2,6 +2,7 @@
  * of a GPU (cuda_model.h). Where tensor cores do nothing the logits are the CPU's, bit by bit. The
  * trained model needs the shared test data. */
 #include "model/folder.h"
+#include "run/gpu.h"
 #include "tiny.h"
 
 #include <math.h>
@@ -20,11 +21,28 @@ static const struct gpus *the_gpus(void)
     return &gpus;
 }
 
+/* GPUs that do not read each other's memory, and a library in place of NCCL. */
+static const struct gpus *apart(void)
+{
+    static struct gpus gpus;
+    struct err e;
+    if (gpus.n)
+        return &gpus;
+    setenv("TANDEM_MODEL_GPU", "gpus=4 peers=0", 1);
+    setenv("TANDEM_NCCL", BUILD_DIR "/model/fake/libnccl.so.2", 1);
+    if (plugin_gpus(the_gpus()->plugin, &gpus, &e))
+        fail_msg("%s", e.text);
+    return &gpus;
+}
+
+static bool on_the_model(void) { return !strcmp(the_gpus()->gpu[0].name, "model of a GPU"); }
+
 /* How the model is split, beside what every plan here has. */
 struct split {
     int tp, pp, chunk;
     bool sp;
     int ep;
+    bool fast;
 };
 
 static struct plan plan_of(const struct model *m, enum num weight, enum num kv, struct split split)
@@ -32,7 +50,7 @@ static struct plan plan_of(const struct model *m, enum num weight, enum num kv, 
     struct plan p;
     struct err e;
     char numerics[16];
-    gpu_numerics(numerics, the_gpus()->gpu[0].arch, weight, kv);
+    gpu_numerics(numerics, the_gpus()->gpu[0].arch, weight, kv, split.fast);
     struct plan_ask ask = {.tp = split.tp,
                            .pp = split.pp,
                            .sp = split.sp,
@@ -128,6 +146,80 @@ static void groups_of_gpus_give_the_same_bits(void **state)
     const struct model m = tiny_llama(2);
     (void)state;
     equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+}
+
+static void gpus_that_do_not_reach_each_other_give_the_same_bits(void **state)
+{
+    const struct split split[] = {{.tp = 2, .chunk = 5},
+                                  {.tp = 2, .chunk = 1},
+                                  {.tp = 3, .chunk = 7},
+                                  {.tp = 2, .pp = 2, .chunk = 5},
+                                  {.tp = 2, .chunk = 9, .sp = true}};
+    struct model m = tiny_llama(2);
+    struct tiny t = tiny_make(&m, NUM_F32, 7);
+    int ids[TOKENS];
+    (void)state;
+    if (!on_the_model())
+        skip();
+    some_ids(ids, m.n_vocab);
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    for (size_t i = 0; i < COUNT(split); i++) {
+        p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
+        assert_int_equal(gpu_libraries(&p, apart()), LIBRARY_NCCL);
+        assert_int_equal(gpu_libraries(&p, the_gpus()), 0);
+        float *got = logits_of(&p, t.store, apart(), ids, TOKENS);
+        same(&p, got, want, TOKENS);
+        test_free(got);
+    }
+    test_free(want);
+    tiny_free(&t);
+}
+
+/* --fast: sums of ranks in NCCL's order. */
+static void fast_logits_are_near(void **state)
+{
+    const struct split split[] = {
+        {.tp = 2, .chunk = 5, .fast = true},
+        {.tp = 3, .chunk = 1, .fast = true},
+        {.tp = 2, .chunk = 8, .sp = true, .fast = true},
+        {.chunk = TOKENS, .fast = true},
+    };
+    const struct model m = tiny_llama(2);
+    struct tiny t = tiny_make(&m, NUM_F32, 7);
+    int ids[TOKENS];
+    (void)state;
+    if (!on_the_model())
+        skip();
+    some_ids(ids, m.n_vocab);
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    for (size_t i = 0; i < COUNT(split); i++) {
+        double worst = 0;
+        p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
+        assert_true(plan_fast(&p));
+        float *got = logits_of(&p, t.store, apart(), ids, TOKENS);
+        for (size_t k = 0; k < (size_t)TOKENS * (size_t)m.n_vocab; k++)
+            worst = fmax(worst, fabs((double)(got[k] - want[k])));
+        if (!(worst < 1e-4))
+            fail_msg("tp=%d: %g", split[i].tp, worst);
+        test_free(got);
+    }
+    test_free(want);
+    tiny_free(&t);
+}
+
+static void more_ranks_than_gpus_are_refused_without_peers(void **state)
+{
+    const struct model m = tiny_llama(2);
+    struct err e;
+    (void)state;
+    if (!on_the_model())
+        skip();
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.tp = 8, .chunk = 4});
+    assert_int_equal(gpu_check(&p, apart(), &e), -ENOTSUP);
+    assert_non_null(strstr(e.text, "a GPU each"));
+    assert_int_equal(gpu_check(&p, the_gpus(), &e), 0);
 }
 
 static void a_mixtures_logits_are_the_cpus(void **state)
@@ -226,6 +318,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_cpus_bit_by_bit),
         cmocka_unit_test(groups_of_gpus_give_the_same_bits),
+        cmocka_unit_test(gpus_that_do_not_reach_each_other_give_the_same_bits),
+        cmocka_unit_test(fast_logits_are_near),
+        cmocka_unit_test(more_ranks_than_gpus_are_refused_without_peers),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(norms_over_whole_rows_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),

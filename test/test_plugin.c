@@ -130,13 +130,13 @@ static void bits_are_the_cpus_unless_tensor_cores_make_them(void **state)
 {
     char to[16];
     (void)state;
-    gpu_numerics(to, 90, NUM_F32, NUM_F32);
+    gpu_numerics(to, 90, NUM_F32, NUM_F32, false);
     assert_string_equal(to, "f32-fma");
-    gpu_numerics(to, 90, NUM_INT8, NUM_INT8);
+    gpu_numerics(to, 90, NUM_INT8, NUM_INT8, false);
     assert_string_equal(to, "f32-fma");
-    gpu_numerics(to, 90, NUM_BF16, NUM_F32);
+    gpu_numerics(to, 90, NUM_BF16, NUM_F32, false);
     assert_string_equal(to, "cuda-sm90");
-    gpu_numerics(to, 120, NUM_INT4, NUM_BF16);
+    gpu_numerics(to, 120, NUM_INT4, NUM_BF16, false);
     assert_string_equal(to, "cuda-sm120");
 }
 

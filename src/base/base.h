@@ -52,6 +52,7 @@ static inline struct span share(int total, int n, int i)
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static inline int max_int(int a, int b) { return a > b ? a : b; }
 static inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 

@@ -133,9 +133,10 @@ static int fit_kv(struct plan *p, const struct model *m, struct plan_ask *ask, s
 /* Threads beside a GPU only draw tokens. */
 enum { DRAWING_THREADS = 8 };
 
-static void ask_for_gpus(struct plan_ask *ask, const struct opened *to, char numerics[16])
+static void ask_for_gpus(struct plan_ask *ask, const struct opened *to, bool fast,
+                         char numerics[16])
 {
-    gpu_numerics(numerics, to->gpus.gpu[0].arch, ask->weight, ask->kv);
+    gpu_numerics(numerics, to->gpus.gpu[0].arch, ask->weight, ask->kv, fast);
     ask->numerics = numerics;
     if (!ask->threads)
         ask->threads = min_int(DRAWING_THREADS, max_int(1, to->host.n_core / max_int(ask->dp, 1)));
@@ -170,7 +171,7 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
         .quota = host_quota(),
     };
     if (to->gpus.n)
-        ask_for_gpus(&ask, to, numerics);
+        ask_for_gpus(&ask, to, o->fast, numerics);
     int rc = to->gpus.n ? make_on_gpus(&to->plan, m, &ask, &to->gpus, e)
                         : plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->on_hardware)
@@ -193,7 +194,7 @@ static int obey_on_gpus(struct opened *to, const struct options *o, struct err *
     char have[16];
     if (!to->gpus.n)
         return 0;
-    gpu_numerics(have, to->gpus.gpu[0].arch, p->weight, p->kv);
+    gpu_numerics(have, to->gpus.gpu[0].arch, p->weight, p->kv, plan_fast(p));
     if (!strcmp(have, p->numerics))
         return 0;
     err_set(e, -ENOTSUP, "%.200s asks for the numerics %s, but %s gives %s", o->plan, p->numerics,
@@ -249,6 +250,26 @@ static int plan_of(struct opened *to, const struct options *o, const struct mode
     return rc;
 }
 
+static void note_fast(struct opened *to)
+{
+    struct notes *notes = &to->notes;
+    if (plan_fast(&to->plan) && notes->n < (int)COUNT(notes->text))
+        snprintf(notes->text[notes->n++], sizeof(notes->text[0]),
+                 "--fast (%s): sums are in an order of NVIDIA's libraries, so the last bits of an "
+                 "answer depend on the layout and on who shares its steps",
+                 to->plan.numerics);
+}
+
+/* The CPU has nothing that is faster in another order. */
+static int check_fast(const struct opened *to, const struct options *o, struct err *e)
+{
+    if (!o->fast || to->gpus.n)
+        return 0;
+    return err_set(e, -ENOTSUP,
+                   "--fast is about NVIDIA's libraries, and no GPU computes here%s: leave it out",
+                   o->on_hardware ? " (--hardware)" : "");
+}
+
 /* Where it is computed, and then how: what GPUs cannot do the CPU may. */
 static int choose_plan(struct opened *to, const struct options *o, const struct model *m,
                        struct err *e)
@@ -258,12 +279,20 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
     if (!rc)
         rc = device_choose(&to->gpus, o, &to->notes, e);
     if (!rc)
+        rc = check_fast(to, o, e);
+    if (!rc)
         rc = plan_of(to, o, m, e);
     if (rc || !to->gpus.n)
         return rc;
     rc = gpu_check(&to->plan, &to->gpus, e);
     if (!rc)
+        rc = plugin_libraries(to->gpus.plugin, gpu_libraries(&to->plan, &to->gpus), e);
+    if (!rc) {
+        note_fast(to);
         return 0;
+    }
+    if (plan_fast(&to->plan))
+        return err_add(e, rc, "--fast");
     rc = device_fall_back(&to->gpus, o, &to->notes, rc, e);
     return rc ? rc : plan_of(to, o, m, e);
 }
@@ -275,14 +304,16 @@ static int check_options(const struct options *o, struct err *e)
 {
     const bool layout = o->given.tp || o->given.ep || o->given.pp || o->given.sp ||
                         o->given.threads || o->given.shares || o->given.ctx || o->given.chunk ||
-                        o->given.max_seqs || o->given.kv_memory || o->given.dtype || o->given.kv;
+                        o->given.max_seqs || o->given.kv_memory || o->given.dtype || o->given.kv ||
+                        o->given.fast;
     if (!o->plan || !layout)
         return 0;
-    return err_set(e, CMD_USAGE,
-                   "--plan %.200s says the whole layout: leave out --tp, --ep, --pp, --sp, "
-                   "--threads-per-rank, --shares, "
-                   "--ctx, --chunk, --max-seqs, --kv-memory, --dtype and --kv, or edit the file",
-                   o->plan);
+    return err_set(
+        e, CMD_USAGE,
+        "--plan %.200s says the whole layout: leave out --tp, --ep, --pp, --sp, "
+        "--threads-per-rank, --shares, "
+        "--ctx, --chunk, --max-seqs, --kv-memory, --dtype, --kv and --fast, or edit the file",
+        o->plan);
 }
 
 /* Matrices that are stored otherwise than most are converted. */

@@ -42,6 +42,7 @@ struct comm_ops {
 struct comm {
     const struct comm_ops *ops;
     int rank, size, err;
+    const char *why; /* of err, in words that stay; NULL: none */
     void *ctx;
     uint64_t calls, bytes;     /* since the start; bytes this rank had to read from others */
     uint64_t wait_ns, move_ns; /* shm: waiting for others; reading and adding */

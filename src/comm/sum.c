@@ -42,6 +42,19 @@ void sum_compile(struct sum_program *p, int size, const int *cut)
     must(p->n_step == 2 * p->n_plane - 1);
 }
 
+void sum_adds(const struct sum_program *p, uint8_t *adds)
+{
+    int plane = -1;
+    for (int i = 0; i < p->n_step; i++) {
+        if (p->step[i] == SUM_ADD) {
+            adds[plane]++;
+            continue;
+        }
+        must(p->step[i] == plane + 1);
+        adds[++plane] = 0;
+    }
+}
+
 /* ------------------------------------------------------------------------------- run */
 
 /* Eight floats anywhere; the compiler makes of it what the instruction set has. At -O2 gcc leaves

@@ -21,6 +21,9 @@ struct sum_program {
  * power of two up to SHARES_MAX; anything else is a bug of the caller. */
 void sum_compile(struct sum_program *p, int size, const int *cut);
 
+/* The same program as additions: after pushing plane i, adds[i] of the two topmost terms. */
+void sum_adds(const struct sum_program *p, uint8_t *adds);
+
 /* to[i] = the sum of plane[0 .. n_plane)[i] for i in [lo, hi), f32 additions in the order of the
  * tree. `to` overlaps no plane. */
 void sum_run(const struct sum_program *p, float *to, const float *const *plane, size_t lo,

@@ -66,7 +66,7 @@ int plugin_open(const struct plugin **to, struct err *e)
 
 /* ------------------------------------------------------------------------------- listing */
 
-/* What the process that lists them says. */
+/* What a process that asks the plugin says. */
 struct listed {
     int rc, n;
     struct err err;
@@ -80,13 +80,13 @@ static void say(int fd, const struct listed *all)
         at += n;
 }
 
-/* First without what has to be tried, then with it. */
-static _Noreturn void list(const struct plugin *p, int fd)
+/* First without what has to be tried, then with it; or whether libraries are there. */
+static _Noreturn void answer(const struct plugin *p, unsigned libraries, int fd)
 {
     static struct listed all; /* of this process alone, which is too large for some stacks */
-    all.rc = p->list(all.gpu, &all.n, &all.err);
+    all.rc = libraries ? p->libraries(libraries, &all.err) : p->list(all.gpu, &all.n, &all.err);
     say(fd, &all);
-    if (!all.rc && p->check)
+    if (!libraries && !all.rc && p->check)
         p->check(all.gpu, min_int(all.n, GPUS));
     say(fd, &all);
     _exit(0);
@@ -109,24 +109,24 @@ static bool hear(int fd, struct listed *to, int patience_ms)
     return true;
 }
 
-int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
+/* libraries: which are asked for; 0: which GPUs there are. */
+static int ask(const struct plugin *plugin, unsigned libraries, struct listed *all, struct err *e)
 {
-    struct listed all, tried;
+    struct listed tried;
     int fd[2];
-    memset(to, 0, sizeof(*to));
     if (pipe2(fd, O_CLOEXEC))
         return err_set(e, -errno, "cannot make a pipe: %s", strerror(errno));
     pid_t child = fork();
     if (child == 0)
-        list(plugin, fd[1]);
+        answer(plugin, libraries, fd[1]);
     close(fd[1]);
     if (child < 0) {
         close(fd[0]);
         return err_set(e, -EAGAIN, "cannot start a process to list the GPUs");
     }
-    bool heard = hear(fd[0], &all, PATIENCE_MS);
-    if (heard && !all.rc && hear(fd[0], &tried, CHECK_PATIENCE_MS))
-        all = tried;
+    bool heard = hear(fd[0], all, PATIENCE_MS);
+    if (heard && !all->rc && hear(fd[0], &tried, CHECK_PATIENCE_MS))
+        *all = tried;
     close(fd[0]);
     kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
@@ -136,17 +136,43 @@ int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
                        "the NVIDIA driver did not list its GPUs in %d s, or failed at it: look at "
                        "nvidia-smi and dmesg",
                        PATIENCE_MS / 1000);
-    if (all.rc)
-        return err_set(e, all.rc, "%s", all.err.text);
+    return all->rc ? err_set(e, all->rc, "%s", all->err.text) : 0;
+}
+
+int plugin_libraries(const struct plugin *plugin, unsigned libraries, struct err *e)
+{
+    struct listed none;
+    return libraries ? ask(plugin, libraries, &none, e) : 0;
+}
+
+int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e)
+{
+    struct listed all;
+    memset(to, 0, sizeof(*to));
+    int rc = ask(plugin, 0, &all, e);
+    if (rc)
+        return rc;
     to->plugin = plugin;
     to->n = min_int(all.n, GPUS);
     memcpy(to->gpu, all.gpu, sizeof(to->gpu));
     return 0;
 }
 
-void gpu_numerics(char to[16], int arch, enum num weight, enum num kv)
+bool gpus_reach(const struct gpus *g, int ranks)
 {
-    if (weight == NUM_BF16 || kv == NUM_BF16)
+    bool all = true;
+    for (int r = 0; r < ranks; r++)
+        for (int other = 0; other < ranks; other++)
+            all &= gpus_index(g, r) == gpus_index(g, other) ||
+                   g->gpu[gpus_index(g, r)].reaches >> gpus_index(g, other) & 1;
+    return all;
+}
+
+void gpu_numerics(char to[16], int arch, enum num weight, enum num kv, bool fast)
+{
+    if (fast)
+        snprintf(to, 16, "cuda-sm%u-fast", (unsigned)arch % 1000);
+    else if (weight == NUM_BF16 || kv == NUM_BF16)
         snprintf(to, 16, "cuda-sm%d", arch);
     else
         snprintf(to, 16, "f32-fma");

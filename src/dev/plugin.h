@@ -19,6 +19,7 @@ struct gpu {
     size_t memory, memory_free;
     bool warpgroups; /* its faster matrices (9.0) were tried, and give the bits of the others */
     size_t unit; /* memory that outlives a process is of multiples of this; 0: there can be none */
+    uint32_t reaches; /* bit i: its kernels can read the memory of GPU i */
 };
 
 /* What a device is for: the largest step, and the rank's part of the model. */
@@ -34,13 +35,21 @@ struct gpu_ask {
     bool warpgroups;                  /* as struct gpu has it */
 };
 
+/* How ranks of a group reach each other: each reads the others' memory (comm/peer), or NCCL brings
+ * numbers (comm/nccl). */
+enum group_kind { GROUP_PEER, GROUP_NCCL };
+
 /* A rank's end of a group of ranks on GPUs. cards: in memory that all ranks of the host share,
  * zeroed, GROUP_CARD bytes for each. */
 enum { GROUP_CARD = 128 };
 struct comm;
 struct group_ask {
+    enum group_kind kind;
+    bool fast; /* sums may be in any order (GROUP_NCCL) */
     int rank, size;
-    const int *cut; /* [size + 1], as comm/sum.h has it; NULL: a group that does not sum */
+    int rows, dim, joined; /* rows that are summed at most, numbers of one; of a row that is joined
+                            */
+    const int *cut;        /* [size + 1], as comm/sum.h has it; NULL: a group that does not sum */
     void *cards;
     char *memory; /* the device's: group_bytes(), and then the rank's peer arena */
     size_t peer_bytes, outbox_bytes;
@@ -48,6 +57,9 @@ struct group_ask {
                         was made with these bytes; NULL: the rank's own */
     struct wait wait;
 };
+
+/* NVIDIA's, which are opened at run time where they are wanted. */
+enum { LIBRARY_NCCL = 1 };
 
 struct plugin {
     unsigned abi; /* PLUGIN_ABI; the only field that may be read when it differs */
@@ -75,9 +87,13 @@ struct plugin {
      * took. */
     int (*load)(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
     void (*load_end)(struct dev *d);
+    /* Whether these of NVIDIA's libraries are here; -ENOENT, -ENOTSUP with one sentence. Calls no
+     * CUDA. */
+    int (*libraries)(unsigned which, struct err *e);
     /* Make c the rank's end of a group, once all ranks have come; it works in the stream of d and
-     * lasts as long. -EOPNOTSUPP when one GPU cannot reach another's memory. */
-    size_t (*group_bytes)(size_t outbox_bytes);
+     * lasts as long. -EOPNOTSUPP when one GPU cannot reach another's memory. group_bytes: of what
+     * it is for (memory, rank, cards and wait are not looked at). */
+    size_t (*group_bytes)(const struct group_ask *);
     int (*group)(struct dev *d, struct comm *c, const struct group_ask *, struct err *e);
 };
 
@@ -99,10 +115,14 @@ struct gpus {
     struct gpu gpu[GPUS];
 };
 static inline int gpus_index(const struct gpus *g, int rank) { return (g->first + rank) % g->n; }
+bool gpus_reach(const struct gpus *g, int ranks); /* can GPUs of ranks 0 .. all read each other? */
 int plugin_gpus(const struct plugin *plugin, struct gpus *to, struct err *e);
 
+/* plugin->libraries() in a process of its own. */
+int plugin_libraries(const struct plugin *plugin, unsigned which, struct err *e);
+
 /* Which bits to expect: those of the CPU, "f32-fma", where tensor cores do nothing, otherwise those
- * of this kind of GPU, "cuda-sm90". */
-void gpu_numerics(char to[16], int arch, enum num weight, enum num kv);
+ * of this kind of GPU, "cuda-sm90"; fast: of NVIDIA's libraries there, "cuda-sm90-fast". */
+void gpu_numerics(char to[16], int arch, enum num weight, enum num kv, bool fast);
 
 #endif

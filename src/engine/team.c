@@ -143,7 +143,7 @@ static int check_numerics(const struct plan *p, const struct team_opts *opts, st
     char gpu[16];
     const char *have = isa_numerics(opts->isa, p->weight), *what = isa_name(opts->isa);
     if (opts->gpus) {
-        gpu_numerics(gpu, opts->gpus->gpu[0].arch, p->weight, p->kv);
+        gpu_numerics(gpu, opts->gpus->gpu[0].arch, p->weight, p->kv, plan_fast(p));
         have = gpu, what = opts->gpus->gpu[0].name;
     }
     if (!strcmp(p->numerics, have))

@@ -18,6 +18,12 @@ struct plan plan_replica(const struct plan *p, int replica)
 }
 
 int plan_ranks(const struct plan *p) { return p->pp * p->tp; }
+bool plan_fast(const struct plan *p)
+{
+    const char *dash = strrchr(p->numerics, '-');
+    return dash && !strcmp(dash, "-fast");
+}
+
 int plan_stage(const struct plan *p, int rank) { return rank / p->tp; }
 int plan_slice(const struct plan *p, int rank) { return rank % p->tp; }
 int plan_run(const struct plan *p, int rank) { return plan_slice(p, rank) / (p->tp / p->ep); }

@@ -77,6 +77,9 @@ int plan_stage(const struct plan *p, int rank); /* pipeline coordinate */
 int plan_slice(const struct plan *p, int rank); /* tensor coordinate */
 int plan_run(const struct plan *p, int rank);   /* of its stage, the run of slices with experts */
 
+/* Do NVIDIA's libraries multiply and add, in an order that depends on the layout (--fast)? */
+bool plan_fast(const struct plan *p);
+
 /* Do rows that go to experts leave their rank for only those that need them? (ep with sp.) If not,
  * every rank of a stage has all rows. */
 static inline bool plan_dispatches(const struct plan *p) { return p->ep > 1 && p->sp; }

@@ -151,8 +151,18 @@ static int groups_member(struct member *m, void *arg, struct err *e)
     const struct plugin *plugin = w->gpus->plugin;
     struct groups_shared *out = (void *)m->shared;
     struct groups b = {.m = m, .w = w};
-    const size_t outbox = min_size(w->most, most_sent), head = plugin->group_bytes(outbox);
     const size_t peer = 4 * plane_bytes(w);
+    struct group_ask group = {.kind = gpus_reach(w->gpus, w->n) ? GROUP_PEER : GROUP_NCCL,
+                              .rank = m->rank,
+                              .size = w->n,
+                              .rows = 1,
+                              .dim = (int)(plane_bytes(w) / sizeof(float)),
+                              .cut = w->cut,
+                              .cards = out->card,
+                              .peer_bytes = peer,
+                              .outbox_bytes = min_size(w->most, most_sent),
+                              .wait = m->wait};
+    const size_t head = plugin->group_bytes(&group);
     const struct gpu_ask ask = {.gpu = m->rank,
                                 .max_tok = UNRECORDED_ROWS,
                                 .max_seq = 1,
@@ -167,14 +177,7 @@ static int groups_member(struct member *m, void *arg, struct err *e)
     int rc = plugin->open(&b.dev, &ask, e);
     if (!rc)
         rc = plugin->memory(&b.dev, head + peer, &memory, e);
-    const struct group_ask group = {.rank = m->rank,
-                                    .size = w->n,
-                                    .cut = w->cut,
-                                    .cards = out->card,
-                                    .memory = memory,
-                                    .peer_bytes = peer,
-                                    .outbox_bytes = outbox,
-                                    .wait = m->wait};
+    group.memory = memory;
     if (!rc)
         rc = plugin->group(&b.dev, &b.comm, &group, e);
     if (rc)

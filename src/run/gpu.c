@@ -35,10 +35,26 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
     r->turns.unseen = true;
 }
 
-/* What a rank's groups take before its peer arena, and for messages between stages. */
-static size_t tp_bytes(const struct plan *p, const struct gpus *g)
+/* ------------------------------------------------------------------------------- groups */
+
+static bool one_each(const struct plan *p, const struct gpus *g) { return plan_ranks(p) <= g->n; }
+
+enum group_kind gpu_sends_by(const struct plan *p, const struct gpus *g)
 {
-    return p->tp > 1 ? g->plugin->group_bytes(0) : 0;
+    return gpus_reach(g, plan_ranks(p)) ? GROUP_PEER : GROUP_NCCL;
+}
+
+enum group_kind gpu_adds_by(const struct plan *p, const struct gpus *g)
+{
+    const bool fast = plan_fast(p) && one_each(p, g);
+    return gpus_reach(g, plan_ranks(p)) && !fast ? GROUP_PEER : GROUP_NCCL;
+}
+
+unsigned gpu_libraries(const struct plan *p, const struct gpus *g)
+{
+    const bool nccl = (p->tp > 1 && gpu_adds_by(p, g) == GROUP_NCCL) ||
+                      (p->pp > 1 && gpu_sends_by(p, g) == GROUP_NCCL);
+    return nccl ? LIBRARY_NCCL : 0;
 }
 
 static size_t outbox_bytes(const struct plan *p)
@@ -46,9 +62,35 @@ static size_t outbox_bytes(const struct plan *p)
     return p->pp > 1 ? (size_t)p->max_tok * (size_t)p->model.n_embd * sizeof(float) : 0;
 }
 
+/* What a rank's groups are for; where their memory is and who the rank is comes later. */
+static struct group_ask slices_of(const struct plan *p, const struct gpus *g)
+{
+    return (struct group_ask){.kind = gpu_adds_by(p, g),
+                              .fast = plan_fast(p),
+                              .size = p->tp,
+                              .cut = p->cut,
+                              .rows = p->max_tok,
+                              .dim = p->model.n_embd,
+                              .joined = p->model.n_vocab};
+}
+
+static struct group_ask stages_of(const struct plan *p, const struct gpus *g)
+{
+    return (struct group_ask){
+        .kind = gpu_sends_by(p, g), .size = p->pp, .outbox_bytes = outbox_bytes(p)};
+}
+
+/* What a rank's groups take before its peer arena, and for messages between stages. */
+static size_t tp_bytes(const struct plan *p, const struct gpus *g)
+{
+    const struct group_ask ask = slices_of(p, g);
+    return p->tp > 1 ? g->plugin->group_bytes(&ask) : 0;
+}
+
 static size_t pp_bytes(const struct plan *p, const struct gpus *g)
 {
-    return p->pp > 1 ? g->plugin->group_bytes(outbox_bytes(p)) : 0;
+    const struct group_ask ask = stages_of(p, g);
+    return p->pp > 1 ? g->plugin->group_bytes(&ask) : 0;
 }
 
 /* ------------------------------------------------------------------------------- memory */
@@ -188,6 +230,17 @@ static int check_kinds(const struct plan *p, const struct gpus *g, struct err *e
     return 0;
 }
 
+/* NCCL takes a GPU for one rank only. */
+static int check_groups(const struct plan *p, const struct gpus *g, struct err *e)
+{
+    if (!(gpu_libraries(p, g) & LIBRARY_NCCL) || one_each(p, g))
+        return 0;
+    return err_set(e, -ENOTSUP,
+                   "%d ranks want a GPU each, for these GPUs cannot read each other's memory, but "
+                   "there are %d: choose a smaller --tp or --pp",
+                   plan_ranks(p), g->n);
+}
+
 int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
 {
     if (plan_dispatches(p))
@@ -196,6 +249,8 @@ int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
                        "--sp",
                        p->ep);
     int rc = check_kinds(p, g, e);
+    if (!rc)
+        rc = check_groups(p, g, e);
     for (int i = 0; !rc && i < g->n; i++)
         rc = check_memory(p, g, i, e);
     return rc;
@@ -345,7 +400,6 @@ static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p
         return;
     *peer = (struct arena){.base = all.base + before, .size = to->peer_bytes};
     to->tp = p->tp > 1 ? all.base : NULL;
-    to->outbox_bytes = outbox_bytes(p);
     if (p->pp > 1 && !get_kept(u, KEPT_STAGES, pp_bytes(p, to->gpus), &pp))
         to->pp = pp.base;
 }
@@ -394,23 +448,17 @@ int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void
     const struct plan *p = r->plan;
     const int slice = plan_slice(p, r->id), stage = plan_stage(p, r->id);
     int slices_fd[SHARES_MAX], stages_fd[PLAN_STAGES];
-    const struct group_ask slices = {
-        .rank = slice,
-        .size = p->tp,
-        .cut = p->cut,
-        .cards = tp_cards,
-        .memory = g->tp,
-        .peer_bytes = g->peer_bytes,
-        .kept = kept_of(g, KEPT_SLICES, stage * p->tp, 1, p->tp, slices_fd),
-        .wait = wait};
-    const struct group_ask stages = {.rank = stage,
-                                     .size = p->pp,
-                                     .cards = pp_cards,
-                                     .memory = g->pp,
-                                     .outbox_bytes = g->outbox_bytes,
-                                     .kept =
-                                         kept_of(g, KEPT_STAGES, slice, p->tp, p->pp, stages_fd),
-                                     .wait = wait};
+    struct group_ask slices = slices_of(p, g->gpus), stages = stages_of(p, g->gpus);
+    slices.rank = slice;
+    slices.cards = tp_cards;
+    slices.memory = g->tp;
+    slices.peer_bytes = g->peer_bytes;
+    slices.kept = kept_of(g, KEPT_SLICES, stage * p->tp, 1, p->tp, slices_fd);
+    stages.rank = stage;
+    stages.cards = pp_cards;
+    stages.memory = g->pp;
+    stages.kept = kept_of(g, KEPT_STAGES, slice, p->tp, p->pp, stages_fd);
+    slices.wait = stages.wait = wait;
     *tp = *pp = (struct comm){.ops = &comm_self, .size = 1};
     int rc = g->tp ? g->gpus->plugin->group(&g->dev, tp, &slices, e) : 0;
     return rc || !g->pp ? rc : g->gpus->plugin->group(&g->dev, pp, &stages, e);

@@ -28,6 +28,14 @@ struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g);
 /* The most pages of cache that leave room for the rest on every GPU; 0: not even the rest fits. */
 int gpu_pages(const struct plan *p, const struct gpus *g);
 
+/* How the slices of a stage add, and how stages send: through each other's memory where all GPUs
+ * can; otherwise, and for sums in any order when every slice has a GPU of its own, by NCCL. */
+enum group_kind gpu_adds_by(const struct plan *p, const struct gpus *g);
+enum group_kind gpu_sends_by(const struct plan *p, const struct gpus *g);
+
+/* Which of NVIDIA's libraries ranks of the plan open (dev/plugin.h). */
+unsigned gpu_libraries(const struct plan *p, const struct gpus *g);
+
 /* Refuse, in one sentence with the numbers and what would do, what GPUs cannot run: plans with
  * groups, GPUs of several kinds, too little memory (-ENOMEM). */
 int gpu_check(const struct plan *p, const struct gpus *g, struct err *e);
@@ -40,7 +48,7 @@ struct gpu_rank {
     const struct gpus *gpus;
     const struct gpu_kept *kept;
     struct dev dev;
-    size_t peer_bytes, outbox_bytes;
+    size_t peer_bytes;
     char *tp, *pp; /* memory of its groups, the peer arena at the end of tp's; NULL: it is alone */
 };
 

@@ -102,8 +102,9 @@ static struct mat compute(struct rank *r, struct batch b, bool draws)
 static int error_of(const struct rank *r, struct rank_state *state)
 {
     int err = r->dev->err ? r->dev->err : r->tp->err ? r->tp->err : r->pp->err;
-    if (r->dev->err && r->dev->why)
-        snprintf(state->why, sizeof(state->why), "%s", r->dev->why);
+    const char *why = r->dev->err ? r->dev->why : r->tp->err ? r->tp->why : r->pp->why;
+    if (err && why)
+        snprintf(state->why, sizeof(state->why), "%s", why);
     return err;
 }
 

@@ -2,6 +2,7 @@
  * touch, and streams that do nothing until someone waits for them.
  */
 #include "block.h"
+#include "stream.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow" /* in C a struct and a function may share a name */
@@ -18,7 +19,9 @@ const char *model_spans(void);
 #include <cstdlib>
 #include <fcntl.h>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,7 +54,8 @@ const char *gpu_error(int code)
 
 /* Another machine than the usual one, in words: TANDEM_MODEL_GPU="gpus=2 arch=80/90 free=2048/512
  * driver=12080 lost=100". One number for all GPUs, or one for each; free: MiB of memory; lost:
- * calls of gpu_wait() after which a process finds its GPU gone. */
+ * calls of gpu_wait() after which a process finds its GPU gone; peers=0: none maps another's
+ * memory. */
 static long machine(const char *name, int gpu, long usual)
 {
     const char *all = getenv("TANDEM_MODEL_GPU"), *at = all;
@@ -86,6 +90,12 @@ int gpu_use(int gpu)
     if (gpu >= machine("gpus", 0, 1))
         return failed(INVALID_VALUE, "the model has no such GPU");
     return machine("free", gpu, 1) ? 0 : failed(OUT_OF_MEMORY, "out of memory");
+}
+
+int gpu_reaches(int gpu, int other, bool *yes)
+{
+    *yes = gpu == other || machine("peers", 0, 1);
+    return 0;
 }
 
 static size_t kept_bytes; /* made by this process */
@@ -303,9 +313,10 @@ int gpu_hide(void *) { return 0; }
 
 typedef std::function<int(void)> task;
 
-struct stream {
-    std::vector<task> todo, *recording;
-    int error; /* remembered, as a GPU does */
+struct stream : model_stream {
+    std::vector<task> todo, *recording = NULL;
+    int error = 0; /* remembered, as a GPU does */
+    stream();
 };
 
 static struct stream *stream_of(void *stream)
@@ -320,6 +331,14 @@ static int enqueue(void *stream, task what)
     (s->recording ? s->recording : &s->todo)->push_back(std::move(what));
     return 0;
 }
+
+static int enqueue_for(void *stream, int (*what)(void *), void *arg, void (*release)(void *))
+{
+    std::shared_ptr<void> held(arg, release);
+    return enqueue(stream, [=] { return what(held.get()); });
+}
+
+stream::stream() : model_stream{enqueue_for} {}
 
 int gpu_stream(void **stream)
 {
@@ -386,19 +405,45 @@ int gpu_clear(void *at, size_t bytes, void *stream)
     });
 }
 
+/* All tasks, or those before one that is not done. */
+static void run(struct stream *s, bool waits)
+{
+    std::vector<task> todo;
+    size_t i = 0;
+    todo.swap(s->todo);
+    open_memory();
+    while (i < todo.size() && !s->error) {
+        const int rc = todo[i]();
+        if (rc == MODEL_AGAIN && !waits)
+            break;
+        if (rc == MODEL_AGAIN) {
+            sched_yield();
+            continue;
+        }
+        s->error = rc;
+        i++;
+    }
+    close_memory();
+    if (!s->error)
+        s->todo.assign(todo.begin() + (ptrdiff_t)i, todo.end());
+}
+
 int gpu_wait(void *stream)
 {
     struct stream *s = stream_of(stream);
-    std::vector<task> todo;
-    todo.swap(s->todo);
     static std::atomic<long> waits;
     const long lost = machine("lost", 0, -1);
     if (lost >= 0 && ++waits > lost)
         return s->error = failed(LAUNCH_FAILED, "the GPU has fallen off the bus");
-    open_memory();
-    for (size_t i = 0; i < todo.size() && !s->error; i++)
-        s->error = todo[i]();
-    close_memory();
+    run(s, true);
+    return s->error;
+}
+
+int gpu_done(void *stream, bool *done)
+{
+    struct stream *s = stream_of(stream);
+    run(s, false);
+    *done = s->todo.empty();
     return s->error;
 }
 

@@ -1,12 +1,16 @@
-/* group.c - the group of peer.h as the plugin offers it: in the stream of a device. */
+/* group.c - groups as the plugin offers them: in the stream of a device. */
+#include "comm/nccl/group.h"
 #include "comm/peer/peer.h"
 #include "dev/cuda/cuda.h"
 
 _Static_assert(sizeof(struct peer_card) <= GROUP_CARD, "the host's memory has room for a card");
 
-size_t cuda_group_bytes(size_t outbox_bytes) { return comm_peer_bytes(outbox_bytes); }
+size_t cuda_group_bytes(const struct group_ask *ask)
+{
+    return ask->kind == GROUP_NCCL ? nccl_group_bytes(ask) : comm_peer_bytes(ask->outbox_bytes);
+}
 
-int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e)
+static int open_peer(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e)
 {
     struct cuda *cuda = cuda_of(d);
     struct comm_peer *p = pool_get(&cuda->pool, sizeof(*p));
@@ -23,4 +27,9 @@ int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struc
                                         .replays = &cuda->replays};
     cuda->grouped = true;
     return comm_peer_open(c, p, &opts, e);
+}
+
+int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e)
+{
+    return ask->kind == GROUP_NCCL ? nccl_group(d, c, ask, e) : open_peer(d, c, ask, e);
 }

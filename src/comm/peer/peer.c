@@ -243,20 +243,6 @@ static const struct comm_ops comm_peer_ops = {
     .end = peer_end,
 };
 
-/* Additions after each plane, of the program that comm/sum.h has. */
-static void count_adds(const struct sum_program *sum, uint8_t *adds)
-{
-    int plane = -1;
-    for (int i = 0; i < sum->n_step; i++) {
-        if (sum->step[i] == SUM_ADD) {
-            adds[plane]++;
-            continue;
-        }
-        must(sum->step[i] == plane + 1);
-        plane++;
-    }
-}
-
 static int words_for_kernels(struct comm_peer *p)
 {
     void *failed = NULL, *seen = NULL;
@@ -324,7 +310,7 @@ int comm_peer_open(struct comm *c, struct comm_peer *p, const struct comm_peer_o
     *p = (struct comm_peer){.opts = *o, .kept = o->kept, .arena = comm_peer_bytes(o->outbox_bytes)};
     if (o->cut) {
         sum_compile(&p->sum, o->size, o->cut);
-        count_adds(&p->sum, p->adds);
+        sum_adds(&p->sum, p->adds);
     }
     int rc = words_for_kernels(p);
     if (!rc)

@@ -61,13 +61,20 @@ static int list_gpus(struct gpu *to, int *n, struct err *e)
         return no_driver(rc, e);
     for (int i = 0; i < min_int(found, GPUS); i++) {
         struct gpu_about a;
+        uint32_t reaches = 0;
         rc = look_at(i, &a);
+        for (int j = 0; !rc && j < min_int(found, GPUS); j++) {
+            bool yes = false;
+            rc = gpu_reaches(i, j, &yes);
+            reaches |= (uint32_t)yes << j;
+        }
         if (rc)
             return err_set(e, -ENODEV, "GPU %d cannot be used: %s", i, gpu_error(rc));
         to[i] = (struct gpu){.arch = a.arch,
                              .sm = a.sm,
                              .memory = a.memory,
                              .memory_free = a.memory_free,
+                             .reaches = reaches,
                              .unit = kept_unit(i)};
         memcpy(to[i].name, a.name, sizeof(a.name));
         memcpy(to[i].bus, a.bus, sizeof(a.bus));
@@ -135,6 +142,11 @@ static int get_all(struct dev *d, int sm, struct err *e)
     return rc;
 }
 
+static int find_libraries(unsigned which, struct err *e)
+{
+    return which & LIBRARY_NCCL ? nccl_group_check(e) : 0;
+}
+
 /* Nothing is given back here: the process that opened the device ends with it. */
 static int open_gpu(struct dev *d, const struct gpu_ask *ask, struct err *e)
 {
@@ -168,6 +180,7 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .kept = cuda_kept,
     .load = cuda_load,
     .load_end = cuda_load_end,
+    .libraries = find_libraries,
     .group_bytes = cuda_group_bytes,
     .group = cuda_group,
 };

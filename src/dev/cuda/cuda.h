@@ -6,6 +6,14 @@
 #include "dev/cuda/record.h"
 #include "dev/plugin.h"
 
+enum { CUDA_GROUPS = 2 };
+
+/* A group that wants to look in every turn of a wait for the stream; the first begins it. */
+struct cuda_watch {
+    void (*look)(void *group, bool begins);
+    void *group;
+};
+
 enum { CUDA_ALIGN = 256 }; /* of memory */
 
 /* While one piece of weights is on its way, the next is read. */
@@ -31,6 +39,8 @@ struct cuda {
 
     struct laps *laps; /* NULL: nobody asks what operations take */
     bool grouped;      /* a group enqueues on the stream, too */
+    struct cuda_watch watch[CUDA_GROUPS];
+    int n_watch;
 
     struct cuda_experts *experts; /* tables of the device, one per layer with experts */
     struct cuda_lane lane[LOAD_LANES];
@@ -60,8 +70,9 @@ int cuda_kept(struct dev *d, int fd, size_t bytes, bool zero, char **to, struct 
 int cuda_load(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
 void cuda_load_end(struct dev *d);
 
-/* Groups: comm/peer/group.c. */
-size_t cuda_group_bytes(size_t outbox_bytes);
+/* Groups: comm/peer/group.c, comm/nccl/group.c. */
+int nccl_group_check(struct err *e); /* is NCCL here? */
+size_t cuda_group_bytes(const struct group_ask *);
 int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struct err *e);
 
 /* The batch on the device: bytes of the largest step; and taking one there (cuda_ops.begin). */

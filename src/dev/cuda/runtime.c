@@ -42,6 +42,14 @@ int gpu_about(int gpu, struct gpu_about *to)
     return 0;
 }
 
+int gpu_reaches(int gpu, int other, bool *yes)
+{
+    int can = gpu == other;
+    int rc = can ? 0 : (int)cudaDeviceCanAccessPeer(&can, gpu, other);
+    *yes = can;
+    return rc;
+}
+
 const char *gpu_error(int code) { return cudaGetErrorString((cudaError_t)code); }
 
 int gpu_alloc(void **at, size_t bytes) { return (int)cudaMalloc(at, bytes); }
@@ -103,6 +111,13 @@ int gpu_clear(void *at, size_t bytes, void *stream)
 }
 
 int gpu_wait(void *stream) { return (int)cudaStreamSynchronize(stream); }
+
+int gpu_done(void *stream, bool *done)
+{
+    cudaError_t rc = cudaStreamQuery(stream);
+    *done = rc == cudaSuccess;
+    return rc == cudaErrorNotReady ? 0 : (int)rc;
+}
 
 int gpu_record_begin(void *stream)
 {

@@ -8,6 +8,7 @@
 #ifndef TANDEM_CUDA_RUNTIME_H
 #define TANDEM_CUDA_RUNTIME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,9 +22,10 @@ struct gpu_about {
 /* CUDA versions, 1000 * major + 10 * minor: what the driver can do (0: there is none), and what
  * this library needs. */
 int gpu_driver(int *have, int *need);
-int gpu_count(int *n);                        /* asks the driver; none is an error in words */
-int gpu_use(int gpu);                         /* this process's GPU from now on */
-int gpu_about(int gpu, struct gpu_about *to); /* memory_free: of the GPU in use, otherwise 0 */
+int gpu_count(int *n);                          /* asks the driver; none is an error in words */
+int gpu_use(int gpu);                           /* this process's GPU from now on */
+int gpu_about(int gpu, struct gpu_about *to);   /* memory_free: of the GPU in use, otherwise 0 */
+int gpu_reaches(int gpu, int other, bool *yes); /* its kernels can read the other's memory */
 const char *gpu_error(int code);
 
 int gpu_alloc(void **at, size_t bytes);
@@ -62,6 +64,7 @@ int gpu_copy_out(void *to, const void *from, size_t bytes, void *stream); /* dev
 int gpu_copy(void *to, const void *from, size_t bytes, void *stream);     /* device to device */
 int gpu_clear(void *at, size_t bytes, void *stream);
 int gpu_wait(void *stream); /* until all of it is done; a kernel's failure appears here */
+int gpu_done(void *stream, bool *done); /* the same without waiting */
 
 /* What is enqueued between begin and end is recorded instead, and may then be run many times. */
 int gpu_record_begin(void *stream);
