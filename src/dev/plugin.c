@@ -109,6 +109,15 @@ static bool hear(int fd, struct listed *to, int patience_ms)
     return true;
 }
 
+/* What it had of the GPUs is free again then. A driver that hangs may hold it against any signal:
+ * it is left behind. */
+static void end(pid_t child, int patience_ms)
+{
+    kill(child, SIGKILL);
+    for (int ms = 0; ms < patience_ms && !waitpid(child, NULL, WNOHANG); ms += 5)
+        usleep(5000);
+}
+
 /* libraries: which are asked for; 0: which GPUs there are. */
 static int ask(const struct plugin *plugin, unsigned libraries, struct listed *all, struct err *e)
 {
@@ -128,9 +137,7 @@ static int ask(const struct plugin *plugin, unsigned libraries, struct listed *a
     if (heard && !all->rc && hear(fd[0], &tried, CHECK_PATIENCE_MS))
         *all = tried;
     close(fd[0]);
-    kill(child, SIGKILL);
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        ;
+    end(child, heard ? CHECK_PATIENCE_MS : 1000);
     if (!heard)
         return err_set(e, -ETIMEDOUT,
                        "the NVIDIA driver did not list its GPUs in %d s, or failed at it: look at "
