@@ -46,7 +46,7 @@ endif()
 
 add_library(tandem-cuda MODULE ${CUDA_HOST} ${CUDA_KERNELS} $<TARGET_OBJECTS:tandem-cuda-90a>
             src/base/base.c src/base/arena.c
-            src/comm/sum.c src/dev/profile.c)
+            src/comm/sum.c src/dev/draw.c src/dev/profile.c)
 set_target_properties(tandem-cuda PROPERTIES LINKER_LANGUAGE C)
 foreach(part tandem-cuda tandem-cuda-90a)
   set_target_properties(${part} PROPERTIES C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden

@@ -31,6 +31,7 @@ static void open_device(struct dev *d, bool records)
                                 .ctx = 2048,
                                 .max_dim = DIM,
                                 .words = 128,
+                                .draws = true,
                                 .heads = 1,
                                 .head_dim = 16,
                                 .profile = !records,
@@ -292,20 +293,20 @@ static void shapes_are_recorded_when_met_again_and_the_oldest_gives_way(void **s
     void *old;
     (void)state;
     for (int i = 0; i < RECORDS; i++) {
-        struct record *at = records_meet(&r, (struct step_key){i, 1, 1, 512}, &again, &old);
+        struct record *at = records_meet(&r, (struct step_key){i, 1, 1, 512, 0}, &again, &old);
         assert_false(again);
         assert_null(old);
         at->recorded = at;
     }
-    struct record *first = records_meet(&r, (struct step_key){0, 1, 1, 512}, &again, &old);
+    struct record *first = records_meet(&r, (struct step_key){0, 1, 1, 512, 0}, &again, &old);
     assert_true(again);
-    struct record *next = records_meet(&r, (struct step_key){0, 1, 1, 1024}, &again, &old);
+    struct record *next = records_meet(&r, (struct step_key){0, 1, 1, 1024, 0}, &again, &old);
     assert_false(again);
     assert_ptr_equal(old, next); /* that of shape 1, not met since */
     assert_null(next->recorded);
-    assert_ptr_equal(records_meet(&r, (struct step_key){0, 1, 1, 512}, &again, &old), first);
+    assert_ptr_equal(records_meet(&r, (struct step_key){0, 1, 1, 512, 0}, &again, &old), first);
     assert_true(again);
-    records_meet(&r, (struct step_key){1, 1, 1, 512}, &again, &old);
+    records_meet(&r, (struct step_key){1, 1, 1, 512, 0}, &again, &old);
     assert_false(again);
     assert_int_equal(record_keys(1), RECORD_KEYS);
     assert_int_equal(record_keys(RECORD_KEYS + 1), 2 * RECORD_KEYS);

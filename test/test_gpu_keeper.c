@@ -141,6 +141,17 @@ static void count(void *arg, const struct drive_event *ev)
         c->rows += (uint64_t)ev->step->batch.n_tok;
 }
 
+/* The likeliest; by chance, with penalties; by chance, with logprobs, which the host draws. */
+static struct sampling sampling_of(int i)
+{
+    struct sampling s = sampling_greedy;
+    s.temperature = i ? 1.5f : 0;
+    s.seed = (uint64_t)i;
+    if (i == 1)
+        s.top_p = 0.9f, s.repetition = 1.3f, s.frequency = 0.1f;
+    return s;
+}
+
 static void begin(struct client *c, const struct plan *p, const struct store *s,
                   const struct gpus *gpus)
 {
@@ -156,8 +167,8 @@ static void begin(struct client *c, const struct plan *p, const struct store *s,
         struct engine_request r = {.prompt = prompt,
                                    .n_prompt = PROMPT,
                                    .max_new = NEW,
-                                   .sampling = sampling_greedy,
-                                   .n_top = -1,
+                                   .sampling = sampling_of(i),
+                                   .n_top = i == 2 ? 2 : -1,
                                    .n_prompt_top = -1};
         if (engine_submit(c->engine, &r, &c->id[i], &e))
             fail_msg("%s", e.text);
@@ -418,7 +429,9 @@ static void kept_memory_is_counted_in_the_gpus_units(void **state)
     assert_int_equal(need.weights, exact.weights);
     assert_int_equal(need.kv, exact.kv);
     assert_int_equal(need.scratch, exact.scratch + more);
-    g.gpu[0].memory_free = 2 * (need.weights + need.kv + need.scratch + GPU_RESERVE);
+    const struct gpu_need other = gpu_need(&p, 1, &g); /* slice 0 draws, and needs more */
+    g.gpu[0].memory_free = need.weights + need.kv + need.scratch + other.weights + other.kv +
+                           other.scratch + 2 * (size_t)GPU_RESERVE;
     struct err e;
     assert_int_equal(gpu_check(&p, &g, &e), 0);
     g.gpu[0].memory_free--;

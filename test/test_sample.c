@@ -1,5 +1,6 @@
 /* test_sample.c - which token is drawn: by definition on small logits, by frequency over many
  * positions. */
+#include "dev/weigh.h"
 #include "run/sample.h"
 
 #include <math.h>
@@ -188,6 +189,29 @@ static void settings_out_of_range_are_refused(void **state)
     assert_true(sampling_check(&s, &e) < 0);
 }
 
+static void weights_add_up_exactly_in_any_order(void **state)
+{
+    enum { WORDS = 1000, BLOCKS = (WORDS + WEIGH_BLOCK - 1) / WEIGH_BLOCK };
+    float x[WORDS], w[WORDS];
+    double block[BLOCKS], sum = 0, back = 0;
+    int some = 0;
+    (void)state;
+    for (int i = 0; i < WORDS; i++)
+        x[i] = -30 * (float)(i * 367 % WORDS) / WORDS;
+    weigh(x, WORDS, 0, 1, w, block);
+    for (int b = 0; b < BLOCKS; b++)
+        sum += block[b];
+    for (int i = WORDS - 1; i >= 0; i--) {
+        assert_true(fabs((double)w[i] - exp((double)x[i])) <=
+                    0x1p-22 * exp((double)x[i]) + 0x1p-33);
+        assert_true((double)w[i] * 0x1p32 == rint((double)w[i] * 0x1p32));
+        back += (double)w[i];
+        some += w[i] > 0 && w[i] < 1e-6f;
+    }
+    assert_true(back == sum);
+    assert_true(some > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +224,7 @@ int main(void)
         cmocka_unit_test(penalties_do_what_their_definitions_say),
         cmocka_unit_test(a_negative_logit_is_penalised_downwards),
         cmocka_unit_test(logits_that_are_no_numbers_are_refused),
+        cmocka_unit_test(weights_add_up_exactly_in_any_order),
         cmocka_unit_test(settings_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

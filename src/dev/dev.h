@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/tree.h"
 #include "dev/count.h"
+#include "dev/draw.h"
 #include "dev/kv.h"
 #include "dev/weight.h"
 #include "topo/limits.h"
@@ -30,7 +31,8 @@ struct batch {
     const int *seq;  /* [n_tok] which sequence */
     const int *page; /* [n_seq * stride] page of every KV_PAGE positions of a sequence */
     int stride;
-    const int *out; /* [n_out] tokens whose logits are wanted */
+    const int *out;                /* [n_out] tokens whose logits are wanted */
+    const struct draw_rows *draws; /* of out; NULL: this rank draws none */
 };
 
 /* Which heads an attention call is about. Query head i of the rank is head q_first + i of the
@@ -112,6 +114,8 @@ struct dev_ops {
                     int n_expert, const struct routed *, const struct expert_room *);
     void (*settle)(struct dev *, struct mat *x, const struct mat *y);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
+    bool (*draw)(struct dev *, const struct mat *logits,
+                 const struct draw_rows *);                         /* NULL: false */
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
     uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
                                             threads, or for the device, since the beginning; NULL:
@@ -139,7 +143,8 @@ static inline void dev_begin(struct dev *d, struct batch *b)
 }
 
 /* A step ends: wait until all of it is done. Returns m where the host may read and write it, until
- * the next step; of a mat without rows, only the wait is wanted. */
+ * the next step; of a mat without rows, only the wait is wanted, and of logits from which tokens
+ * were drawn only those rows are there that were not. */
 static inline struct mat dev_fetch(struct dev *d, const struct mat *m)
 {
     return d->err || !d->ops->fetch ? *m : d->ops->fetch(d, m);
@@ -320,6 +325,16 @@ static inline void dev_pick(struct dev *d, struct mat *y, const struct mat *x, c
     must(y->dim == x->dim);
     if (!d->err)
         d->ops->pick(d, y, x, row);
+}
+
+/* Draw the tokens after rows of logits, which are no longer of use then, as sample() of
+ * run/sample.h does; they are in rows->token once dev_fetch() has returned. Rows that
+ * draw_on_host() are left alone. False: the device does not draw, and the host is to. rows: the
+ * batch's. */
+static inline bool dev_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+{
+    must(logits->n == rows->n);
+    return !d->err && d->ops->draw && d->ops->draw(d, logits, rows);
 }
 
 /* fn(arg, thread, n) on every host thread of the device at once, for work that is not an operation

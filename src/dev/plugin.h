@@ -27,7 +27,8 @@ struct gpu_ask {
     int gpu;
     int max_tok, max_seq, max_out, ctx;
     int max_dim;                      /* numbers of the widest row that is multiplied */
-    int words;                        /* numbers of a row that the host fetches */
+    int words;                        /* of the vocabulary */
+    bool draws;                       /* the rank has the logits, and tokens are drawn from them */
     int heads, head_dim;              /* query heads of the rank */
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* operations are timed, by dev_ops.lap */

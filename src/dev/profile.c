@@ -172,6 +172,15 @@ static void profile_settle(struct dev *d, struct mat *x, const struct mat *y)
     TIMED(OP_SETTLE, settle(in, x, y));
 }
 
+static bool profile_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+{
+    struct mark begin = mark(d);
+    bool drawn = dev_draw(inner_of(d), logits, rows);
+    if (drawn)
+        note(d, OP_TOGETHER, begin);
+    return drawn;
+}
+
 static void profile_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     TIMED(OP_PICK, pick(in, y, x, row));
@@ -210,6 +219,7 @@ static const struct dev_ops dev_profile = {
     .experts = profile_experts,
     .settle = profile_settle,
     .pick = profile_pick,
+    .draw = profile_draw,
     .together = profile_together,
     .waited_ns = profile_waited_ns,
 };

@@ -305,16 +305,16 @@ static void put_draws(const struct plan *p, struct slot *s, const struct batch *
         const struct sample_rules *r = &d->rules;
         must(r->n_bias <= SAMPLE_BIAS && r->n_seen <= p->ctx);
         put_rules(&at, s, r);
-        s->draw[i] = (struct draw_wire){.sampling = d->sampling,
-                                        .position = (uint64_t)b->pos[b->out[i]] + 1,
-                                        .seen = at.seen,
-                                        .n_seen = r->n_seen,
-                                        .n_prompt = r->n_prompt,
-                                        .bias = at.bias,
-                                        .n_bias = r->n_bias,
-                                        .restricted = r->allow != NULL,
-                                        .given = d->is_given ? d->given : -1,
-                                        .n_top = d->logprobs ? d->n_top : -1};
+        s->draw[i] = (struct draw_row){.sampling = d->sampling,
+                                       .position = (uint64_t)b->pos[b->out[i]] + 1,
+                                       .seen = at.seen,
+                                       .n_seen = r->n_seen,
+                                       .n_prompt = r->n_prompt,
+                                       .bias = at.bias,
+                                       .n_bias = r->n_bias,
+                                       .restricted = r->allow != NULL,
+                                       .given = d->is_given ? d->given : -1,
+                                       .n_top = d->logprobs ? d->n_top : -1};
         if (r->allow)
             memcpy(s->allow + (size_t)i * allow_words(p), r->allow,
                    allow_words(p) * sizeof(*r->allow));

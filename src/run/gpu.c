@@ -18,6 +18,7 @@ static struct gpu_ask ask_for(const struct plan *p, int rank, const struct gpus 
                             .ctx = p->ctx,
                             .max_dim = rank_max_dim(p),
                             .words = m->n_vocab,
+                            .draws = rank_draws(p, rank),
                             .heads = len(plan_share(p, rank, HEADS)),
                             .head_dim = m->head_dim,
                             .experts = model_experts(m),

@@ -29,7 +29,7 @@ static struct slot lay_out_slot(const struct plan *p, bool keep_logits, struct a
         .seq = ints(a, tok),
         .page = ints(a, seq * pages),
         .out = ints(a, out),
-        .draw = arena_get(a, out * sizeof(struct draw_wire)),
+        .draw = arena_get(a, out * sizeof(struct draw_row)),
         .seen = ints(a, seq * (size_t)p->ctx),
         .bias = arena_get(a, seq * SAMPLE_BIAS * sizeof(struct token_bias)),
         .holders = lay_out_holders(p, a),
@@ -88,4 +88,16 @@ struct batch slot_batch(const struct slot *s)
                           .page = s->page,
                           .stride = s->stride,
                           .out = s->out};
+}
+
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits)
+{
+    return (struct draw_rows){.n = s->n_out,
+                              .row = s->draw,
+                              .seen = s->seen,
+                              .bias = s->bias,
+                              .allow = s->allow,
+                              .allow_words = allow_words(p),
+                              .keep_logits = keep_logits,
+                              .token = s->token};
 }

@@ -23,21 +23,10 @@
 
 enum { MAILBOX_FLIGHT_MAX = PLAN_STAGES + 1 };
 
-/* How the token after a wanted row is drawn; its arrays are runs of the slot's, from these on. */
-struct draw_wire {
-    struct sampling sampling;
-    uint64_t position;
-    int seen, n_seen, n_prompt;
-    int bias, n_bias;
-    bool restricted; /* allow[its row] says what may be drawn */
-    int given;       /* >= 0: nothing is drawn, the token is known */
-    int n_top;       /* logprobs wanted beside the token's; -1: none at all */
-};
-
 struct slot { /* pointers are valid in every process: the mapping is inherited by fork */
     int n_tok, n_seq, n_out, stride;
     int *tok, *pos, *slot, *seq, *page, *out;
-    struct draw_wire *draw;
+    struct draw_row *draw;
     int *seen;               /* [max_seq * ctx] */
     struct token_bias *bias; /* [max_seq * SAMPLE_BIAS] */
     uint64_t *holders;       /* [n_layer][experts] who holds which (plan/placement.h); ep 1: NULL */
@@ -87,6 +76,7 @@ static inline size_t allow_words(const struct plan *p)
 int mailbox_flight(const struct plan *p);
 
 struct batch slot_batch(const struct slot *s);
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits);
 
 /* When all ranks have died: as many new ones begin behind the last step that all were done with.
  * Steps behind it are run once more and write the same. */

@@ -75,6 +75,12 @@ void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struc
 void rank_lay_out_rotations(struct rank *r, struct arena *dev);
 void rank_own_cache(struct rank *r, char *pool);
 
+/* Whether tokens are drawn at this rank: slice 0 of the last stage has the logits. */
+static inline bool rank_draws(const struct plan *p, int id)
+{
+    return plan_stage(p, id) == p->pp - 1 && plan_slice(p, id) == 0;
+}
+
 /* The largest row a matmul of the plan reads, for the device's scratch. */
 int rank_max_dim(const struct plan *p);
 

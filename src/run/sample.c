@@ -1,35 +1,10 @@
 /* sample.c - see sample.h. */
 #include "run/sample.h"
-#include "run/weigh.h"
+#include "dev/weigh.h"
 
 #include <math.h>
 
 const struct sampling sampling_greedy = {.top_p = 1, .repetition = 1};
-
-/* ------------------------------------------------------------------------------- the draw */
-
-/* One block of Philox4x32-10. */
-static void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
-{
-    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53 * c[0], b = (uint64_t)0xCD9E8D57 * c[2];
-        uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k0, (uint32_t)b,
-                            (uint32_t)(a >> 32) ^ c[3] ^ k1, (uint32_t)a};
-        memcpy(c, next, sizeof(c));
-        k0 += 0x9E3779B9, k1 += 0xBB67AE85;
-    }
-    memcpy(out, c, sizeof(c));
-}
-
-double sample_draw(uint64_t seed, uint64_t position)
-{
-    uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0}, out[4];
-    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    philox(counter, key, out);
-    uint64_t bits = (uint64_t)out[0] << 21 ^ out[1] >> 11; /* 53 bits */
-    return (double)(bits & ((1ull << 53) - 1)) * 0x1p-53;
-}
 
 /* ------------------------------------------------------------------------------- choosing */
 
@@ -37,9 +12,6 @@ struct word {
     float logit;
     int id;
 };
-
-/* Below this temperature the likeliest is drawn anyway. */
-#define COLDEST 1e-6f
 
 struct scratch {
     struct word *word;
@@ -142,7 +114,7 @@ static void select_first(struct word *w, int n, int k)
 struct choice {
     const float *logits, *weight; /* [n]; weight: e^((logit - most) / temperature) */
     int n;
-    double total; /* of all weights */
+    double total; /* of all weights; sums of weights are exact (dev/weigh.h) */
     struct word *word;
     int n_word;  /* chosen so far */
     double mass; /* of their weights */
@@ -168,7 +140,7 @@ static void choose_above(struct choice *c, float least)
  * weigh anything. */
 static void choose_head(struct choice *c, int count, double mass)
 {
-    const float smallest = 0x1p-126f;
+    const float smallest = WEIGHT_UNIT;
     for (float least = 1e-2f;; least *= 1e-3f) {
         bool all = least <= smallest;
         choose_above(c, all ? smallest : least);
@@ -290,7 +262,7 @@ int sample(float *logits, int n, const struct sampling *s, const struct sample_r
     float most = weigh_most(logits, n);
     if (!isfinite(most))
         return -1;
-    if (s->temperature < COLDEST)
+    if (s->temperature < SAMPLE_COLDEST)
         return first_of(logits, n, most);
 
     struct scratch at = scratch_of(scratch, n);

@@ -31,8 +31,9 @@ static bool wait_step(struct mailbox *m, uint64_t want, int spins)
 
 struct drawing {
     const struct rank *r;
-    const struct mailbox *m;
     struct slot *s;
+    const struct draw_rows *rows;
+    bool rest; /* the device has drawn what need not be drawn here */
     struct mat logits;
     char *scratch;
     _Atomic int next;
@@ -44,12 +45,11 @@ static void draw_row(const struct drawing *g, int i, char *scratch)
     const struct mat *logits = &g->logits;
     const size_t row_bytes = (size_t)logits->dim * sizeof(float);
     struct slot *s = g->s;
-    const struct draw_wire *d = &s->draw[i];
+    const struct draw_row *d = &s->draw[i];
     float *row = mat_row(logits, i), *raw = row;
     double log_sum = 0;
-    if (g->m->keep_logits)
+    if (g->rows->keep_logits)
         memcpy(s->logits + (size_t)i * (size_t)logits->dim, row, row_bytes);
-    s->top[i].n_top = -1;
     if (d->n_top >= 0) {
         raw = memcpy(scratch, row, row_bytes);
         scratch += round_up(row_bytes, ARENA_ALIGN);
@@ -61,7 +61,7 @@ static void draw_row(const struct drawing *g, int i, char *scratch)
                                  .bias = s->bias + d->bias,
                                  .n_bias = d->n_bias};
     if (d->restricted)
-        rules.allow = s->allow + (size_t)i * allow_words(g->r->plan);
+        rules.allow = s->allow + (size_t)i * g->rows->allow_words;
     s->token[i] = d->given >= 0
                       ? d->given
                       : sample(row, logits->dim, &d->sampling, &rules, d->position, scratch);
@@ -74,28 +74,38 @@ static void draw_some(void *arg, int thread, int n)
     struct drawing *g = arg;
     char *scratch = g->scratch + (size_t)thread * draw_scratch(g->r->plan->model.n_vocab);
     (void)n;
-    for (int i; (i = atomic_fetch_add(&g->next, 1)) < g->s->n_out;)
-        draw_row(g, i, scratch);
+    for (int i; (i = atomic_fetch_add(&g->next, 1)) < g->rows->n;)
+        if (!g->rest || draw_on_host(g->rows, i))
+            draw_row(g, i, scratch);
 }
 
-static void draw(struct rank *r, struct mailbox *m, struct slot *s, struct mat logits,
-                 void *scratch)
+static bool any_on_host(const struct draw_rows *rows)
 {
-    struct drawing g = {.r = r, .m = m, .s = s, .logits = logits, .scratch = scratch};
-    dev_together(r->host, draw_some, &g);
+    for (int i = 0; i < rows->n; i++)
+        if (draw_on_host(rows, i))
+            return true;
+    return false;
+}
+
+static void draw_on_threads(struct rank *r, struct drawing *g)
+{
+    for (int i = 0; i < g->rows->n; i++)
+        g->s->top[i].n_top = -1;
+    if (!g->rest || any_on_host(g->rows))
+        dev_together(r->host, draw_some, g);
 }
 
 static const struct mat nothing;
 
-/* One step on the device; what comes of it is where the host can read it. */
-static struct mat compute(struct rank *r, struct batch b, bool draws)
+/* One step on the device. */
+static void compute(struct rank *r, struct batch b, struct drawing *g)
 {
     dev_begin(r->dev, &b);
     forward(r, &b);
-    struct mat logits = dev_fetch(r->dev, draws ? &r->act.logits : &nothing);
+    g->rest = b.draws && dev_draw(r->dev, &r->act.logits, b.draws);
+    g->logits = dev_fetch(r->dev, b.draws ? &r->act.logits : &nothing);
     comm_end(r->tp);
     comm_end(r->pp);
-    return logits;
 }
 
 /* What failed, for whoever reads the rank's state. */
@@ -138,8 +148,7 @@ static void account(struct rank *r, struct rank_state *state, uint64_t ns)
 void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
 {
     struct rank_state *state = &m->rank[r->id];
-    bool draws = plan_stage(r->plan, r->id) == r->plan->pp - 1 && plan_slice(r->plan, r->id) == 0;
-
+    const bool draws = rank_draws(r->plan, r->id);
     const bool counts = plan_slice(r->plan, r->id) == 0 && r->host == r->dev; /* not on a GPU */
 
     r->turns.load = counts ? m->load : NULL;
@@ -147,10 +156,14 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
         struct slot *s = &m->slot[step % (uint64_t)m->flight];
         uint64_t begin = now_ns();
         r->turns.holders = s->holders;
-        struct mat logits = compute(r, slot_batch(s), draws);
+        const struct draw_rows rows = slot_draws(s, r->plan, m->keep_logits);
+        struct drawing g = {.r = r, .s = s, .rows = &rows, .scratch = scratch};
+        struct batch b = slot_batch(s);
+        b.draws = draws && b.n_out ? &rows : NULL;
+        compute(r, b, &g);
         int err = error_of(r, state);
-        if (draws && !err)
-            draw(r, m, s, logits, scratch);
+        if (b.draws && !err)
+            draw_on_threads(r, &g);
         account(r, state, now_ns() - begin);
         atomic_store(&state->err, err);
         if (!err) /* otherwise what is in the slot is no result */

@@ -110,7 +110,7 @@ static size_t room_bytes(const struct gpu_ask *a, int sm)
 
 static size_t scratch_bytes(const struct gpu_ask *a, const struct gpu *g)
 {
-    return room_bytes(a, g->sm) + cuda_batch_bytes(a);
+    return room_bytes(a, g->sm) + cuda_batch_bytes(a) + cuda_draw_bytes(a);
 }
 
 /* ------------------------------------------------------------------------------- the device */
@@ -123,10 +123,29 @@ static int get_host(const struct cuda *c, size_t bytes, void **to, struct err *e
               : 0;
 }
 
+static int get_drawing(struct dev *d, struct err *e)
+{
+    struct cuda *c = cuda_of(d);
+    const size_t tokens = (size_t)c->ask.max_out * sizeof(int);
+    void *logits = NULL, *token = NULL;
+    char *room = NULL;
+    if (!c->ask.draws)
+        return 0;
+    int rc = cuda_memory(d, cuda_draw_bytes(&c->ask), &room, e);
+    if (!rc)
+        rc = get_host(c, tokens, &token, e);
+    if (!rc)
+        rc = get_host(c, (size_t)c->ask.words * tokens, &logits, e);
+    c->token = (int *)(void *)room;
+    c->draw_room = room + round_up(tokens, CUDA_ALIGN);
+    c->token_pinned = token, c->pinned = logits;
+    return rc;
+}
+
 static int get_all(struct dev *d, int sm, struct err *e)
 {
     struct cuda *c = cuda_of(d);
-    void *batch = NULL, *logits = NULL;
+    void *batch = NULL;
     char *room = NULL;
     c->batch_bytes = cuda_batch_bytes(&c->ask);
     c->room = (struct gpu_room){
@@ -137,8 +156,8 @@ static int get_all(struct dev *d, int sm, struct err *e)
     if (!rc)
         rc = get_host(c, c->batch_bytes, &batch, e);
     if (!rc)
-        rc = get_host(c, (size_t)c->ask.max_out * (size_t)c->ask.words * sizeof(float), &logits, e);
-    c->room.at = room, c->batch_pinned = batch, c->pinned = logits;
+        rc = get_drawing(d, e);
+    c->room.at = room, c->batch_pinned = batch;
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TANDEM_CUDA_H
 #define TANDEM_CUDA_H
 
+#include "dev/cuda/draws.h"
 #include "dev/cuda/kernels.h"
 #include "dev/cuda/record.h"
 #include "dev/plugin.h"
@@ -30,8 +31,12 @@ struct cuda {
 
     char *batch, *batch_pinned; /* a step's batch here, and on its way here */
     size_t batch_bytes;
-    int keys;      /* of the step: no row sees more */
-    float *pinned; /* [max_out][words] on its way to the host */
+    int keys;                      /* of the step: no row sees more */
+    float *pinned;                 /* [max_out][words] on its way to the host */
+    struct gpu_draw_rows draws;    /* of the step */
+    const struct draw_rows *drawn; /* of the step, once its tokens are drawn here */
+    int *token, *token_pinned;     /* [max_out] drawn here, and on their way to the host */
+    char *draw_room;
 
     struct records records;
     struct record *record; /* of the step; NULL: it is computed, and that is all */
@@ -79,5 +84,6 @@ int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struc
 size_t cuda_batch_bytes(const struct gpu_ask *);
 void cuda_begin(struct dev *d, struct batch *b);
 struct mat cuda_fetch(struct dev *d, const struct mat *m);
+size_t cuda_draw_bytes(const struct gpu_ask *); /* draw_room and token */
 
 #endif

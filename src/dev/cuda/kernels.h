@@ -113,6 +113,37 @@ int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
                 const int *chosen, const float *weight, int per_row, const struct gpu_room *);
 int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim);
 
+/* How the token after a row is drawn, as struct draw_row of dev/draw.h; and its draw, u. */
+struct gpu_draw_row {
+    double u;
+    float scale; /* 1 / temperature; 0: the likeliest */
+    float top_p, min_p, repetition, presence, frequency;
+    int top_k;                                /* 0: off */
+    int seen, n_seen, n_prompt, bias, n_bias; /* runs of struct gpu_draw_rows' arrays */
+    int allow;                                /* from this word on; -1: all are allowed */
+    bool skip;                                /* this row is left alone */
+};
+struct gpu_bias {
+    int token;
+    float value;
+};
+/* All in the device's memory. What no row has is not looked for. */
+struct gpu_draw_rows {
+    const struct gpu_draw_row *row;
+    const int *seen;
+    const struct gpu_bias *bias;
+    const uint64_t *allow;
+    bool any;                 /* row that is not skipped */
+    bool rules, warm, ranked; /* penalties or biases; temperatures; top-k or top-p */
+};
+/* token[n]: what sample() of run/sample.h draws from logits[n][words], which are overwritten. At
+ * most GPU_DRAW_WORDS. room: gpu_draw_bytes(), zeroed once before the first call, and of this
+ * stream's calls only. */
+enum { GPU_DRAW_WORDS = 1 << 20 };
+size_t gpu_draw_bytes(int n, int words);
+int gpu_draw(void *stream, int *token, float *logits, int n, int words,
+             const struct gpu_draw_rows *, void *room);
+
 /* check.c: whether products by warpgroups, which only compute capability 9.0 has, give the bits of
  * those without on the GPU in use: some are computed both ways. Takes milliseconds and 100 MiB. A
  * failure may leave the process without its GPU, so ask in one of its own. */

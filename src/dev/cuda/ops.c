@@ -168,6 +168,18 @@ static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const i
     ENQUEUE(OP_PICK, gpu_pick(stream_of(d), y->at, x->at, row, y->n, y->dim));
 }
 
+/* How, is on the device since the step's begin. */
+static bool cuda_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+{
+    struct cuda *c = cuda_of(d);
+    if (!c->draws.any)
+        return false;
+    c->drawn = rows;
+    ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), c->token, logits->at, logits->n, logits->dim,
+                                  &c->draws, c->draw_room));
+    return true;
+}
+
 static void cuda_route(struct dev *d, struct routed *to, const struct mat *logits,
                        const struct mat *gate, bool renorm)
 {
@@ -225,6 +237,7 @@ const struct dev_ops cuda_ops = {
     .experts = cuda_sum_experts,
     .settle = cuda_settle,
     .pick = cuda_pick,
+    .draw = cuda_draw,
     .waited_ns = cuda_waited_ns,
     .lap = cuda_lap,
 };

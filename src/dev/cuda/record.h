@@ -1,7 +1,7 @@
 /* record.h - which steps were recorded, so that they can be replayed as one launch.
  *
- * All that a step's kernels read on the host is these four numbers: the rest is in the device's
- * memory. So a step of the same four numbers is the same launch. A shape is recorded when it is met
+ * All that a step's kernels read on the host is these few numbers: the rest is in the device's
+ * memory. So a step of the same numbers is the same launch. A shape is recorded when it is met
  * the second time, and the one that was not met for longest gives way.
  */
 #ifndef TANDEM_CUDA_RECORD_H
@@ -14,6 +14,7 @@ enum { RECORDS = 128, RECORD_ROWS = 64, RECORD_KEYS = 512 };
 
 struct step_key {
     int n_tok, n_seq, n_out, keys;
+    int draws; /* which kernels draw */
 };
 
 struct record {

@@ -1,5 +1,5 @@
-/* step.c - a step begins and ends: its batch to the GPU, its logits back, and whether what lies
- * between is enqueued, recorded, or replayed. */
+/* step.c - a step begins and ends: its batch to the GPU, its tokens or logits back, and whether
+ * what lies between is enqueued, recorded, or replayed. */
 #include "dev/cuda/cuda.h"
 #include "dev/cuda/runtime.h"
 
@@ -43,7 +43,16 @@ size_t cuda_batch_bytes(const struct gpu_ask *a)
 {
     size_t rows = 4 * (size_t)a->max_tok + (size_t)a->max_out;
     size_t pages = (size_t)a->max_seq * (size_t)pages_of(record_keys(a->ctx));
-    return round_up((rows + pages) * sizeof(int), 256);
+    size_t draws = a->draws ? draws_bytes(a->max_out, a->max_seq, a->ctx, a->words) : 0;
+    return round_up((rows + pages) * sizeof(int), 8) + round_up(draws, 256);
+}
+
+size_t cuda_draw_bytes(const struct gpu_ask *a)
+{
+    if (!a->draws)
+        return 0;
+    return round_up((size_t)a->max_out * sizeof(int), 256) +
+           round_up(gpu_draw_bytes(a->max_out, a->words), 256);
 }
 
 /* The next n numbers of the batch on its way; they come from `from`, if it is there. */
@@ -81,6 +90,18 @@ static struct batch put_batch(struct cuda *c, const struct batch *b, int stride,
     to.page = there(c, page);
     to.stride = stride;
     return to;
+}
+
+/* How its tokens are drawn, behind it. */
+static void put_draws(struct cuda *c, const struct draw_rows *rows, size_t *used)
+{
+    c->draws = (struct gpu_draw_rows){0};
+    c->drawn = NULL;
+    if (!rows || !c->ask.draws || c->ask.words > GPU_DRAW_WORDS)
+        return;
+    *used = round_up(*used, 8);
+    *used += draws_put(&c->draws, c->batch_pinned + *used, c->batch + *used, rows, c->ask.words);
+    must(*used <= c->batch_bytes);
 }
 
 /* ------------------------------------------------------------------------------- begin, end */
@@ -124,9 +145,10 @@ void cuda_begin(struct dev *d, struct batch *b)
         most = max_int(most, b->pos[i] + 1);
     c->keys = record_keys(most);
     *b = put_batch(c, b, pages_of(c->keys), &used);
+    put_draws(c, b->draws, &used);
     cuda_note(d, gpu_copy_in(c->batch, c->batch_pinned, used, c->stream));
     if (!d->err)
-        look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys});
+        look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys, draws_kind(&c->draws)});
 }
 
 /* What was recorded, or recorded now, is run. */
@@ -141,6 +163,29 @@ static void run_record(struct dev *d)
     c->replays = false;
 }
 
+/* To the host: a step's tokens, and the rows of m whose tokens are drawn there. */
+static void bring(struct dev *d, const struct mat *m)
+{
+    struct cuda *c = cuda_of(d);
+    if (!c->drawn) {
+        cuda_note(d, gpu_copy_out(c->pinned, m->at, mat_bytes(m), c->stream));
+        return;
+    }
+    cuda_note(d, gpu_copy_out(c->token_pinned, c->token, (size_t)m->n * sizeof(int), c->stream));
+    for (int i = 0; i < m->n && !d->err; i++)
+        if (draw_on_host(c->drawn, i))
+            cuda_note(d, gpu_copy_out(c->pinned + (size_t)i * (size_t)m->dim, mat_row(m, i),
+                                      (size_t)m->dim * sizeof(float), c->stream));
+}
+
+static void take_tokens(const struct cuda *c)
+{
+    const struct draw_rows *rows = c->drawn;
+    for (int i = 0; i < rows->n; i++)
+        if (!draw_on_host(rows, i))
+            rows->token[i] = c->token_pinned[i];
+}
+
 struct mat cuda_fetch(struct dev *d, const struct mat *m)
 {
     struct cuda *c = cuda_of(d);
@@ -151,10 +196,12 @@ struct mat cuda_fetch(struct dev *d, const struct mat *m)
         must(m->n <= c->ask.max_out && m->dim <= c->ask.words);
         to.at = c->pinned;
         if (!d->err)
-            cuda_note(d, gpu_copy_out(to.at, m->at, mat_bytes(m), c->stream));
+            bring(d, m);
     }
     if (!d->err)
         wait_all(d);
+    if (!d->err && c->drawn)
+        take_tokens(c);
     cuda_laps_end(d);
     return to;
 }

@@ -1,5 +1,5 @@
 /* weigh.c - see weigh.h. Speed: bench/text.c. */
-#include "run/weigh.h"
+#include "dev/weigh.h"
 
 #include "base/base.h"
 
@@ -20,10 +20,10 @@ typedef float half_floats __attribute__((vector_size(32)));
  * rest is below 2^-27; 0 where the result would be subnormal. */
 INLINE lanes exp_below(lanes x)
 {
-    ints real = x > -87;
+    ints real = x > WEIGH_MIN;
     x = (lanes)((ints)x & real);
-    lanes n = (x * 0x1.715476p+0f + 0x1.8p23f) - 0x1.8p23f;
-    lanes r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+    lanes n = (x * WEIGH_LOG2E + WEIGH_ROUND) - WEIGH_ROUND;
+    lanes r = (x - n * WEIGH_LN2_HI) - n * WEIGH_LN2_LO;
     lanes q = r * (1.0f / 5040) + 1.0f / 720;
     q = q * r + 1.0f / 120;
     q = q * r + 1.0f / 24;
@@ -33,6 +33,15 @@ INLINE lanes exp_below(lanes x)
     q = q * r + 1;
     ints power = (__builtin_convertvector(n, ints) + 127) << 23;
     return (lanes)((ints)(q * (lanes)power) & real);
+}
+
+/* Rounded to a multiple of WEIGHT_UNIT: from WEIGH_WHOLE on a float is one anyway, and below that
+ * adding it rounds to one. */
+INLINE lanes whole_units(lanes e)
+{
+    ints small = e < WEIGH_WHOLE;
+    lanes rounded = (e + WEIGH_WHOLE) - WEIGH_WHOLE;
+    return (lanes)(((ints)rounded & small) | ((ints)e & ~small));
 }
 
 /* Behind the end stand numbers that weigh nothing. */
@@ -57,7 +66,7 @@ INLINE void weigh_body(const float *x, int n, float most, float scale, float *to
         int end = min_int(n, from + WEIGH_BLOCK);
         half_lanes lo = {0}, hi = {0};
         for (int i = from; i < end; i += 16) {
-            lanes e = exp_below((load(x + i, end - i) - most) * scale);
+            lanes e = whole_units(exp_below((load(x + i, end - i) - most) * scale));
             half_floats part[2];
             memcpy(part, &e, sizeof(e));
             lo += __builtin_convertvector(part[0], half_lanes);
