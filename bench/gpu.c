@@ -20,6 +20,8 @@
 #include "gpu_time.h"
 #include "gpu_tried.h"
 
+#include <unistd.h>
+
 enum { CALLS = 20, COPIES = 16, SHARES = 8, BLAS_BYTES = 32 << 20 };
 
 struct bench {
@@ -288,6 +290,27 @@ static int call_load(struct bench *b, void *arg, int i)
     return gpu_copy_in(l->to, l->pinned, l->bytes, b->stream);
 }
 
+/* The same in memory that is kept, as weights and caches are; 0: there is none. */
+static void measure_kept(struct bench *b)
+{
+    struct copy c = {.bytes = b->tiny ? 1 << 16 : 1 << 30};
+    void *at[2] = {NULL};
+    size_t unit;
+    int fd[2];
+    ok(gpu_keep_unit(0, &unit), "GPU 0");
+    for (int i = 0; unit && i < 2; i++) {
+        ok(gpu_keep(0, c.bytes, &fd[i]), "memory that is kept");
+        ok(gpu_kept_map(&at[i], fd[i], c.bytes), "memory that is kept");
+        ok(gpu_clear(at[i], c.bytes, b->stream), "memory that is kept");
+    }
+    c.to = at[0], c.from = at[1];
+    tell(b, "copy in kept memory", unit ? seconds_of(b, call_copy, &c) : 0, 2 * (double)c.bytes, 0);
+    for (int i = 0; unit && i < 2; i++) {
+        ok(gpu_kept_unmap(at[i], c.bytes), "memory that is kept");
+        close(fd[i]);
+    }
+}
+
 static void measure_load(struct bench *b)
 {
     struct load l = {.bytes = b->tiny ? 1 << 16 : 64 << 20};
@@ -306,8 +329,10 @@ static void measure_all(struct bench *b)
     static const enum num formats[] = {NUM_BF16, NUM_INT8, NUM_INT4};
     const int hidden = b->tiny ? 256 : 4096, ff = b->tiny ? 512 : 14336;
     measure_copy(b);
+    measure_kept(b);
     measure_load(b);
     tell(b, "memory of a process", 0, idle_bytes(), 0);
+    tell(b, "memory of a gpu-keeper", 0, keeper_bytes(), 0);
     tell(b, "kernel that does nearly nothing", seconds_of(b, call_add, NULL), 0, 0);
     if (!b->tiny) {
         measure_yardstick(b, 8192, 8192, 8192);
@@ -358,6 +383,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(part, "--idle"))
         return idle_main();
+    if (!strcmp(part, "--keep"))
+        return keeper_main();
     if (!strcmp(part, "--pair") && argc == 5)
         return pair_main(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
     open_bench(&b, warpgroups);

@@ -162,18 +162,33 @@ double pair_processes(bool tiny)
 
 /* ------------------------------------------------------------------------------- memory */
 
+enum { KEPT = 64 << 20 };
+
 /* Say that it is there, and be there until standard input ends. */
-int idle_main(void)
+static int stay(void)
 {
-    void *stream;
     char c;
-    ok(gpu_use(0), "GPU 0");
-    ok(gpu_stream(&stream), "stream");
-    ok(gpu_wait(stream), "stream");
     if (write(STDOUT_FILENO, "\n", 1) != 1)
         return 1;
     alarm(PATIENCE_S);
     return read(STDIN_FILENO, &c, 1) ? 1 : 0;
+}
+
+int idle_main(void)
+{
+    void *stream;
+    ok(gpu_use(0), "GPU 0");
+    ok(gpu_stream(&stream), "stream");
+    ok(gpu_wait(stream), "stream");
+    return stay();
+}
+
+int keeper_main(void)
+{
+    int fd;
+    ok(gpu_keep(0, KEPT, &fd), "memory that is kept");
+    ok(gpu_leave(0), "GPU 0");
+    return stay();
 }
 
 static double free_bytes(void)
@@ -183,7 +198,8 @@ static double free_bytes(void)
     return (double)a.memory_free;
 }
 
-double idle_bytes(void)
+/* What is not free while this program runs in that mode. */
+static double taken_by(char *mode)
 {
     int in[2], out[2];
     char c;
@@ -193,11 +209,19 @@ double idle_bytes(void)
     must(!posix_spawn_file_actions_adddup2(&files, in[0], STDIN_FILENO));
     must(!posix_spawn_file_actions_adddup2(&files, out[1], STDOUT_FILENO));
     const double before = free_bytes();
-    pid_t pid = again((char *[]){"tandem-bench-gpu", "--idle", NULL}, &files);
+    pid_t pid = again((char *[]){"tandem-bench-gpu", mode, NULL}, &files);
     posix_spawn_file_actions_destroy(&files);
     close(in[0]), close(out[1]);
     bool there = pid && read(out[0], &c, 1) == 1;
     const double after = free_bytes();
     close(in[1]), close(out[0]);
     return ended_well(pid) && there ? before - after : 0;
+}
+
+double idle_bytes(void) { return taken_by("--idle"); }
+
+double keeper_bytes(void)
+{
+    const double taken = taken_by("--keep");
+    return taken > 0 ? taken - KEPT : 0;
 }

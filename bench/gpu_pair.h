@@ -9,11 +9,14 @@
 double pair_threads(bool tiny);
 double pair_processes(bool tiny); /* 0, and a line on standard error: it cannot be measured */
 
-/* Bytes of the GPU that a process with all kernels loaded takes, beside what it asks for. */
+/* Bytes of the GPU that a process with all kernels loaded takes, beside what it asks for; or one
+ * that only keeps memory there, beside that. */
 double idle_bytes(void);
+double keeper_bytes(void);
 
-/* Of the processes that are started: "--pair FD RANK TINY" and "--idle". */
+/* Of the processes that are started: "--pair FD RANK TINY", "--idle" and "--keep". */
 int pair_main(int fd, int rank, bool tiny);
 int idle_main(void);
+int keeper_main(void);
 
 #endif

@@ -89,7 +89,7 @@ static void memory_is_zero_and_loads_of_any_size_arrive(void **state)
     test_free(here);
 }
 
-enum { LANES = 4, KEPT_ROWS = 30 << 10, KEPT_DIM = 100 }; /* 12 MB: several pieces of each lane */
+enum { LANES = 4, KEPT_ROWS = 1200, KEPT_DIM = 100 };
 
 struct filling {
     struct dev *d;

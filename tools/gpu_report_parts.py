@@ -247,9 +247,6 @@ class Server:
                 return float(line.split()[-1])
         return 0.0
 
-    def restarts(self):
-        return self.metric("tandem:restarts_total") + self.metric("tandem:restarts_kept_total")
-
     def load(self, requests):
         """A load that runs; finish() ends it."""
         size = SIZES[self.run.dry]
@@ -285,7 +282,7 @@ def serve(run, to):
 def kill_a_rank(run, to, server):
     """Under load; what its clients see is the longest wait between two tokens."""
     say("  a rank is killed under load")
-    before, drawn = server.restarts(), server.metric("tandem:generation_tokens_total")
+    before, drawn = server.metric("tandem:restarts_total"), server.metric("tandem:generation_tokens_total")
     load = server.load(SIZES[run.dry]["requests"])
     while server.metric("tandem:generation_tokens_total") < drawn + 4 * SIZES[run.dry]["clients"]:
         if load.poll() is not None or run.left() < 1:
@@ -296,7 +293,7 @@ def kill_a_rank(run, to, server):
         raise RuntimeError("no rank was found to kill")
     os.kill(ranks[0], 9)
     to["killed"] = server.figures(load)
-    to["killed"]["restarts"] = server.restarts() - before
+    to["killed"]["restarts"] = server.metric("tandem:restarts_total") - before
     to["killed"]["kept"] = server.metric("tandem:restarts_kept_total")
     to["killed"]["restart_s"] = server.metric("tandem:restart_seconds_total")
     if not to["killed"]["restarts"]:

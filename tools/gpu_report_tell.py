@@ -181,6 +181,11 @@ def tell_aims(results, put, copy, math):
     row("decode step beyond its operations", "<= 3 %", beyond_kernels(results))
     row("all-reduce of 16 KiB, two ranks (streams) on one GPU", "<= 10 us", us("all-reduce 16 KiB, 2 streams"))
     row("the same by two processes, of which a GPU runs one at a time", "", us("all-reduce 16 KiB, 2 processes"))
+    kept, copied = kernel(results, "copy in kept memory"), kernel(results, "copy")
+    row("copying in kept memory beside other memory", "100 %",
+        kept and copied and kept["seconds"] and f"{100 * copied['seconds'] / kept['seconds']:.0f} %")
+    k = kernel(results, "memory of a gpu-keeper")
+    row("memory of a gpu-keeper beside what it keeps", "0 MiB", k and f"{k['bytes'] / 2**20:.0f} MiB")
     k = kernel(results, "memory of a process")
     row("memory of a process beside what it asks for", "<= 640 MiB", k and k["bytes"] and f"{k['bytes'] / 2**20:.0f} MiB")
     mine, peer = step_of(results, "bf16", "decode 1 "), part(results, "peers")
