@@ -14,10 +14,10 @@ export TANDEM_PLUGIN_PATH=$build/model
 mkdir "$work/driver"
 ln -s "$build/libfake_nvml.so" "$work/driver/libnvidia-ml.so.1"
 
-on() { # MACHINE WORD...: as run, at most a minute
+on() { # MACHINE WORD...: as run, at most four minutes
     local machine=$1
     shift
-    TANDEM_MODEL_GPU=$machine timeout 60 "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
+    TANDEM_MODEL_GPU=$machine timeout 240 "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
     rc=$?
 }
 driven() { LD_LIBRARY_PATH=$work/driver on "$@"; } # NVML shows four GPUs

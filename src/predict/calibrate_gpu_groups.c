@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-enum { ROWS = 64, SIZES = 9, ROUNDS = 7, UNRECORDED_ROWS = 65 };
+enum { ROWS = 64, SIZES = 9, ROUNDS = 5, UNRECORDED_ROWS = 65 };
 static const size_t least_bytes = 1 << 10, most_sent = 16 << 20, two_shot_bytes = 512 << 10;
 
 /* In memory that all members share. */
