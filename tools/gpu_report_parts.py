@@ -112,7 +112,7 @@ def kernels(run, to):
     command = [run.program("bench_gpu_model"), "--tiny"] if run.dry else [run.program("tandem-bench-gpu")]
     ended = run.command(command, run.left(), env=run.environment())
     lines = lines_of_json(ended.out)
-    to["gpu"] = next((x["gpu"] for x in lines if "gpu" in x), "")
+    to.update(next((x for x in lines if "gpu" in x), {}))
     to["warpgroups"] = next((x["warpgroups"] for x in lines if "warpgroups" in x), "none")
     to["of"] = [x for x in lines if "name" in x]
     if ended.code:
@@ -160,14 +160,16 @@ def latency(run, *words):
     return json.loads(out)
 
 
-def steps(dtype):
+def steps(dtype, *more):
+    """more: an option that not every build has."""
     def do(run, to):
-        if dtype not in run.command(run.tandem("bench", "latency", "--help"), 10, env=run.environment()).out:
-            raise Skip(f"no weights in {dtype}")
+        known = run.command(run.tandem("bench", "latency", "--help"), 10, env=run.environment()).out
+        if dtype not in known or not all(word in known for word in more):
+            raise Skip(f"no {' '.join((dtype,) + more)}")
         size = SIZES[run.dry]
         profile = run.measured_profile if dtype in run.measured_formats else run.profile
-        found = latency(run, "--dtype", dtype, "--batch", size["batch"], "--rounds", str(size["rounds"]), "--predict", profile)
-        to.update({k: found[k] for k in ("steps", "start_s", "weight_bytes")}, dtype=dtype)
+        found = latency(run, "--dtype", dtype, "--batch", size["batch"], "--rounds", str(size["rounds"]), "--predict", profile, *more)
+        to.update({k: found[k] for k in ("steps", "start_s", "weight_bytes")}, dtype=" ".join((dtype,) + more))
         to["predicted_by"] = os.path.basename(profile)
     return do
 
@@ -326,5 +328,6 @@ PARTS = [Part("build", 300, "for this GPU", build),
          Part("steps-int8", 60, "decode and prompts", steps("int8")),
          Part("steps-int4", 60, "decode and prompts", steps("int4")),
          Part("steps-fp8", 60, "decode and prompts", steps("fp8")),
+         Part("steps-fast", 60, "decode and prompts, by cuBLASLt", steps("bf16", "--fast")),
          Part("sanitize", 60, "compute-sanitizer", sanitize)]
 NAMES = [p.name for p in PARTS]

@@ -52,6 +52,7 @@ class Run:
         default = "build" if self.bundle or self.dry else "build-gpu"
         self.build = os.path.abspath(args.build or os.path.join(ROOT, default))
         self.work = tempfile.mkdtemp(prefix="gpu_report-", dir=args.work)
+        self.notes = []
         self.writing = None  # the process that writes the model meanwhile
         self.until = 0
         self.gpu = (80, 1) if self.dry else None
@@ -155,6 +156,9 @@ class Run:
     def measured(self, command, limit):
         """Of a program of ours: what it says, or why it failed."""
         ended = self.command(command, limit, env=self.environment())
+        for line in ended.err.splitlines():  # what was not done as it might have been
+            if "note: " in line and line not in self.notes:
+                self.notes.append(line.strip())
         if ended.code:
             raise RuntimeError(ended.words())
         return ended.out

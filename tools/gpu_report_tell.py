@@ -51,6 +51,13 @@ def ended(t):
     return ", ".join(t["failed"]) or {124: "took too long"}.get(t["code"], f"ended with {t['code']}")
 
 
+def tell_notes(results, put):
+    for note in results.get("notes", []):
+        put(f"\n- {note}")
+    if part(results, "kernels").get("warpgroups"):
+        put(f"\n- warpgroup products, tried: {part(results, 'kernels')['warpgroups']}")
+
+
 def tell_tests(results, put):
     of = part(results, "tests").get("of", [])
     if not of:
@@ -217,6 +224,7 @@ def report(results):
     tell_aims(results, lines.append, copy, math)
     lines.append("")
     tell_parts(results, lines.append)
+    tell_notes(results, lines.append)
     tell_tests(results, lines.append)
     tell_kernels(results, lines.append, copy, math)
     tell_steps(results, lines.append, copy, math)
