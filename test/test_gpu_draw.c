@@ -134,7 +134,6 @@ static void check_rows(struct gpu *g, struct help *h, const struct rows *r)
     void *scratch = gpu_put(g, NULL, room);
     int *token = gpu_put(g, NULL, (size_t)r->n * sizeof(int)), got[ROWS];
     struct gpu_draw_rows draws;
-    gpu_ok(gpu_clear(scratch, room, g->stream));
     const size_t used = draws_put(&draws, here, there, &r->draws, r->words);
     assert_true(used <= most);
     gpu_ok(gpu_copy_in(there, here, used, g->stream));

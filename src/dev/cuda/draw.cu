@@ -12,6 +12,10 @@ GPU_INLINE void penalise(const struct drawing *d, const struct gpu_draw_row *r, 
     int *times = d->times + (size_t)row * d->words;
     float *logits = d->logits + (size_t)row * d->words;
     const int *seen = d->draws.seen + r->seen;
+    for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS)
+        if (seen[i] >= 0 && seen[i] < d->words)
+            atomicExch(&times[seen[i]], 0);
+    __syncthreads();
     for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS) {
         if (seen[i] < 0 || seen[i] >= d->words)
             continue;

@@ -36,7 +36,7 @@ struct drawing {
     whole *tier;  /* [n][spans][TIERS]; of rows without top-k and top-p the first is all */
     int *n_list;  /* [n] */
     int *list;    /* [n][words] words whose tiers are enough for top-k and top-p */
-    int *times;   /* [n][words] zeros between calls */
+    int *times;   /* [n][words] how often a token was seen */
 };
 
 GPU_INLINE bool is_ranked(const struct gpu_draw_row *r) { return r->top_k > 0 || r->top_p < 1; }
