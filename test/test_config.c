@@ -62,6 +62,23 @@ static const struct {
     {"\"hidden_act\": \"gelu\"", "gelu"},
     {"\"partial_rotary_factor\": 0.5", "partial_rotary_factor"},
     {"\"quantization_config\": {\"bits\": 4}", "quantised"},
+    {"\"quantization_config\": {\"quant_method\": \"gptq\"}", "quantised"},
+    {"\"quantization_config\": 7", "quantised"},
+    {"\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [64, 64]}",
+     "[128, 128]"},
+    {"\"quantization_config\": {\"quant_method\": \"fp8\", \"modules_to_not_convert\": \"x\"}",
+     "list"},
+    {"\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"pack-quantized\"}",
+     "float-quantized"},
+    {"\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"float-quantized\", \"config_groups\": {\"group_0\": {\"weights\": {\"type\": \"int\", "
+     "\"num_bits\": 8}}}}",
+     "float"},
+    {"\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"float-quantized\", \"config_groups\": {\"group_0\": {\"weights\": {\"type\": \"float\", "
+     "\"num_bits\": 8, \"strategy\": \"group\"}}}}",
+     "channel"},
     {"\"tie_word_embeddings\": 1", "tie_word_embeddings"},
     {"\"architectures\": [\"BertModel\"]", "BertModel"},
     {"\"architectures\": [\"BertModel\"]", "LlamaForCausalLM, MistralForCausalLM, "
@@ -82,6 +99,41 @@ static void absurd_fields_are_refused_by_name(void **state)
             fail_msg("%s is accepted", refused[i].field);
         if (!strstr(e.text, refused[i].words))
             fail_msg("%s: \"%s\" does not say \"%s\"", refused[i].field, e.text, refused[i].words);
+    }
+}
+
+/* Weights of e4m3, and how many notes there are then. */
+static const struct {
+    const char *field;
+    int notes;
+} fp8_configs[] = {
+    {"\"quantization_config\": {\"quant_method\": \"fp8\", \"activation_scheme\": \"dynamic\", "
+     "\"weight_block_size\": [128, 128], \"modules_to_not_convert\": [\"lm_head\", "
+     "\"model.layers.0.mlp.gate\", \"model.layers.0.input_layernorm\"]}",
+     0},
+    {"\"quantization_config\": {\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"}", 1},
+    {"\"quantization_config\": {\"quant_method\": \"fbgemm_fp8\", \"modules_to_not_convert\": "
+     "[\"lm_head\", \"model.layers.0.self_attn.q_proj\"]}",
+     1},
+    {"\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": "
+     "\"float-quantized\", \"ignore\": [\"lm_head\", \"re:.*mlp.gate$\"], \"kv_cache_scheme\": "
+     "null, "
+     "\"config_groups\": {\"group_0\": {\"weights\": {\"type\": \"float\", \"num_bits\": 8, "
+     "\"strategy\": \"channel\"}, \"input_activations\": {\"dynamic\": true}}}}",
+     0},
+    {"\"quantization_config\": null", 0},
+};
+
+static void weights_of_e4m3_are_read_and_what_is_done_otherwise_is_noted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(fp8_configs); i++) {
+        struct model m;
+        struct notes notes;
+        struct err e = {""};
+        if (parse(fp8_configs[i].field, &m, &notes, &e))
+            fail_msg("%s: %s", fp8_configs[i].field, e.text);
+        assert_int_equal(notes.n, fp8_configs[i].notes);
     }
 }
 
@@ -341,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absurd_fields_are_refused_by_name),
+        cmocka_unit_test(weights_of_e4m3_are_read_and_what_is_done_otherwise_is_noted),
         cmocka_unit_test(mixtures_that_contradict_themselves_are_refused),
         cmocka_unit_test(the_number_of_experts_has_two_names),
         cmocka_unit_test(windows_follow_the_rule_of_the_family),

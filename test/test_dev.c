@@ -12,8 +12,8 @@ enum { MAX_TOK = 300, MAX_DIM = 800 };
 
 /* ------------------------------------------------------------------------------- products */
 
-static const enum num types[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,     NUM_INT4,
-                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128};
+static const enum num types[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,      NUM_INT4,
+                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128, NUM_FP8};
 
 /* The same bits as the reference are promised for all but the bf16 dot instruction. */
 static bool same_class(enum isa isa, enum num type)

@@ -83,6 +83,59 @@ static void a_missing_or_misshapen_tensor_is_named(void **state)
     store_close(s);
 }
 
+/* A matrix of e4m3, [rows, 300], and a tensor of scales of so many bytes. */
+static int find_fp8(int rows, const char *scales, const char *type, const char *shape, int bytes,
+                    struct tensor *t, struct err *e)
+{
+    static char file[1 << 17];
+    char header[1024];
+    struct store *s;
+    const int n = rows * 300;
+    snprintf(header, sizeof(header),
+             "{\"m\":{\"dtype\":\"F8_E4M3\",\"shape\":[%d,300],\"data_offsets\":[0,%d]},\"%s\":{"
+             "\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}}",
+             rows, n, scales, type, shape, n, n + bytes);
+    uint64_t size = strlen(header);
+    memcpy(file, &size, 8);
+    memcpy(file + 8, header, size);
+    assert_int_equal(store_open_bytes(file, 8 + size + (size_t)(n + bytes), "file", &s, e), 0);
+    int rc = store_find(s, "m", rows, 300, t, e);
+    store_close(s);
+    return rc;
+}
+
+static void e4m3_has_its_scales_in_one_of_three_shapes(void **state)
+{
+    struct tensor t;
+    struct err e;
+    (void)state;
+    assert_int_equal(find_fp8(200, "m_scale_inv", "BF16", "2,3", 12, &t, &e), 0);
+    assert_true(t.scales.rows == 128 && t.scales.cols == 128 && t.scales.stride == 3);
+    assert_int_equal(scales_at(&t.scales, 199, 299), 5);
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "200,1", 800, &t, &e), 0);
+    assert_int_equal(scales_at(&t.scales, 199, 299), 199);
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "200", 800, &t, &e), 0);
+    assert_int_equal(scales_at(&t.scales, 7, 299), 7);
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "", 4, &t, &e), 0);
+    assert_int_equal(scales_at(&t.scales, 199, 299), 0);
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "1", 4, &t, &e), 0);
+}
+
+static void e4m3_without_its_scales_is_refused(void **state)
+{
+    struct tensor t;
+    struct err e;
+    (void)state;
+    assert_int_equal(find_fp8(200, "other", "F32", "2,3", 24, &t, &e), -ENOENT);
+    assert_non_null(strstr(e.text, "scales are missing"));
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "3,2", 24, &t, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "[200, 300] numbers are [3, 2]"));
+    assert_int_equal(find_fp8(200, "m_scale", "I32", "2,3", 24, &t, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "m_scale"));
+    assert_int_equal(find_fp8(200, "m_scale", "F32", "1,2,3", 24, &t, &e), -EINVAL);
+    expect_refusal("{" T("a", "F8_E4M4", "2", 0, 2) "}", 2, 0, "F8_E4M4");
+}
+
 static void expect_config(const char *text, const char *word)
 {
     struct model m;
@@ -121,6 +174,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_file_opens),
         cmocka_unit_test(malformed_files_are_one_clear_line),
+        cmocka_unit_test(e4m3_has_its_scales_in_one_of_three_shapes),
+        cmocka_unit_test(e4m3_without_its_scales_is_refused),
         cmocka_unit_test(a_missing_or_misshapen_tensor_is_named),
         cmocka_unit_test(wrong_configs_name_field_and_value),
     };

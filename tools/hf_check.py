@@ -94,14 +94,15 @@ def make(folder, arch, fields):
 
 
 def tandem(a, folder, ids, *options):
-    return subprocess.run([a.tandem, "run", folder, "--raw", "--dtype", "f32", "--ctx", "256",
+    dtype = [] if "--dtype" in options else ["--dtype", "f32"]
+    return subprocess.run([a.tandem, "run", folder, "--raw", *dtype, "--ctx", "256",
                            "--ids", " ".join(map(str, ids)), *options], check=True, capture_output=True).stdout
 
 
 @torch.no_grad()
-def check(a, name, root):
+def compare(a, name, model, root, options=()):
+    """Prints how the model in root/name differs from that one; whether it is within the bar."""
     folder = f"{root}/{name}"
-    model = make(folder, *CASES[name])
     ids = torch.randint(2, 640, (TOKENS,), generator=torch.Generator().manual_seed(1))
     want = model(ids[None]).logits[0]
     more = ids.tolist()
@@ -109,10 +110,10 @@ def check(a, name, root):
         more.append(model(torch.tensor([more])).logits[0, -1].argmax().item())
     worst, same = 0, True
     for split in SPLITS:
-        tandem(a, folder, ids.tolist(), *split, "--logits", f"{root}/logits")
+        tandem(a, folder, ids.tolist(), *split, *options, "--logits", f"{root}/logits")
         got = torch.frombuffer(bytearray(open(f"{root}/logits", "rb").read()), dtype=torch.float32)
         worst = max(worst, (got.view(want.shape) - want).abs().max().item())
-        said = json.loads(tandem(a, folder, ids.tolist(), *split, "--temperature", "0", "--max-tokens",
+        said = json.loads(tandem(a, folder, ids.tolist(), *split, *options, "--temperature", "0", "--max-tokens",
                                  str(MORE), "--json"))
         same &= said["ids"] == more[TOKENS:]
     noise = (model.double()(ids[None]).logits[0] - want).abs().max().item()
@@ -129,7 +130,7 @@ def main():
     a = p.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as root:
-        good = [check(a, name, root) for name in a.cases or CASES]
+        good = [compare(a, name, make(f"{root}/{name}", *CASES[name]), root) for name in a.cases or CASES]
     print(f"{sum(good)} of {len(good)} cases within {BAR:g}")
     sys.exit(0 if all(good) else 1)
 

@@ -35,6 +35,50 @@ uint16_t f32_to_f16(float f)
     return sign | (uint16_t)((u - 0x38000000) >> 13);
 }
 
+float fp8_to_f32(uint8_t b)
+{
+    uint32_t u = (uint32_t)(b & 0x80) << 24 | (uint32_t)(b & 0x7f) << 20;
+    float f;
+    if ((b & 0x7f) == 0x7f)
+        u = 0x7fc00000;
+    memcpy(&f, &u, sizeof(f));
+    return f * 0x1p120f; /* the exponent's bias is less by so much; subnormals come right too */
+}
+
+uint8_t f32_to_fp8(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof(u));
+    uint8_t sign = (uint8_t)(u >> 24 & 0x80);
+    u &= 0x7fffffff;
+    if (u > 0x7f800000)
+        return sign | 0x7f;
+    if (u >= 0x43e00000) /* 448 */
+        return sign | 0x7e;
+    if (u < 0x3c800000) { /* below 2^-6: let the adder round to a multiple of 2^-9 */
+        float a;
+        memcpy(&a, &u, sizeof(a));
+        a += 0x1p14f;
+        memcpy(&u, &a, sizeof(u));
+        return sign | (uint8_t)(u - 0x46800000);
+    }
+    u += 0x7ffff + (u >> 20 & 1);
+    return sign | (uint8_t)((u >> 20) - (120 << 3));
+}
+
+float scales_read(const struct scales *s, int r, int c)
+{
+    uint16_t half;
+    float f;
+    const char *at = (const char *)s->at + scales_at(s, r, c) * num_bytes(s->type);
+    if (s->type == NUM_F32) {
+        memcpy(&f, at, sizeof(f));
+        return f;
+    }
+    memcpy(&half, at, sizeof(half));
+    return s->type == NUM_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
+}
+
 struct mat mat_sample(struct pool *pool, int n, int dim)
 {
     struct mat m = {n, dim, NUM_F32, NULL};

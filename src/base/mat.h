@@ -5,7 +5,8 @@
 #include "base/arena.h"
 #include "base/num.h"
 
-/* A weight is scale * (q - zero), or scale * q + least; q has no sign. bits == 0: not quantised. */
+/* In groups of columns. Of whole numbers a weight is scale * (q - zero), or scale * q + least,
+ * where q has no sign; of e4m3 it is scale * q. bits == 0: not in groups. */
 struct quant {
     int bits, group, zero;
     bool least;
@@ -16,9 +17,16 @@ static inline struct quant num_quant(enum num t)
     static const struct quant quant[NUM_COUNT] = {
         [NUM_INT8] = {8, 128, 128, false},    [NUM_INT4] = {4, 64, 8, false},
         [NUM_INT8_G32] = {8, 32, 128, false}, [NUM_INT4_G32] = {4, 32, 8, false},
-        [NUM_INT4_G32Z] = {4, 32, 0, true},   [NUM_INT4_G128] = {4, 128, 8, false}};
+        [NUM_INT4_G32Z] = {4, 32, 0, true},   [NUM_INT4_G128] = {4, 128, 8, false},
+        [NUM_FP8] = {8, 128, 0, false}};
     return quant[t];
 }
+
+/* Whole numbers in groups: x is made whole too, and sums are exact. */
+static inline bool num_is_whole(enum num t) { return t >= NUM_INT8 && t < NUM_FP8; }
+
+/* Of a scale, or of a least number. */
+static inline size_t num_scale_bytes(enum num t) { return t == NUM_FP8 ? 4 : 2; }
 
 static inline bool num_is_float(enum num t) { return t <= NUM_BF16; }
 
@@ -45,7 +53,8 @@ static inline const char *num_name(enum num t)
                                                 [NUM_INT8_G32] = "int8-g32",
                                                 [NUM_INT4_G32] = "int4-g32",
                                                 [NUM_INT4_G32Z] = "int4-g32z",
-                                                [NUM_INT4_G128] = "int4-g128"};
+                                                [NUM_INT4_G128] = "int4-g128",
+                                                [NUM_FP8] = "fp8"};
     return name[t];
 }
 
@@ -69,6 +78,28 @@ static inline uint16_t f32_to_bf16(float f)
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even */
+
+/* e4m3 without infinities, as the OCP's 8-bit formats have it ("fn"): a sign, four bits of exponent
+ * (bias 7), three more; 448 at most, 2^-9 at least; 0x7f is none. Rounds to nearest even, numbers
+ * beyond 448 to 448. */
+float fp8_to_f32(uint8_t b);
+uint8_t f32_to_fp8(float f);
+
+/* Scales that stand beside a matrix of e4m3 in a file: number (r, c) is times number (r / rows,
+ * c / cols) of rows of `stride` scales. at NULL: there are none. Nothing is owned. */
+struct scales {
+    const void *at; /* may be unaligned */
+    enum num type;  /* f32, f16 or bf16 */
+    int rows, cols;
+    size_t stride;
+};
+
+static inline size_t scales_at(const struct scales *s, int r, int c)
+{
+    return (size_t)(r / s->rows) * s->stride + (size_t)(c / s->cols);
+}
+
+float scales_read(const struct scales *s, int r, int c);
 
 /* n rows of dim numbers, dense, on one device: activations, one row per token. at is not owned. */
 struct mat {

@@ -2,9 +2,9 @@
 #ifndef TANDEM_NUM_H
 #define TANDEM_NUM_H
 
-/* The formats from NUM_INT8 on are for weights only: whole numbers in groups of columns, with a
- * scale (f16) per row and group, and perhaps the number that 0 stands for. A KV cache of NUM_INT8
- * has scales of its own: dev/kv.h. */
+/* The formats from NUM_INT8 on are for weights only, in groups of columns: whole numbers with a
+ * scale (f16) per row and group, and perhaps the number that 0 stands for; or e4m3. A KV cache of
+ * NUM_INT8 has scales of its own: dev/kv.h. */
 enum num {
     NUM_F32,
     NUM_F16,
@@ -17,6 +17,7 @@ enum num {
     NUM_INT4_G32,  /* Q4_0 */
     NUM_INT4_G32Z, /* Q4_1: with the least number of the group */
     NUM_INT4_G128,
+    NUM_FP8, /* e4m3 without infinities, a scale (f32) per row and group of 128 */
     NUM_COUNT
 };
 

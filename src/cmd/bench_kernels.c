@@ -73,7 +73,7 @@ static struct result measure(struct bench *b, const struct line *l)
 static void print_line(const struct line *l, const struct result *r)
 {
     char rate[32] = "", share[48] = "";
-    const char *unit = num_quant(l->computes_in).bits ? "GOP/s" : "GFLOP/s";
+    const char *unit = num_is_whole(l->computes_in) ? "GOP/s" : "GFLOP/s";
     if (r->math.median > 0)
         snprintf(rate, sizeof(rate), " of %4.0f", 1e-9 * r->math.median);
     if (l->cold)

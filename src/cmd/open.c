@@ -68,7 +68,8 @@ int open_isa(const char *name, enum isa *isa, struct err *e)
                    name, isa_name(isa_best()));
 }
 
-/* The format that most bytes of the files are in; bf16, as most are, when there are no files. */
+/* The format that most bytes of the files are in, or fp8 when layers are; bf16, as most are, when
+ * there are no files. */
 static enum num stored_type(const struct store *s)
 {
     size_t bytes[NUM_COUNT] = {0};
@@ -79,7 +80,7 @@ static enum num stored_type(const struct store *s)
     for (int i = NUM_F32; i < NUM_COUNT; i++)
         if (num_can_weigh((enum num)i) && bytes[i] > bytes[most])
             most = (enum num)i;
-    return most;
+    return bytes[NUM_FP8] ? NUM_FP8 : most;
 }
 
 static enum num choose_num(const char *name, enum num automatic)

@@ -24,10 +24,10 @@ static size_t file_row(const struct stored *s, int r)
     return (size_t)(row - i + (i < half ? 2 * i : 2 * (i - half) + 1));
 }
 
-static const char *float_at(const struct stored *s, int r, int c)
+const char *stored_at(const struct stored *s, int r, int c)
 {
-    return (const char *)s->at +
-           (file_row(s, r) * s->stride + (size_t)(s->col + c)) * num_bytes(s->type);
+    size_t bytes = s->type == NUM_FP8 ? 1 : num_bytes(s->type);
+    return (const char *)s->at + (file_row(s, r) * s->stride + (size_t)(s->col + c)) * bytes;
 }
 
 size_t stored_group_bytes(enum num type)
@@ -57,16 +57,25 @@ static void read_groups(const struct stored *s, int r, int c, int n, float *to)
     }
 }
 
+static void read_fp8(const struct stored *s, int r, int c, int n, float *to)
+{
+    const uint8_t *number = (const uint8_t *)stored_at(s, r, c);
+    for (int i = 0; i < n; i++)
+        to[i] = fp8_to_f32(number[i]) * scales_read(&s->scales, s->row + r, s->col + c + i);
+}
+
 void stored_read(const struct stored *s, int r, int c, int n, float *to)
 {
     uint16_t half[128];
     must(n <= (int)COUNT(half));
-    if (num_quant(s->type).bits) {
+    if (s->type == NUM_FP8) {
+        read_fp8(s, r, c, n, to);
+    } else if (num_quant(s->type).bits) {
         read_groups(s, r, c, n, to);
     } else if (s->type == NUM_F32) {
-        memcpy(to, float_at(s, r, c), (size_t)n * sizeof(*to));
+        memcpy(to, stored_at(s, r, c), (size_t)n * sizeof(*to));
     } else {
-        memcpy(half, float_at(s, r, c), (size_t)n * sizeof(*half));
+        memcpy(half, stored_at(s, r, c), (size_t)n * sizeof(*half));
         for (int i = 0; i < n; i++)
             to[i] = s->type == NUM_BF16 ? bf16_to_f32(half[i]) : f16_to_f32(half[i]);
     }
@@ -76,7 +85,7 @@ static void convert(union line *to, enum num type, const struct stored *s, int r
 {
     float f[CHUNK];
     if (type == s->type) {
-        memcpy(to, float_at(s, r, c), (size_t)n * num_bytes(type));
+        memcpy(to, stored_at(s, r, c), (size_t)n * num_bytes(type));
         return;
     }
     stored_read(s, r, c, n, type == NUM_F32 ? to->f : f);
@@ -146,7 +155,9 @@ int part_pack(const struct part *to, enum num type, const struct stored *from)
 {
     char *at = to->at;
 
-    must(num_is_float(from->type) || num_quant(from->type).group == 32);
+    must(num_is_float(from->type) || from->type == NUM_FP8 || num_quant(from->type).group == 32);
+    if (type == NUM_FP8)
+        return fp8_pack(to, from);
     if (num_quant(type).bits)
         return quant_pack(to, type, from);
     for (int r = 0; r < to->rows; r += PACK_ROWS, at += pack_block_bytes(type, to->cols))
@@ -166,6 +177,10 @@ void part_row(const struct part *p, enum num type, int row, float *to)
     size_t first = (size_t)(row / PACK_ROWS) * wide * PACK_ROWS + (size_t)(row % PACK_ROWS * k);
 
     must(row >= 0 && row < p->rows);
+    if (type == NUM_FP8) {
+        fp8_row(p, row, to);
+        return;
+    }
     if (num_quant(type).bits) {
         quant_row(p, type, row, to);
         return;

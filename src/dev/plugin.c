@@ -179,7 +179,7 @@ void gpu_numerics(char to[16], int arch, enum num weight, enum num kv, bool fast
 {
     if (fast)
         snprintf(to, 16, "cuda-sm%u-fast", (unsigned)arch % 1000);
-    else if (weight == NUM_BF16 || kv == NUM_BF16)
+    else if (weight == NUM_BF16 || weight == NUM_FP8 || kv == NUM_BF16)
         snprintf(to, 16, "cuda-sm%d", arch);
     else
         snprintf(to, 16, "f32-fma");

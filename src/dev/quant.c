@@ -114,7 +114,7 @@ static int pack_group(const struct place *p, const struct stored *from, int r, i
                       uint8_t *to)
 {
     float x[GROUP_MAX];
-    bool same = num_quant(from->type).group == p->q.group &&
+    bool same = num_is_whole(from->type) && num_quant(from->type).group == p->q.group &&
                 num_quant(from->type).bits == p->q.bits &&
                 num_quant(from->type).least == p->q.least && (from->col + c) % p->q.group == 0;
     if (same && n == p->q.group) {

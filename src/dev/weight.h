@@ -12,6 +12,9 @@
  *     [ceil(cols / 8)][2][16][4] numbers; of 4 bits: [ceil(cols / 8)][16][4] bytes, the first
  *     four columns in their lower halves and the next four in the upper ones.
  *
+ *   e4m3: the same with bytes, but scales are f32, and of every four columns the bytes are those of
+ *   columns 0, 2, 1, 3: the even bytes of a word are one pair of neighbours, the odd ones the next.
+ *
  *   Groups begin anew in every part, so a part can be multiplied without its neighbours.
  *   Cut by rows:  the parts hold successive rows; each yields successive outputs.
  *   Cut by cols:  part i holds the columns of share first + i; each yields one leaf of the tree
@@ -53,7 +56,7 @@ static inline int pack_k(enum num type) { return type == NUM_BF16 ? 2 : 1; }
 static inline size_t pack_scale_bytes(enum num type, int cols)
 {
     size_t group = (size_t)num_quant(type).group;
-    return round_up(((size_t)cols + group - 1) / group * PACK_ROWS * sizeof(uint16_t), 64);
+    return round_up(((size_t)cols + group - 1) / group * PACK_ROWS * num_scale_bytes(type), 64);
 }
 
 /* What stands before the numbers of a block of 16 rows. */
@@ -83,26 +86,31 @@ static inline size_t part_bytes(enum num type, int rows, int cols)
 /* A matrix in a file, possibly unaligned: element (r, c) of what is to be packed is number
  * (row + r, col + c) of rows of `stride` numbers. Whole numbers stand as GGUF has them: row by row
  * in groups of 32, first the scale, perhaps the least number, then the numbers; of 4 bits, number i
- * and number i + 16 share a byte. */
+ * and number i + 16 share a byte. e4m3 has its scales elsewhere. */
 struct stored {
     const void *at;
-    enum num type; /* f32, f16, bf16, or in groups of 32 */
+    enum num type; /* f32, f16, bf16, e4m3, or in groups of 32 */
     size_t stride;
     int row, col;
     int pairs; /* rows of each head of so many are interleaved: 0, D/2, 1, D/2 + 1 ...; or 0 */
+    struct scales scales; /* of e4m3; of the whole matrix */
 };
 
 /* n <= 128 numbers of row r from column c on, as f32. */
 void stored_read(const struct stored *s, int r, int c, int n, float *to);
 
 /* Fill a part of type `type` from a matrix in a file. Converts between f32, f16 and bf16 (round to
- * nearest even), from whole numbers to these, and from all to whole numbers: then a number that is
- * infinite or none gives -EDOM. Whole numbers of the part's own type stay exactly as they are.
+ * nearest even), from formats in groups to these, and from all to formats in groups: then a number
+ * that is infinite or none gives -EDOM. Numbers of the part's own format stay exactly as they are;
+ * of e4m3, those of a group that one scale of the file covers.
  * Thread-safe; the loader calls it for different parts at once. */
 int part_pack(const struct part *to, enum num type, const struct stored *from);
 
 /* The inverse for one row, to f32: the embedding and the tests read it. */
 void part_row(const struct part *p, enum num type, int row, float *to);
+
+/* Number (r, c) of a matrix in a file, of a format that is not in groups, or e4m3. */
+const char *stored_at(const struct stored *s, int r, int c);
 
 /* A group of 32 in a file: its bytes, and where the one with (r, c) begins. */
 size_t stored_group_bytes(enum num type);
@@ -111,6 +119,14 @@ const uint8_t *stored_group(const struct stored *s, int r, int c);
 /* quant.c: the same two for whole numbers. */
 int quant_pack(const struct part *to, enum num type, const struct stored *from);
 void quant_row(const struct part *p, enum num type, int row, float *to);
+
+/* fp8.c: the same two for e4m3. A group that is rounded here has the scale top / 448, where top is
+ * its largest magnitude (below 1e-30 all is 0), and numbers x * (448 / top) to the nearest, ties to
+ * even. And a row without its scales; the scale of group g of a row. */
+int fp8_pack(const struct part *to, const struct stored *from);
+void fp8_row(const struct part *p, int row, float *to);
+void fp8_numbers(const struct part *p, int row, float *to);
+float fp8_scale(const struct part *p, int row, int g);
 
 /* n <= 128 activations as whole numbers -127 .. 127 by a scale of their own:
  *     top = the largest magnitude; below 1e-30 all is 0

@@ -150,11 +150,6 @@ static int refuse_unknown_arithmetic(const json_t *o, struct err *e)
         return err_set(e, -ENOTSUP, "hidden_act \"%.40s\" is not supported; silu is", act);
     if (rotary != 1)
         return err_set(e, -ENOTSUP, "partial_rotary_factor %g is not supported", (double)rotary);
-    const json_t *q = json_object_get(o, "quantization_config");
-    if (q && !json_is_null(q))
-        return err_set(e, -ENOTSUP,
-                       "the weights are quantised (quantization_config), which is not "
-                       "read yet: use the bf16 or f16 version of the model");
     return 0;
 }
 
@@ -233,6 +228,8 @@ static int model_from(const json_t *o, struct model *m, struct notes *notes, str
     memset(m, 0, sizeof(*m));
     snprintf(m->arch, sizeof(m->arch), "%s", f->arch);
     int rc = refuse_unknown_arithmetic(o, e);
+    if (!rc)
+        rc = config_quantised(json_object_get(o, "quantization_config"), notes, e);
     if (!rc)
         rc = read_shape(o, f, m, e);
     if (!rc)

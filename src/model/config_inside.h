@@ -25,6 +25,10 @@ int config_need_int(const json_t *o, const char *key, int hi, int *to, struct er
 /* config_rope.c: rope_theta, and rope_scaling or rope_parameters. */
 int config_rope(const json_t *o, int n_ctx, struct rope *r, struct err *e);
 
+/* config_quant.c: quantization_config: e4m3 in the ways that are read, or refused. What is done
+ * otherwise than it says is noted. */
+int config_quantised(const json_t *q, struct notes *notes, struct err *e);
+
 /* config_layers.c: how layers differ (windows, experts or none; kind and kind_of), and the experts.
  * config_experts() comes after config_windows(). */
 int config_windows(const json_t *o, const struct family *f, struct model *m, struct err *e);

@@ -10,11 +10,11 @@ static int type_of(const char *s, enum num *type, size_t *bytes)
         const char *name;
         int type;
         size_t bytes;
-    } row[] = {{"F32", NUM_F32, 4},     {"F16", NUM_F16, 2},        {"BF16", NUM_BF16, 2},
-               {"F64", TYPE_OTHER, 8},  {"I64", TYPE_OTHER, 8},     {"U64", TYPE_OTHER, 8},
-               {"I32", NUM_I32, 4},     {"U32", TYPE_OTHER, 4},     {"I16", TYPE_OTHER, 2},
-               {"U16", TYPE_OTHER, 2},  {"I8", TYPE_OTHER, 1},      {"U8", TYPE_OTHER, 1},
-               {"BOOL", TYPE_OTHER, 1}, {"F8_E4M3", TYPE_OTHER, 1}, {"F8_E5M2", TYPE_OTHER, 1}};
+    } row[] = {{"F32", NUM_F32, 4},     {"F16", NUM_F16, 2},     {"BF16", NUM_BF16, 2},
+               {"F64", TYPE_OTHER, 8},  {"I64", TYPE_OTHER, 8},  {"U64", TYPE_OTHER, 8},
+               {"I32", NUM_I32, 4},     {"U32", TYPE_OTHER, 4},  {"I16", TYPE_OTHER, 2},
+               {"U16", TYPE_OTHER, 2},  {"I8", TYPE_OTHER, 1},   {"U8", TYPE_OTHER, 1},
+               {"BOOL", TYPE_OTHER, 1}, {"F8_E4M3", NUM_FP8, 1}, {"F8_E5M2", TYPE_OTHER, 1}};
     for (size_t i = 0; i < COUNT(row); i++)
         if (!strcmp(row[i].name, s)) {
             *type = (enum num)row[i].type;

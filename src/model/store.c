@@ -29,6 +29,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
 }
 
+const struct tensor *store_named(const struct store *s, const char *name)
+{
+    struct tensor key = {.name = name};
+    return s->n ? bsearch(&key, s->t, (size_t)s->n, sizeof(*s->t), by_name) : NULL;
+}
+
 /* Sort, and refuse a name that two files hold. */
 static int index_names(struct store *s, const char *what, struct err *e)
 {
@@ -112,8 +118,7 @@ static int check_index(const struct store *s, const json_t *map, struct err *e)
     json_t *v;
     json_object_foreach((json_t *)map, name, v)
     {
-        struct tensor key = {.name = name};
-        if (!s->n || !bsearch(&key, s->t, (size_t)s->n, sizeof(*s->t), by_name))
+        if (!store_named(s, name))
             return err_set(e, -EINVAL, "the index promises tensor \"%.80s\", but no shard has it",
                            name);
     }
@@ -201,12 +206,57 @@ static bool shape_fits(const struct tensor *t, int rows, int cols)
     return t->n_dim == 1 && cols == 1 && t->dim[0] == rows;
 }
 
+static const struct tensor *scales_of(const struct store *s, const char *name)
+{
+    static const char *const suffix[] = {"_scale_inv", "_scale"};
+    char text[512];
+    const struct tensor *t = NULL;
+    for (size_t i = 0; i < COUNT(suffix) && !t; i++)
+        if (snprintf(text, sizeof(text), "%s%s", name, suffix[i]) < (int)sizeof(text))
+            t = store_named(s, text);
+    return t;
+}
+
+/* Which numbers of [rows, cols] a scale is for; false: the shape fits none of the ways. */
+static bool place_scales(const struct tensor *t, int rows, int cols, struct scales *to)
+{
+    enum { BLOCK = 128 };
+    const int64_t r = t->n_dim ? t->dim[0] : 1, c = t->n_dim > 1 ? t->dim[1] : 1;
+    *to = (struct scales){t->data, t->type, INT_MAX, INT_MAX, 0};
+    if (t->n_dim > 2)
+        return false;
+    if (r == 1 && c == 1)
+        return true;
+    to->stride = (size_t)c;
+    to->rows = r == rows && c == 1 ? 1 : BLOCK;
+    to->cols = r == rows && c == 1 ? INT_MAX : BLOCK;
+    return to->rows == 1 || (r == (rows + BLOCK - 1) / BLOCK && c == (cols + BLOCK - 1) / BLOCK);
+}
+
+static int find_scales(const struct store *s, int rows, int cols, struct tensor *to, struct err *e)
+{
+    const struct tensor *t = scales_of(s, to->name);
+    if (!t)
+        return err_set(
+            e, -ENOENT,
+            "tensor \"%.80s\" is F8_E4M3, but its scales are missing (a tensor called as "
+            "it is, with _scale_inv or _scale behind)",
+            to->name);
+    if (!num_is_float(t->type))
+        return err_set(e, -EINVAL, "the scales \"%.80s\" are neither F32, F16 nor BF16", t->name);
+    if (!place_scales(t, rows, cols, &to->scales))
+        return err_set(
+            e, -EINVAL,
+            "the scales \"%.80s\" of [%d, %d] numbers are [%lld, %lld]: one for all, one "
+            "for each row and one for each 128 x 128 are read",
+            t->name, rows, cols, (long long)t->dim[0], (long long)(t->n_dim > 1 ? t->dim[1] : 1));
+    return 0;
+}
+
 int store_find(const struct store *s, const char *name, int rows, int cols, struct tensor *to,
                struct err *e)
 {
-    struct tensor key = {.name = name};
-    const struct tensor *t =
-        s->n ? bsearch(&key, s->t, (size_t)s->n, sizeof(*s->t), by_name) : NULL;
+    const struct tensor *t = store_named(s, name);
     if (!t)
         return err_set(e, -ENOENT, "tensor \"%.80s\" is missing from the model's files", name);
     if (t->format && t->type == NUM_I32)
@@ -216,8 +266,8 @@ int store_find(const struct store *s, const char *name, int rows, int cols, stru
                        name, t->format);
     if (t->type >= NUM_COUNT || !num_can_weigh(t->type))
         return err_set(e, -EINVAL,
-                       "tensor \"%.80s\" is neither F32, F16 nor BF16: other safetensors are not "
-                       "read",
+                       "tensor \"%.80s\" is neither F32, F16, BF16 nor F8_E4M3: other safetensors "
+                       "are not read",
                        name);
     if (!shape_fits(t, rows, cols))
         return err_set(e, -EINVAL,
@@ -225,7 +275,7 @@ int store_find(const struct store *s, const char *name, int rows, int cols, stru
                        (long long)t->dim[0], t->n_dim > 1 ? ", " : "] of rank ",
                        (long long)(t->n_dim > 1 ? t->dim[1] : t->n_dim), rows, cols);
     *to = *t;
-    return 0;
+    return t->type == NUM_FP8 ? find_scales(s, rows, cols, to, e) : 0;
 }
 
 int store_count(const struct store *s) { return s->n; }

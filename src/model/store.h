@@ -20,12 +20,15 @@ struct tensor {
     const void *data; /* dense, little endian, may be unaligned; whole numbers: in groups of 32 */
     size_t bytes;
     int pairs; /* rows of each head of so many are interleaved (struct stored in dev/weight.h) */
+    struct scales scales; /* of e4m3: from store_find() alone */
 };
 
 /* Bytes of so many numbers of a row. */
 static inline size_t tensor_bytes(enum num type, size_t numbers)
 {
     struct quant q = num_quant(type);
+    if (type == NUM_FP8)
+        return numbers;
     return q.bits ? numbers / (size_t)q.group * ((q.least ? 4 : 2) + (size_t)(q.group * q.bits) / 8)
                   : numbers * num_bytes(type);
 }
@@ -40,9 +43,14 @@ int store_open_bytes(const void *bytes, size_t n, const char *what, struct store
 void store_close(struct store *s);
 
 /* The tensor of that name with the shape [rows, cols] ([rows] when cols is 1 is accepted for a
- * vector, in either order). -ENOENT or -EINVAL with the shapes in e. */
+ * vector, in either order). One of e4m3 has scales in a tensor of its own, called as it is with
+ * _scale_inv or _scale behind: one for all, one for each row, or one for each 128 x 128 numbers.
+ * -ENOENT or -EINVAL with the shapes in e. */
 int store_find(const struct store *s, const char *name, int rows, int cols, struct tensor *t,
                struct err *e);
+
+/* The tensor of that name, whatever its shape and type; NULL: there is none. */
+const struct tensor *store_named(const struct store *s, const char *name);
 
 int store_count(const struct store *s);
 const struct tensor *store_at(const struct store *s, int i); /* sorted by name */

@@ -3,13 +3,16 @@
 #include "plan/place.h"
 
 /* Runs of columns as long as 32 (whole SIMD registers and quantisation groups), but at least four
- * runs a share, so that small models can be cut too. */
-static int choose_ff_unit(const struct model *m, int shares)
+ * runs a share, so that small models can be cut too. Of fp8 as long as the blocks that files have
+ * scales for, unless there are but few. */
+static int choose_ff_unit(const struct model *m, enum num weight, int shares)
 {
     const struct experts *x = &m->experts;
     int unit = 32, least = m->n_ff;
     if (x->n)
         least = min_int(least, x->shared_ff ? min_int(x->ff, x->shared_ff) : x->ff);
+    if (weight == NUM_FP8 && least >= 4 * num_quant(weight).group)
+        return num_quant(weight).group;
     while (unit > 1 && least / unit < 4 * shares)
         unit /= 2;
     return unit;
@@ -145,7 +148,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
                        m->n_layer);
     if (p->shares != 8 && p->shares != 16 && p->shares != 32)
         return err_set(e, -EINVAL, "plan: shares=%d, but sums are cut in 8, 16 or 32", p->shares);
-    p->ff_unit = choose_ff_unit(m, p->shares);
+    p->ff_unit = choose_ff_unit(m, p->weight, p->shares);
     cut_evenly(p);
     cut_stages(p);
     place_ranks(p, ask->host);

@@ -155,6 +155,7 @@ static void pieces(const struct plan *p, int rank, enum which which, plan_piece_
     const int h = m->n_embd, H = m->n_head, K = m->n_kv, D = m->head_dim, F = m->n_ff;
     const int N = m->n_vocab, E = m->experts.n, X = m->experts.ff, Y = m->experts.shared_ff;
     const enum num FORMAT = p->weight, WIDE = NUM_F32;
+    const enum num OUTER = FORMAT == NUM_FP8 ? NUM_BF16 : FORMAT; /* as files of fp8 have it */
     struct span stage = {0, m->n_layer};
     if (rank != PLAN_WHOLE)
         stage = p->stage[plan_stage(p, rank)];
@@ -176,7 +177,7 @@ static void pieces(const struct plan *p, int rank, enum which which, plan_piece_
         cut_piece(p, rank, &pc);                                                                   \
         fn(arg, &pc);                                                                              \
     }
-#define MODEL_M(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, true, FORMAT, __VA_ARGS__)
+#define MODEL_M(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, true, OUTER, __VA_ARGS__)
 #define MODEL_F(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, true, WIDE, __VA_ARGS__)
 #define MODEL_V(id, nm, ...) PIECE(struct shared, -1, -1, id, nm, false, WIDE, 1, __VA_ARGS__)
 #define LAYER_M(id, nm, ...) PIECE(struct layer, l, -1, id, nm, true, FORMAT, __VA_ARGS__)
@@ -371,8 +372,8 @@ static int check_limits(const struct plan *p, struct err *e)
                        "plan: %d pages of %d tokens do not hold one sequence of ctx=%d: choose a "
                        "larger --kv-memory or a smaller --ctx",
                        p->pages, KV_PAGE, p->ctx);
-    if (!strcmp(p->numerics, "bf16-dot") && p->weight != NUM_BF16)
-        return err_set(e, -EINVAL, "plan: numerics bf16-dot is for bf16 weights");
+    if (!strcmp(p->numerics, "bf16-dot") && p->weight != NUM_BF16 && p->weight != NUM_FP8)
+        return err_set(e, -EINVAL, "plan: numerics bf16-dot is for bf16 and fp8 weights");
     if (strcmp(p->numerics, "bf16-dot") && strcmp(p->numerics, "f32-fma") &&
         strncmp(p->numerics, "cuda-sm", 7) != 0)
         return err_set(e, -EINVAL,

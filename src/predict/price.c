@@ -216,6 +216,8 @@ static int check(const struct plan *p, const struct hardware *h, struct err *e)
         return err_set(e, -EINVAL, "the hardware %s has no speeds: measure it with tandem topo",
                        h->name);
     rc = check_format(h, "products with weights", p->weight, has_product, e);
+    if (!rc && p->weight == NUM_FP8) /* the head is bf16 then */
+        rc = check_format(h, "products with weights", NUM_BF16, has_product, e);
     return rc ? rc : check_format(h, "attention over keys and values", p->kv, has_attention, e);
 }
 

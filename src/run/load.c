@@ -54,7 +54,8 @@ static void add_matrix(struct load *l, const struct piece *pc, const struct tens
                                            .stride = (size_t)pc->cols,
                                            .row = cols ? 0 : s.lo,
                                            .col = cols ? s.lo : 0,
-                                           .pairs = t->pairs},
+                                           .pairs = t->pairs,
+                                           .scales = t->scales},
                                    .bytes = tensor_bytes(t->type, numbers)};
     }
 }
@@ -91,6 +92,24 @@ static bool of_layer(const char *name)
            !strstr(name, "rotary_emb.inv_freq") && !strstr(name, "attn_rot_embd");
 }
 
+/* What stands beside a matrix of e4m3: its scales, and those that others round activations by. */
+static bool beside_fp8(const struct store *s, const char *name)
+{
+    static const char *const suffix[] = {"weight_scale_inv", "weight_scale", "input_scale",
+                                         "output_scale"};
+    char matrix[512];
+    for (size_t i = 0; i < COUNT(suffix); i++) {
+        const int n = (int)strlen(name) - (int)strlen(suffix[i]);
+        if (n <= 0 || n > (int)sizeof(matrix) - 8 || strcmp(name + n, suffix[i]) != 0)
+            continue;
+        snprintf(matrix, sizeof(matrix), "%.*sweight", n, name);
+        const struct tensor *t = store_named(s, matrix);
+        if (t && t->type == NUM_FP8)
+            return true;
+    }
+    return false;
+}
+
 /* A tensor that the model has no place for would change nothing in silence, and its answers would
  * be others than were meant. */
 static int refuse_others(const struct load *l)
@@ -102,7 +121,8 @@ static int refuse_others(const struct load *l)
         qsort(name, l->n_job, sizeof(*name), by_name);
     for (int i = 0; i < store_count(l->store); i++) {
         const char *one = store_at(l->store, i)->name;
-        if (of_layer(one) && !bsearch(&one, name, l->n_job, sizeof(*name), by_name))
+        if (of_layer(one) && !beside_fp8(l->store, one) &&
+            !bsearch(&one, name, l->n_job, sizeof(*name), by_name))
             return err_set(l->err, -EINVAL,
                            "tensor \"%.80s\" has no place in the model that config.json describes: "
                            "take the config.json that belongs to these weights; parts that are not "

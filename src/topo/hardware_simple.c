@@ -18,11 +18,12 @@ static struct figure usual(double x, double error)
     return (struct figure){x, error, SOURCE_FITTED};
 }
 
-/* Bits of one weight with its part of the scales (f16). */
+/* Bits of one weight with its part of the scales. */
 static double weight_bits(enum num t)
 {
     struct quant q = num_quant(t);
-    return q.bits ? q.bits + 16.0 * (1 + q.least) / q.group : 8.0 * (double)num_bytes(t);
+    return q.bits ? q.bits + 8.0 * (double)num_scale_bytes(t) * (1 + q.least) / q.group
+                  : 8.0 * (double)num_bytes(t);
 }
 
 /* 1 to 4096 rows: reading the weight, or multiplying it, whichever takes longer; near the ridge a

@@ -46,9 +46,9 @@ static bool machine_has(enum isa isa)
     case ISA_REF: return true;
     case ISA_AVX2: return has_avx2();
     case ISA_AVX512: return has_avx512();
-    case ISA_AVX512_BF16: /* every such machine has the products of bytes too */
+    case ISA_AVX512_BF16: /* every such machine but Cooper Lake has all of them */
         return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
-               __builtin_cpu_supports("avx512vnni");
+               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
     case ISA_AMX: return machine_has(ISA_AVX512_BF16) && math_here(MATH_AMX_INT8);
     case ISA_COUNT: break;
     }
@@ -82,20 +82,23 @@ enum isa isa_best(void)
     return best;
 }
 
+/* Are products with such weights sums of pairs of bf16, where there is an instruction for them? */
+static bool by_pairs(enum num weight) { return weight == NUM_BF16 || weight == NUM_FP8; }
+
 const char *isa_numerics(enum isa isa, enum num weight)
 {
-    return isa >= ISA_AVX512_BF16 && weight == NUM_BF16 ? "bf16-dot" : "f32-fma";
+    return isa >= ISA_AVX512_BF16 && by_pairs(weight) ? "bf16-dot" : "f32-fma";
 }
 
 enum math isa_math(enum isa isa, enum num weight)
 {
-    if (isa >= ISA_AVX512_BF16 && num_quant(weight).bits)
+    if (isa >= ISA_AVX512_BF16 && num_is_whole(weight))
         return isa == ISA_AMX ? MATH_AMX_INT8 : MATH_AVX512_VNNI;
     switch (isa) {
     case ISA_AVX2: return MATH_AVX2;
     case ISA_AVX512: return MATH_AVX512;
     case ISA_AMX:
-    case ISA_AVX512_BF16: return weight == NUM_BF16 ? MATH_AVX512_BF16 : MATH_AVX512;
+    case ISA_AVX512_BF16: return by_pairs(weight) ? MATH_AVX512_BF16 : MATH_AVX512;
     case ISA_REF:
     case ISA_COUNT: break;
     }

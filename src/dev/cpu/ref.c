@@ -227,9 +227,24 @@ static float dot_quant(const struct part *p, enum num type, int row, const float
     return s;
 }
 
+/* e4m3: a chain for every group, times its scale; groups ascending. */
+static float dot_fp8(const struct part *p, int row, const float *x, float *w)
+{
+    const int group = num_quant(NUM_FP8).group;
+    float s = 0;
+    fp8_numbers(p, row, w);
+    for (int lo = 0; lo < p->cols; lo += group) {
+        int n = min_int(group, p->cols - lo);
+        s = fmaf(dot(w + lo, x + lo, n, n % 8), fp8_scale(p, row, lo / group), s);
+    }
+    return s;
+}
+
 /* Row `row` of a part times x; `scratch` holds a row. */
 static float dot_part(const struct part *p, enum num type, int row, const float *x, float *scratch)
 {
+    if (type == NUM_FP8)
+        return dot_fp8(p, row, x, scratch);
     if (num_quant(type).bits)
         return dot_quant(p, type, row, x);
     part_row(p, type, row, scratch);

@@ -143,6 +143,27 @@ INLINE struct vec v_pair(const void *at, int which)
     return (struct vec){_mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi)};
 }
 
+INLINE __m256 from_fp8(__m256i v, int column)
+{
+    v = column == 0   ? _mm256_slli_epi32(v, 24)
+        : column == 1 ? _mm256_slli_epi32(v, 8)
+        : column == 2 ? _mm256_slli_epi32(v, 16)
+                      : v;
+    v = _mm256_and_si256(_mm256_srai_epi32(v, 4), _mm256_set1_epi32((int)0x87f00000));
+    return _mm256_mul_ps(_mm256_castsi256_ps(v), _mm256_set1_ps(0x1p120f));
+}
+
+/* Sixteen words of four e4m3 (dev/weight.h): number `column` of each. Bits are brought to where f32
+ * has them; its exponent is larger by 120 then. They are read every time, as in v_pair(). */
+INLINE struct vec v_from_fp8(const void *at, int column)
+{
+    if (column)
+        __asm__("" : "+r"(at));
+    const __m256i *word = at;
+    return (struct vec){from_fp8(_mm256_loadu_si256(word), column),
+                        from_fp8(_mm256_loadu_si256(word + 1), column)};
+}
+
 /* ------------------------------------------------------------------------------- whole numbers */
 
 struct ivec { /* sixteen of 32 bits, or of four bytes each */

@@ -120,6 +120,63 @@ INLINE struct vec v_pair(const void *at, int which)
     return (struct vec){_mm512_castsi512_ps(pair)};
 }
 
+/* ------------------------------------------------------------------------------- e4m3 */
+
+#ifdef __AVX512VBMI__
+
+/* Sixteen words of four numbers (dev/weight.h): pairs of them as bf16, whose bytes are looked up.
+ * Below 8 a number is so many times 2^-9, else its bits four places higher, the exponent + 120. */
+/* clang-format off */
+#define FP8_UP(i) (i) / 16 + 0x3c
+#define FP8_LOW(i) (i) % 16 * 16
+#define FP8_8(of, i)                                                                               \
+    of(i), of(i + 1), of(i + 2), of(i + 3), of(i + 4), of(i + 5), of(i + 6), of(i + 7)
+#define FP8_32(of, i) FP8_8(of, i), FP8_8(of, i + 8), FP8_8(of, i + 16), FP8_8(of, i + 24)
+#define FP8_ALL(of) FP8_8(of, 8), FP8_8(of, 16), FP8_8(of, 24), FP8_32(of, 32), FP8_32(of, 64), FP8_32(of, 96)
+
+_Alignas(64) static const uint8_t fp8_up[128] = {0,    0x3b, 0x3b, 0x3b, 0x3c,
+                                                 0x3c, 0x3c, 0x3c, FP8_ALL(FP8_UP)};
+_Alignas(64) static const uint8_t fp8_low[128] = {0,    0,    0x80, 0xc0, 0,
+                                                  0x20, 0x40, 0x60, FP8_ALL(FP8_LOW)};
+/* clang-format on */
+INLINE __m512i fp8_look_up(const uint8_t table[128], __m512i number)
+{
+    return _mm512_permutex2var_epi8(_mm512_load_si512(table), number,
+                                    _mm512_load_si512(table + 64));
+}
+
+/* a, or b where mask has bits. */
+INLINE __m512i fp8_or(__m512i a, __m512i b, __m512i mask)
+{
+    return _mm512_ternarylogic_epi32(a, b, mask, 0xf8); /* a | (b & mask) */
+}
+
+INLINE struct vec v_from_fp8(const void *at, int pair)
+{
+    __m512i number = _mm512_loadu_si512(at), low = fp8_look_up(fp8_low, number);
+    __m512i up = fp8_or(fp8_look_up(fp8_up, number), number, _mm512_set1_epi8((char)0x80));
+    __m512i even = _mm512_set1_epi16(0x00ff), odd = _mm512_set1_epi16((short)0xff00);
+    return (struct vec){(__m512)(pair ? fp8_or(_mm512_srli_epi16(low, 8), up, odd)
+                                      : fp8_or(_mm512_slli_epi16(up, 8), low, even))};
+}
+
+#else
+
+/* Sixteen words of four numbers (dev/weight.h): number `column` of each. Bits are brought to where
+ * f32 has them; its exponent is larger by 120 then. */
+INLINE struct vec v_from_fp8(const void *at, int column)
+{
+    __m512i v = _mm512_loadu_si512(at);
+    v = column == 0   ? _mm512_slli_epi32(v, 24)
+        : column == 1 ? _mm512_slli_epi32(v, 8)
+        : column == 2 ? _mm512_slli_epi32(v, 16)
+                      : v;
+    v = _mm512_and_si512(_mm512_srai_epi32(v, 4), _mm512_set1_epi32((int)0x87f00000));
+    return (struct vec){_mm512_mul_ps(_mm512_castsi512_ps(v), _mm512_set1_ps(0x1p120f))};
+}
+
+#endif
+
 /* ------------------------------------------------------------------------------- whole numbers */
 
 struct ivec { /* sixteen of 32 bits, or of four bytes each */
