@@ -326,7 +326,7 @@ static void measure_load(struct bench *b)
 
 static void measure_all(struct bench *b)
 {
-    static const enum num formats[] = {NUM_BF16, NUM_INT8, NUM_INT4};
+    static const enum num formats[] = {NUM_BF16, NUM_FP8, NUM_INT8, NUM_INT4};
     const int hidden = b->tiny ? 256 : 4096, ff = b->tiny ? 512 : 14336;
     measure_copy(b);
     measure_kept(b);

@@ -65,8 +65,8 @@ static void routing_is_the_reference_bit_by_bit(void **state)
 
 enum { HIDDEN = 72, EXPERTS = 5, PER_ROW = 3, ROWS_MOST = 70, ROOM = 8 << 20 };
 
-static const enum num types[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,     NUM_INT4,
-                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128};
+static const enum num types[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,      NUM_INT4,
+                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128, NUM_FP8};
 
 /* Experts of a layer, some rows, and where these go. The last expert is wider than the others. */
 struct layer {
@@ -209,7 +209,7 @@ static void experts_are_the_reference_bit_by_bit(void **state)
         const int n = rows[i / COUNT(types)];
         int64_t got[ROWS_MOST * HIDDEN], want[ROWS_MOST * HIDDEN];
         layer_begin(&l, type, n, i);
-        if (type == NUM_BF16)
+        if (type == NUM_BF16 || type == NUM_FP8)
             sum_by_products(&g, &l, want);
         else
             sum_here(&l, want);

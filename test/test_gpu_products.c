@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-static const enum num TYPES[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,     NUM_INT4,
-                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128};
+static const enum num TYPES[] = {NUM_F32,      NUM_F16,      NUM_BF16,      NUM_INT8,      NUM_INT4,
+                                 NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128, NUM_FP8};
 static const int ROWS[] = {1, 7, 8, 9, 16, 33, 130};
 enum { MOST_ROWS = 130, MOST_DIM = 1400 };
 
@@ -37,6 +37,23 @@ static struct gpu_room room_for(struct both *h)
 
 /* ------------------------------------------------------------------------------- bf16, defined */
 
+/* The same by e4m3. */
+static float dot_fp8(const struct part *p, int row, const float *x)
+{
+    static const int order[] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+    float w[MOST_DIM], sum = 0;
+    fp8_numbers(p, row, w);
+    for (int lo = 0; lo < p->cols; lo += 128) {
+        float chain = 0;
+        for (int i = lo; i < min_int(lo + 128, (p->cols + 63) / 64 * 64); i++) {
+            int c = i / 16 * 16 + order[i % 16];
+            chain += c < p->cols ? w[c] * bf16_to_f32(f32_to_bf16(x[c])) : 0.0f;
+        }
+        sum = fmaf(chain, fp8_scale(p, row, lo / 128), sum);
+    }
+    return sum;
+}
+
 /* Part times x, output `row`. */
 static float dot_bf16(const struct part *p, int row, const float *x)
 {
@@ -52,13 +69,20 @@ static float dot_bf16(const struct part *p, int row, const float *x)
     return sum;
 }
 
+static bool by_pairs(enum num type) { return type == NUM_BF16 || type == NUM_FP8; }
+
+static float dot_pairs(const struct weight *w, int part, int row, const float *x)
+{
+    return w->type == NUM_FP8 ? dot_fp8(&w->part[part], row, x) : dot_bf16(&w->part[part], row, x);
+}
+
 static void bf16_products(const struct mat *y, const struct mat *x, const struct weight *w,
                           const struct mat *bias)
 {
     for (int i = 0, at = 0; i < w->n_part; i++)
         for (int r = 0; r < w->part[i].rows; r++, at++)
             for (int t = 0; t < x->n; t++) {
-                float s = dot_bf16(&w->part[i], r, mat_row(x, t));
+                float s = dot_pairs(w, i, r, mat_row(x, t));
                 mat_row(y, t)[at] = bias->n ? s + ((float *)bias->at)[at] : s;
             }
 }
@@ -77,7 +101,7 @@ static void bf16_partial(const struct planes *y, const struct mat *x, const stru
         for (int t = 0; t < x->n; t++) {
             float leaf[SHARES_MAX];
             for (int i = 0, c = 0; i < w->n_part; c += w->part[i++].cols)
-                leaf[i] = dot_bf16(&w->part[i], r, mat_row(x, t) + c);
+                leaf[i] = dot_pairs(w, i, r, mat_row(x, t) + c);
             for (int i = 0; i < n; i++)
                 mat_row(&y->at[i], t)[r] =
                     tree_of(leaf, tree[i].lo - w->first, tree[i].hi - w->first);
@@ -87,7 +111,7 @@ static void bf16_partial(const struct planes *y, const struct mat *x, const stru
 static void want_products(struct help *h, struct mat *y, const struct mat *x,
                           const struct weight *w, const struct mat *bias)
 {
-    if (w->type == NUM_BF16)
+    if (by_pairs(w->type))
         bf16_products(y, x, w, bias);
     else
         dev_matmul(&h->dev[ISA_REF], y, x, w, bias);
@@ -96,7 +120,7 @@ static void want_products(struct help *h, struct mat *y, const struct mat *x,
 static void want_partial(struct help *h, struct planes *y, const struct mat *x,
                          const struct weight *w)
 {
-    if (w->type == NUM_BF16)
+    if (by_pairs(w->type))
         bf16_partial(y, x, w);
     else
         dev_partial(&h->dev[ISA_REF], y, x, w);

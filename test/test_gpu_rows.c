@@ -128,9 +128,9 @@ static void sums_in_fixed_point_settle_as_the_reference_does(void **state)
 static void embed_copies_known_words_and_zeroes_the_others(void **state)
 {
     (void)state;
-    static const enum num types[] = {NUM_F32,      NUM_F16,       NUM_BF16,
-                                     NUM_INT8,     NUM_INT4,      NUM_INT8_G32,
-                                     NUM_INT4_G32, NUM_INT4_G32Z, NUM_INT4_G128};
+    static const enum num types[] = {NUM_F32,       NUM_F16,      NUM_BF16,     NUM_INT8,
+                                     NUM_INT4,      NUM_INT8_G32, NUM_INT4_G32, NUM_INT4_G32Z,
+                                     NUM_INT4_G128, NUM_FP8};
     static const int tok[] = {100, 149, 99, 150, 117, 113, 0};
     for (size_t i = 0; i < COUNT(types); i++)
         for (int dim = 1; dim < 400; dim += 133) {

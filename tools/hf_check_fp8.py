@@ -24,7 +24,7 @@ BLOCKS = dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size
 TENSOR = dict(quant_method="fp8", activation_scheme="static")
 ROWS = dict(quant_method="fbgemm_fp8", activation_scale_ub=1200.0, modules_to_not_convert=["lm_head"])
 QWEN = ("Qwen3ForCausalLM", "qwen3")
-MIXTURE = (("Qwen3MoeForCausalLM", "qwen3_moe"), dict(hf_check.MOE, SHAPE, moe_intermediate_size=520))
+MIXTURE = (("Qwen3MoeForCausalLM", "qwen3_moe"), hf_check.MOE | SHAPE | dict(moe_intermediate_size=520))
 CASES = {  # model, quantization_config, rows and columns of a scale (0: all), name of scales, their type
     "blocks": ((QWEN, SHAPE), BLOCKS, 128, 128, "_scale_inv", torch.float32),
     "blocks-bf16-scales": ((hf_check.LLAMA, SHAPE), BLOCKS, 128, 128, "_scale_inv", torch.bfloat16),

@@ -246,6 +246,7 @@ void copy_commit(void);
 void model_copy_wait(int newest);
 template <int N> static inline void copy_wait(void) { model_copy_wait(N); }
 uint32_t to_bf16x2(float lo, float hi);
+uint32_t times_bf16x2(uint32_t a, uint32_t b);
 float from_f16(uint16_t h);
 float fast_exp2(float x);
 void gpu_pause(void);

@@ -190,6 +190,12 @@ static uint32_t to_bf16(float f)
 
 uint32_t to_bf16x2(float lo, float hi) { return to_bf16(hi) << 16 | to_bf16(lo); }
 
+uint32_t times_bf16x2(uint32_t a, uint32_t b)
+{
+    const float lo = __uint_as_float(a << 16) * __uint_as_float(b << 16);
+    return to_bf16x2(lo, __uint_as_float(a & 0xffff0000u) * __uint_as_float(b & 0xffff0000u));
+}
+
 float from_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, rest = h & 1023;

@@ -22,10 +22,22 @@ GPU_INLINE float whole_number(const char *block, int lane, int col, int cols)
     return __fmaf_rn((float)q, scale, from_f16(least[at]));
 }
 
+GPU_INLINE float fp8_number(const char *block, int lane, int col, int cols)
+{
+    const int place = col % 4 == 1 ? 2 : col % 4 == 2 ? 1 : col % 4;
+    const uint8_t *number = (const uint8_t *)block + head_bytes(NUM_FP8, cols);
+    const uint32_t b = number[(col / 4 * PACK_ROWS + lane) * 4 + place];
+    const float q = __uint_as_float((b & 0x80) << 24 | (b & 0x7f) << 20);
+    const float scale = ((const float *)block)[col / format_group(NUM_FP8) * PACK_ROWS + lane];
+    return __fmul_rn(__fmul_rn(q, 0x1p120f), scale);
+}
+
 /* Number `col` of row `lane` of a block of 16. */
 template <enum num TYPE> GPU_INLINE float number(const char *block, int lane, int col, int cols)
 {
     const size_t at = (size_t)col * PACK_ROWS + lane;
+    if (TYPE == NUM_FP8)
+        return fp8_number(block, lane, col, cols);
     if (format_whole(TYPE))
         return whole_number<TYPE>(block, lane, col, cols);
     if (TYPE == NUM_F32)
@@ -70,6 +82,7 @@ extern "C" int gpu_embed(void *stream, float *y, int n, const struct gpu_weight 
     case NUM_F32: return launch<NUM_F32>(stream, y, n, w, first, tok);
     case NUM_F16: return launch<NUM_F16>(stream, y, n, w, first, tok);
     case NUM_BF16: return launch<NUM_BF16>(stream, y, n, w, first, tok);
+    case NUM_FP8: return launch<NUM_FP8>(stream, y, n, w, first, tok);
     case NUM_INT8: return launch<NUM_INT8>(stream, y, n, w, first, tok);
     case NUM_INT4: return launch<NUM_INT4>(stream, y, n, w, first, tok);
     case NUM_INT8_G32: return launch<NUM_INT8_G32>(stream, y, n, w, first, tok);

@@ -86,10 +86,11 @@ static size_t place(struct experts *e, int n, char *room)
         used += (bytes + 255) / 256 * 256;
         return (void *)at;
     };
-    const bool whole = format_whole(e->type);
+    const bool whole = format_whole(e->type), ready = format_grouped(e->type);
     e->n = n, e->rows = n * e->per_row;
     /* Few rows for each expert: tiles of eight. Whole numbers and f32 have no others. */
-    e->tile_rows = e->type == NUM_BF16 && e->rows > FEW * e->n_expert ? 2 * FEW : FEW;
+    e->tile_rows =
+        (e->type == NUM_BF16 || e->type == NUM_FP8) && e->rows > FEW * e->n_expert ? 2 * FEW : FEW;
     e->tiles = parts_of(e->rows, e->tile_rows) + e->n_expert;
     e->tiles = e->tiles < e->rows ? e->tiles : e->rows;
     const size_t rows = (size_t)e->rows, values = rows * (size_t)e->columns * sizeof(float);
@@ -104,7 +105,7 @@ static size_t place(struct experts *e, int n, char *room)
     e->up = (float *)take(values);
     e->x_scale =
         (struct x_scale *)take(whole ? (x_s > down_s ? x_s : down_s) * sizeof(struct x_scale) : 0);
-    e->ready = (char *)take(whole ? (x > down ? x : down) : 0);
+    e->ready = (char *)take(ready ? (x > down ? x : down) : 0);
     return used;
 }
 
@@ -113,8 +114,13 @@ size_t experts_room_bytes(const struct gpu_sizes *s)
 {
     struct experts e = {};
     e.dim = s->max_dim, e.n_expert = s->experts + 1, e.per_row = s->top + 1;
-    e.columns = s->expert_columns, e.type = NUM_INT8_G32;
-    return s->experts ? place(&e, s->max_tok < ROOM_ROWS ? s->max_tok : ROOM_ROWS, NULL) : 0;
+    e.columns = s->expert_columns;
+    const int rows = s->max_tok < ROOM_ROWS ? s->max_tok : ROOM_ROWS;
+    e.type = NUM_INT8_G32;
+    const size_t whole = place(&e, rows, NULL);
+    e.type = NUM_FP8;
+    const size_t pairs = place(&e, rows, NULL);
+    return !s->experts ? 0 : whole > pairs ? whole : pairs;
 }
 
 /* ------------------------------------------------------------------------------- a call */

@@ -39,12 +39,15 @@ struct experts {
     char *ready;
 };
 
-/* Rows of whole numbers: of x for gate and up, then of gate for down, whose shares begin anew. */
-GPU_BOTH int x_ready_row(const struct experts &e) { return up_to(e.dim, X_BLOCK); }
+/* Rows made ready: of x for gate and up, then of gate for down, whose shares begin anew. */
+GPU_BOTH int x_ready_row(const struct experts &e)
+{
+    return up_to(e.dim, X_BLOCK) * ready_bytes(e.type);
+}
 GPU_BOTH int x_groups(const struct experts &e) { return parts_of(e.dim, format_group(e.type)); }
 GPU_BOTH int down_ready_row(const struct experts &e)
 {
-    return up_to(e.columns, X_BLOCK) + GPU_PARTS * X_BLOCK;
+    return (up_to(e.columns, X_BLOCK) + GPU_PARTS * X_BLOCK) * ready_bytes(e.type);
 }
 GPU_BOTH int down_groups(const struct experts &e)
 {
@@ -101,7 +104,7 @@ GPU_INLINE struct piece down_piece(const struct experts &e, const struct gpu_wei
     struct piece k = {};
     for (int j = 0; j < i; j++) {
         const int cols = w->part[j].cols;
-        k.x += cols, k.ready += up_to(cols, X_BLOCK),
+        k.x += cols, k.ready += up_to(cols, X_BLOCK) * ready_bytes(e.type),
             k.group += parts_of(cols, format_group(e.type));
     }
     k.at = (const char *)w->part[i].at;

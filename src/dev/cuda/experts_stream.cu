@@ -7,7 +7,8 @@ enum { PREPARE_WARPS = 8 };
 
 /* ------------------------------------------------------------------------------- ready rows */
 
-/* Row blockIdx.y of x, or, for down, of sorted rows, by its expert's shares. A block per warp. */
+/* GROUP 0: pairs of bf16, for e4m3. Row blockIdx.y of x, or, for down, of sorted rows, by its
+ * expert's shares. A block per warp. */
 template <int GROUP, bool FOUR_BITS, bool DOWN>
 __global__ static void prepare_experts(const __grid_constant__ struct experts e)
 {
@@ -16,9 +17,13 @@ __global__ static void prepare_experts(const __grid_constant__ struct experts e)
     char *ready = e.ready + (size_t)row * (size_t)(DOWN ? down_ready_row(e) : x_ready_row(e));
     struct x_scale *scale = e.x_scale + row;
     if (!DOWN) {
-        if (block < parts_of(e.dim, X_BLOCK))
-            round_block<GROUP, FOUR_BITS>(ready, scale, e.n, e.x + (size_t)row * (size_t)e.dim,
-                                          e.dim, e.dim, block);
+        const float *x = e.x + (size_t)row * (size_t)e.dim;
+        if (block >= parts_of(e.dim, X_BLOCK))
+            return;
+        if constexpr (GROUP)
+            round_block<GROUP, FOUR_BITS>(ready, scale, e.n, x, e.dim, e.dim, block);
+        else
+            pair_block(ready, x, e.dim, block);
         return;
     }
     if (e.owner[row] < 0)
@@ -29,15 +34,19 @@ __global__ static void prepare_experts(const __grid_constant__ struct experts e)
     if (part == w->n_part)
         return;
     const struct piece k = down_piece(e, w, part);
-    round_block<GROUP, FOUR_BITS>(ready + k.ready, scale + (size_t)k.group * (size_t)e.rows, e.rows,
-                                  e.gate + (size_t)row * (size_t)e.columns + k.x, k.cols, k.cols,
-                                  block);
+    const float *x = e.gate + (size_t)row * (size_t)e.columns + k.x;
+    if constexpr (GROUP)
+        round_block<GROUP, FOUR_BITS>(ready + k.ready, scale + (size_t)k.group * (size_t)e.rows,
+                                      e.rows, x, k.cols, k.cols, block);
+    else
+        pair_block(ready + k.ready, x, k.cols, block);
 }
 
 template <int GROUP, bool FOUR_BITS>
 static int prepare(void *stream, const struct experts *e, bool down)
 {
-    const int blocks = (down ? down_ready_row(*e) : x_ready_row(*e)) / X_BLOCK;
+    const int blocks =
+        (down ? down_ready_row(*e) : x_ready_row(*e)) / (X_BLOCK * ready_bytes(e->type));
     const dim3 grid((unsigned)parts_of(blocks, PREPARE_WARPS), (unsigned)(down ? e->rows : e->n));
     const dim3 block(32 * PREPARE_WARPS);
     return down ? LAUNCH((prepare_experts<GROUP, FOUR_BITS, true>), grid, block, 0, stream, *e)
@@ -48,6 +57,7 @@ static int prepare_rows(void *stream, const struct experts *e, bool down)
 {
     switch (e->type) {
     case NUM_BF16: return 0;
+    case NUM_FP8: return prepare<0, false>(stream, e, down);
     case NUM_INT8: return prepare<128, false>(stream, e, down);
     case NUM_INT8_G32: return prepare<32, false>(stream, e, down);
     case NUM_INT4_G128: return prepare<128, true>(stream, e, down);
@@ -99,6 +109,9 @@ int experts_stream(void *stream, const struct experts *e, bool down)
     case NUM_BF16:
         return e->tile_rows <= 8 ? launch<NUM_BF16, 1>(stream, e, down)
                                  : launch<NUM_BF16, 2>(stream, e, down);
+    case NUM_FP8:
+        return e->tile_rows <= 8 ? launch<NUM_FP8, 1>(stream, e, down)
+                                 : launch<NUM_FP8, 2>(stream, e, down);
     case NUM_INT8: return launch<NUM_INT8, 1>(stream, e, down);
     case NUM_INT4: return launch<NUM_INT4, 1>(stream, e, down);
     case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, e, down);

@@ -214,6 +214,14 @@ GPU_INLINE uint32_t to_bf16x2(float lo, float hi)
     return both;
 }
 
+/* Two products of bf16, rounded to nearest even; numbers may be subnormal. */
+GPU_INLINE uint32_t times_bf16x2(uint32_t a, uint32_t b)
+{
+    uint32_t both;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(both) : "r"(a), "r"(b), "r"(0x80008000u));
+    return both;
+}
+
 GPU_INLINE float from_f16(uint16_t h)
 {
     float f;

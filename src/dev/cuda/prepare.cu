@@ -56,6 +56,19 @@ __global__ void bf16_kernel(const __grid_constant__ struct product p)
     *(uint2 *)to = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
 }
 
+__global__ void pairs_kernel(const __grid_constant__ struct product p)
+{
+    after_previous();
+    const int row = (int)blockIdx.y;
+    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    const int piece = piece_of_block(p, &block);
+    if (piece < 0)
+        return;
+    const struct piece &k = p.piece[piece];
+    pair_block(p.ready + (size_t)row * (size_t)p.ready_row + k.ready,
+               p.x + (size_t)row * (size_t)p.dim + k.x, row < p.n ? k.cols : 0, block);
+}
+
 /* A warp makes 32 columns by eight rows: lane 8i + r eight columns of row r. */
 __global__ void bricks_kernel(const __grid_constant__ struct product p)
 {
@@ -94,6 +107,7 @@ int product_prepare(void *stream, enum num type, const struct product *p)
             stream, *p);
     switch (type) {
     case NUM_BF16: return LAUNCH_CHAINED(bf16_kernel, grid, block, 0, stream, *p);
+    case NUM_FP8: return LAUNCH_CHAINED(pairs_kernel, grid, block, 0, stream, *p);
     case NUM_INT8: return LAUNCH_CHAINED((whole_kernel<128, false>), grid, block, 0, stream, *p);
     case NUM_INT8_G32: return LAUNCH_CHAINED((whole_kernel<32, false>), grid, block, 0, stream, *p);
     case NUM_INT4_G128:

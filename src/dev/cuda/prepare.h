@@ -44,4 +44,17 @@ GPU_INLINE void round_block(char *ready, struct x_scale *scale, int ready_rows, 
                                                             total};
 }
 
+/* The same for e4m3: rounded to bf16, of each 16 columns first the first halves of all fours. */
+GPU_INLINE void pair_block(char *ready, const float *x, int there, int block)
+{
+    const int lane = (int)threadIdx.x % 32, column = block * X_BLOCK + 4 * lane, four = lane % 4;
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = column + i < there ? x[column + i] : 0;
+    unsigned *to = (unsigned *)(ready + 2 * (column - 4 * four)) + four;
+    to[0] = to_bf16x2(v[0], v[1]);
+    to[4] = to_bf16x2(v[2], v[3]);
+}
+
 #endif

@@ -45,7 +45,7 @@ static void add_shares(struct product *p, const struct gpu_weight *w)
 
 /* Where rows made ready lie: scales, rows, and what is left for sums. Every part's columns are
  * filled up to X_BLOCK, rows to tiles of product_stream.cu. */
-static size_t ready_bytes(size_t rows, size_t row_bytes, size_t groups)
+static size_t ready_room(size_t rows, size_t row_bytes, size_t groups)
 {
     return (rows * (row_bytes + groups * sizeof(struct x_scale)) + 255) / 256 * 256;
 }
@@ -55,15 +55,15 @@ size_t product_room_bytes(int max_tok, int max_dim, int sm)
 {
     const size_t rows = (size_t)up_to(max_tok, READY_ROWS);
     const size_t columns = (size_t)max_dim + GPU_PARTS * X_BLOCK;
-    const size_t bf16 = ready_bytes(rows, 2 * columns, 0);
-    const size_t whole = ready_bytes(rows, columns, columns / 32);
+    const size_t bf16 = ready_room(rows, 2 * columns, 0);
+    const size_t whole = ready_room(rows, columns, columns / 32);
     return (bf16 > whole ? bf16 : whole) + product_stack_bytes(sm);
 }
 
 /* In products all parts have the same columns, so the first one's serve for all. */
 static int make_ready(void *stream, enum num type, struct product *p, struct gpu_room *room)
 {
-    const int bytes = type == NUM_BF16 ? 2 : 1;
+    const int bytes = ready_bytes(type);
     p->ready_rows = up_to(p->n, READY_ROWS);
     p->ready_row = p->groups = 0;
     for (int i = 0; i < (p->together ? p->n_piece : 1); i++) {
@@ -71,9 +71,9 @@ static int make_ready(void *stream, enum num type, struct product *p, struct gpu
         k->ready = p->ready_row;
         k->group = p->groups;
         p->ready_row += up_to(k->cols, X_BLOCK) * bytes;
-        p->groups += type == NUM_BF16 ? 0 : parts_of(k->cols, format_group(type));
+        p->groups += format_whole(type) ? parts_of(k->cols, format_group(type)) : 0;
     }
-    const size_t used = ready_bytes((size_t)p->ready_rows, (size_t)p->ready_row, (size_t)p->groups);
+    const size_t used = ready_room((size_t)p->ready_rows, (size_t)p->ready_row, (size_t)p->groups);
     if (used > room->bytes)
         return GPU_NO_MEMORY;
     p->scale = (struct x_scale *)room->at;
@@ -101,8 +101,9 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
         return error;
     if (p->bricks)
         return fills ? product_wgmma(stream, p, &left) : product_batch(stream, p);
-    return format_whole(type) && p->n <= WHOLE_STREAMED ? product_stream(stream, type, p)
-                                                        : product_tile(stream, type, p, &left);
+    const int streamed = format_whole(type) ? WHOLE_STREAMED : BF16_STREAMED;
+    return format_grouped(type) && p->n <= streamed ? product_stream(stream, type, p)
+                                                    : product_tile(stream, type, p, &left);
 }
 
 /* ------------------------------------------------------------------------------- calls */

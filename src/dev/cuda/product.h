@@ -5,8 +5,11 @@
  *   f32, f16: one chain of fused multiply-adds per output and part, columns ascending, as the CPU.
  *   whole numbers: x as quant_x() of dev/weight.h rounds it, products of a group added exactly,
  *     groups in f32, ascending, as the CPU.
- *   bf16: x rounded to bf16. The columns of a part are cut into runs of run_columns(), at most
- *     RUNS; a run is a chain of m16n8k16 steps from 0 on, ascending, columns in their order, an
+ *   e4m3: x rounded to bf16, weights are bf16 too, exactly. A group of 128 columns is a chain of
+ *     m16n8k16 steps from 0 on, ascending, up to whole 64 columns; the columns of a step in the
+ * order 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15. Groups are added in f32, ascending: fma(chain,
+ * scale, sum). bf16: x rounded to bf16. The columns of a part are cut into runs of run_columns(),
+ * at most RUNS; a run is a chain of m16n8k16 steps from 0 on, ascending, columns in their order, an
  * even number of steps, zeros for columns that are missing. Runs are added in f32, ascending. A
  * block of threads makes PAIR outputs: two blocks of 16 packed rows. Of the 16 bytes that hold four
  * rows of one word of columns, lane 4g + t of a warp reads those of rows 4g .. 4g + 3, so that two
@@ -81,16 +84,27 @@ GPU_BOTH constexpr int format_bits(enum num type)
     return type == NUM_F32                            ? 32
            : type == NUM_F16 || type == NUM_BF16      ? 16
            : type == NUM_INT8 || type == NUM_INT8_G32 ? 8
+           : type == NUM_FP8                          ? 8
                                                       : 4;
 }
 
-GPU_BOTH constexpr bool format_whole(enum num type) { return type >= NUM_INT8; }
+/* In groups of columns with scales; and of whole numbers. */
+GPU_BOTH constexpr bool format_grouped(enum num type) { return type >= NUM_INT8; }
+GPU_BOTH constexpr bool format_whole(enum num type)
+{
+    return format_grouped(type) && type != NUM_FP8;
+}
 GPU_BOTH constexpr bool format_least(enum num type) { return type == NUM_INT4_G32Z; }
 
 GPU_BOTH constexpr int format_group(enum num type)
 {
-    return type == NUM_INT8 || type == NUM_INT4_G128 ? 128 : type == NUM_INT4 ? 64 : 32;
+    return type == NUM_INT8 || type == NUM_INT4_G128 || type == NUM_FP8 ? 128
+           : type == NUM_INT4                                           ? 64
+                                                                        : 32;
 }
+
+/* Of a number of x made ready. */
+GPU_BOTH constexpr int ready_bytes(enum num type) { return format_whole(type) ? 1 : 2; }
 
 GPU_BOTH constexpr int format_zero(enum num type)
 {
@@ -100,23 +114,23 @@ GPU_BOTH constexpr int format_zero(enum num type)
 /* Columns of a run of a part: what a warp multiplies on its own. */
 GPU_BOTH constexpr int run_columns(enum num type, int cols)
 {
-    return format_whole(type) ? X_BLOCK : cols ? up_to(parts_of(cols, RUNS), 32) : 32;
+    return format_grouped(type) ? X_BLOCK : cols ? up_to(parts_of(cols, RUNS), 32) : 32;
 }
 
 /* As in dev/weight.h: the bytes of scales, of all before the numbers, and of a block of 16 rows. */
 GPU_BOTH constexpr size_t scale_bytes(enum num type, int cols)
 {
-    return (size_t)up_to(parts_of(cols, format_group(type)) * 32, 64);
+    return (size_t)up_to(parts_of(cols, format_group(type)) * (type == NUM_FP8 ? 64 : 32), 64);
 }
 
 GPU_BOTH constexpr size_t head_bytes(enum num type, int cols)
 {
-    return format_whole(type) ? scale_bytes(type, cols) * (format_least(type) ? 2 : 1) : 0;
+    return format_grouped(type) ? scale_bytes(type, cols) * (format_least(type) ? 2 : 1) : 0;
 }
 
 GPU_BOTH constexpr size_t block_bytes(enum num type, int cols)
 {
-    const int k = format_whole(type) ? 8 : type == NUM_BF16 ? 2 : 1;
+    const int k = format_grouped(type) ? 8 : type == NUM_BF16 ? 2 : 1;
     return head_bytes(type, cols) + (size_t)up_to(cols, k) * 2 * (size_t)format_bits(type);
 }
 
@@ -224,10 +238,22 @@ GPU_INLINE void multiply_matrix(int c[4], const uint32_t a[4], const uint32_t b[
     mma_u8s8(c, a, b);
 }
 
+/* e4m3 times 2^-120, in the upper byte of each half, as bf16; and itself. */
+GPU_INLINE uint32_t pair_of_fp8(uint32_t w)
+{
+    return times_bf16x2((w & 0x80008000u) | (w & 0x7f007f00u) >> 4, 0x7b807b80u);
+}
+
 /* The registers of the two matrices of a pair, from a lane's chunks v and u of a step: of four
- * bits, u is not looked at. */
+ * bits, and e4m3, u is not looked at. */
 template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], uint4 v, uint4 u)
 {
+    if (TYPE == NUM_FP8) {
+        const uint4 even = make_uint4(v.x << 8, v.y << 8, v.z << 8, v.w << 8);
+        u = make_uint4(pair_of_fp8(v.x), pair_of_fp8(v.y), pair_of_fp8(v.z), pair_of_fp8(v.w));
+        v = make_uint4(pair_of_fp8(even.x), pair_of_fp8(even.y), pair_of_fp8(even.z),
+                       pair_of_fp8(even.w));
+    }
     if (format_bits(TYPE) == 4) {
         const unsigned low = 0x0f0f0f0f;
         u = make_uint4(v.x >> 4 & low, v.y >> 4 & low, v.z >> 4 & low, v.w >> 4 & low);
@@ -247,7 +273,8 @@ size_t product_stack_bytes(int sm); /* of it, for product_tile() */
  * 32 columns by eight rows (warpgroup.h), and, of whole numbers, p->scale [groups][ready_rows] for
  * weights of `type`. Rows behind the last of x, and columns behind the last of a piece up to whole
  * blocks of X_BLOCK, become zeros. Numbers are in the order in which a matrix wants them: of each
- * 32 columns that are multiplied by four bits, first the even fours, then the odd ones. */
+ * 32 columns that are multiplied by four bits, first the even fours, then the odd ones; of each 16
+ * by e4m3 the first halves of all fours, then the second ones. */
 int product_prepare(void *stream, enum num type, const struct product *p);
 
 /* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 as it is, and

@@ -25,6 +25,7 @@ int product_stream(void *stream, enum num type, const struct product *p)
     switch (type) {
     case NUM_BF16:
         return p->n <= 8 ? launch<NUM_BF16, 1>(stream, p) : launch<NUM_BF16, 2>(stream, p);
+    case NUM_FP8: return p->n <= 8 ? launch<NUM_FP8, 1>(stream, p) : launch<NUM_FP8, 2>(stream, p);
     case NUM_INT8: return launch<NUM_INT8, 1>(stream, p);
     case NUM_INT4: return launch<NUM_INT4, 1>(stream, p);
     case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, p);

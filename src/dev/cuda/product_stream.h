@@ -136,7 +136,7 @@ GPU_INLINE void do_round(const struct product &p, const struct piece &k, int rou
         for (int s = 0; s < S::STEPS; s++) {
             const int c = first + u * S::COLUMNS + s * S::STEP;
             uint32_t a[2][4], b[2];
-            if (S::BITS == 4)
+            if (S::BITS == 4 || TYPE == NUM_FP8)
                 matrices_of<TYPE>(a, chunk[s * 32], chunk[s * 32]);
             else
                 matrices_of<TYPE>(a, chunk[2 * s * 32], chunk[(2 * s + 1) * 32]);
@@ -144,6 +144,9 @@ GPU_INLINE void do_round(const struct product &p, const struct piece &k, int rou
             for (int i = 0; i < TILES; i++) {
                 if (S::WHOLE) {
                     const unsigned *q = (const unsigned *)(rows.ready[i] + k.ready + c + 4 * t);
+                    b[0] = q[0], b[1] = q[4];
+                } else if (TYPE == NUM_FP8) {
+                    const unsigned *q = (const unsigned *)(rows.ready[i] + k.ready + 2 * c + 4 * t);
                     b[0] = q[0], b[1] = q[4];
                 } else {
                     const float *x = rows.x[i] ? rows.x[i] + k.x : NULL;
@@ -208,6 +211,23 @@ GPU_INLINE float add_groups(const struct product &p, const struct piece &k, int 
     return sum;
 }
 
+/* The same of groups of e4m3, of 8 * TILES rows. */
+template <int TILES>
+GPU_INLINE float add_scaled(const struct piece &k, int pair, int round, const float *slot, int row,
+                            int o, float sum)
+{
+    const int n = min(parts_of(k.cols, X_BLOCK) - round * RUNS, (int)RUNS);
+    const int block = 2 * pair + o / 16;
+    if (16 * block >= k.rows)
+        return 0;
+    const float *scale = (const float *)(k.at + (size_t)block * block_bytes(NUM_FP8, k.cols)) +
+                         round * RUNS * 16 + o % 16;
+#pragma unroll 4
+    for (int i = 0; i < n; i++)
+        sum = __fmaf_rn(slot[(i * 8 * TILES + row) * SLOT_ROW + o], scale[i * 16], sum);
+    return sum;
+}
+
 /* ------------------------------------------------------------------------------- a block of
  * threads */
 
@@ -257,6 +277,9 @@ GPU_INLINE void stream_rows(const struct product &p, const struct duty &duty,
                 if constexpr (S::WHOLE)
                     sum[i] = add_groups<TYPE>(p, k, duty.place, round, slots, warp + 8 * i,
                                               row_of_x(at, at.first + warp + 8 * i), lane, sum[i]);
+                else if constexpr (TYPE == NUM_FP8)
+                    sum[i] =
+                        add_scaled<TILES>(k, duty.place, round, slots, warp + 8 * i, lane, sum[i]);
                 else
                     sum[i] = add_runs<TILES>(k, slots, warp + 8 * i, lane);
             }

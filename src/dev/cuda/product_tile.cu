@@ -118,6 +118,7 @@ int product_tile(void *stream, enum num type, const struct product *p, const str
 {
     switch (type) {
     case NUM_BF16: return choose<NUM_BF16>(stream, p, left);
+    case NUM_FP8: return choose<NUM_FP8>(stream, p, left);
     case NUM_INT8: return choose<NUM_INT8>(stream, p, left);
     case NUM_INT4: return choose<NUM_INT4>(stream, p, left);
     case NUM_INT8_G32: return choose<NUM_INT8_G32>(stream, p, left);

@@ -22,7 +22,7 @@ template <enum num FORMAT, int DOWN, int ACROSS, int PAIRS, int EIGHTS, int DEPT
     static constexpr int WARPS_DOWN = DOWN, THREADS = 32 * DOWN * ACROSS;
     static constexpr int OUTPUTS = 32 * DOWN * PAIRS, ROWS = 8 * ACROSS * EIGHTS;
     static constexpr int COLUMNS = WHOLE ? 128 : 64, STEP = COLUMNS / STEPS;
-    static constexpr int GROUP = WHOLE ? format_group(TYPE) : 32;
+    static constexpr int GROUP = WHOLE ? format_group(TYPE) : TYPE == NUM_FP8 ? COLUMNS : 32;
     static constexpr int BLOCK_BYTES = COLUMNS * 2 * format_bits(TYPE); /* of 16 outputs */
     static constexpr int STAGE_BYTES = OUTPUTS / 16 * BLOCK_BYTES + ROWS * ROW_BYTES;
     static constexpr int SUMS = PAIRS * EIGHTS * 8; /* of a thread */
@@ -194,6 +194,28 @@ GPU_INLINE void end_group(const struct product &p, const struct piece &k, struct
     }
 }
 
+/* The same of e4m3. */
+template <class T>
+GPU_INLINE void end_scaled(const struct piece &k, struct sums<T> &s, int block, int group)
+{
+    const int lane = (int)threadIdx.x % 32, g = lane / 4;
+#pragma unroll
+    for (int i = 0; i < T::N_PAIR; i++) {
+        const int b = min(block + 2 * i + g / 4, (k.rows - 1) / 16);
+        const char *head = k.at + (size_t)b * block_bytes(T::TYPE, k.cols);
+        const float4 four = *(const float4 *)(head + (size_t)(group * 16 + g % 4 * 4) * 4);
+        const float scale[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int j = 0; j < T::N_EIGHT * 8; j++) {
+            const int o = j / 2 % 4, r = j % 2, eight = j / 8;
+            float *now = &s.now[i][eight][o / 2][o % 2 * 2 + r];
+            float *all = &s.all[i][eight][o / 2][o % 2 * 2 + r];
+            *all = __fmaf_rn(*now, scale[o], *all);
+            *now = 0;
+        }
+    }
+}
+
 /* f(i, row, output, sum) for every sum of a thread; its number i is known to the compiler. */
 template <class T, class F>
 GPU_INLINE void each_output(const struct sums<T> &s, int block, int row, F f)
@@ -229,6 +251,9 @@ GPU_INLINE void do_stage(const struct product &p, const struct piece &k, struct 
         if constexpr (T::WHOLE) {
             if (end % T::GROUP == 0)
                 end_group<T>(p, k, s, block, rows, row, column / T::GROUP);
+        } else if constexpr (T::TYPE == NUM_FP8) {
+            if (step == STEPS - 1 && (end % format_group(NUM_FP8) == 0 || end >= k.cols))
+                end_scaled<T>(k, s, block, column / format_group(NUM_FP8));
         } else if (step % 2 && (end % run == 0 || end >= k.cols)) {
             end_run<T>(s, end <= run);
         }
