@@ -316,6 +316,8 @@ static const struct {
     {"Qwen--Qwen3-1.7B.json", 1721},
     {"Qwen--Qwen3-14B.json", 14768},
     {"Qwen--Qwen3-32B.json", 32762},
+    {"Qwen--Qwen3-32B-FP8.json", 32762},
+    {"Qwen--Qwen3-235B-A22B-FP8.json", 235094},
     {"Qwen--Qwen3-8B.json", 8191},
     {"allenai--OLMoE-1B-7B-0125-Instruct.json", 6919},
     {"Qwen--Qwen1.5-MoE-A2.7B-Chat.partial.json", 14316},
