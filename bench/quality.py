@@ -9,7 +9,7 @@ token is the same. Needs nothing but Python.
 import array, json, math, subprocess, sys
 
 TANDEM, SEEDS, TOKENS = "build/tandem", 12, 160
-FORMATS = [("f32", "f32"), ("bf16", "f32"), ("int8", "f32"), ("int4", "f32"),  # of weights, KV cache
+FORMATS = [("f32", "f32"), ("bf16", "f32"), ("fp8", "f32"), ("int8", "f32"), ("int4", "f32"),  # of weights, KV cache
            ("f32", "bf16"), ("f32", "int8"), ("bf16", "bf16"), ("bf16", "int8")]
 
 
