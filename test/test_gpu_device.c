@@ -112,7 +112,7 @@ static void kept_memory_is_one_however_often_it_is_mapped_and_threads_fill_it(vo
     static struct dev d;
     const size_t bytes = (size_t)KEPT_ROWS * KEPT_DIM * sizeof(float), part = bytes / LANES;
     float *here = test_malloc(bytes);
-    char *one, *two;
+    char *one = NULL, *two = NULL;
     struct filling f[LANES];
     pthread_t thread[LANES];
     struct err e;
