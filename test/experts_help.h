@@ -51,7 +51,7 @@ static inline void sum_of(struct block *b, struct dev *d, struct span rows,
 {
     struct mat x = mat_rows(&b->x, rows), y = {len(rows), HIDDEN, NUM_I64, sum};
     struct routed r = {len(rows), TOP, false, b->chosen + rows.lo * TOP, b->weight + rows.lo * TOP,
-                       NULL};
+                       NULL,      NULL};
     dev_experts(d, &y, &x, expert, EXPERTS, &r, &b->room);
     assert_int_equal(d->err, 0);
 }

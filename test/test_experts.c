@@ -45,7 +45,7 @@ static struct choice route(float *logits, int n, int top, bool renorm, bool shar
     struct choice c;
     struct help h = help_begin(1, 16);
     struct mat row = {1, n, NUM_F32, logits}, one = {gate ? 1 : 0, 1, NUM_F32, gate};
-    struct routed to = {1, top, shared, c.expert, c.weight, NULL};
+    struct routed to = {1, top, shared, c.expert, c.weight, NULL, NULL};
     dev_route(&h.dev[ISA_REF], &to, &row, &one, renorm);
     assert_int_equal(h.dev[ISA_REF].err, 0);
     help_end(&h);
@@ -237,7 +237,7 @@ static void rows_of_an_expert_may_be_shared_out(void **state)
             turn[e] = (struct span){r * (5 + e), r < RANKS - 1 ? (r + 1) * (5 + e) : INT_MAX};
         if (r == 2)
             turn[4] = (struct span){0, INT_MAX};
-        struct routed to = {ROWS, TOP, false, b.chosen, b.weight, turn};
+        struct routed to = {ROWS, TOP, false, b.chosen, b.weight, turn, NULL};
         dev_experts(&b.h.dev[isa_best()], &y, &b.x, b.expert, EXPERTS, &to, &b.room);
         assert_true(memcmp(part, want, sizeof(want)));
         for (int i = 0; i < ROWS * HIDDEN; i++)

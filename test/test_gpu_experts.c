@@ -34,7 +34,7 @@ static void check_route(struct gpu *g, struct help *h, const struct mat *logits,
     float *there = gpu_put(g, NULL, mat_bytes(&weight));
     dev_route(&h->dev[ISA_REF], &to, logits, gated ? &gate : &none, renorm);
     gpu_ok(gpu_route(g->stream, expert, there, gpu_put_mat(g, logits), n, logits->dim, top, shared,
-                     gated ? gpu_put_mat(g, &gate) : NULL, renorm));
+                     gated ? gpu_put_mat(g, &gate) : NULL, renorm, NULL));
     gpu_take(g, got, expert, bytes);
     assert_memory_equal(got, want, bytes);
     struct mat have = help_copy(h, &weight);
@@ -59,6 +59,133 @@ static void routing_is_the_reference_bit_by_bit(void **state)
         check_route(&g, &h, &logits, top, i & 1, i & 2, i & 4);
         help_end(&h);
     }
+}
+
+/* ------------------------------------------------------------------------------- dealing */
+
+enum { DEAL_ROWS = 150, DEAL_TOP = 4, DEAL_EXPERTS = 70 };
+
+/* Choices of rows, low numbers more often than others; the shared expert last. */
+static void choose(struct help *h, int *chosen, int n, int experts, bool shared)
+{
+    for (int i = 0; i < n; i++, chosen += DEAL_TOP + shared) {
+        for (int c = 0; c < DEAL_TOP; c++)
+            chosen[c] = help_draw(h, 1 + help_draw(h, experts));
+        if (shared)
+            chosen[DEAL_TOP] = experts;
+    }
+}
+
+/* Bits of the ranks that compute each choice; which rows each rank needs is the same on all. */
+static void deal_to_all(struct gpu *g, const int *chosen, int n, bool shared, struct gpu_deal d,
+                        uint32_t *who, uint32_t *need, uint64_t load[2])
+{
+    const int per_row = DEAL_TOP + shared, size = d.n_run * d.slices;
+    const size_t bytes = (size_t)(n * per_row) * sizeof(int);
+    uint32_t before[DEAL_ROWS];
+    int mine[DEAL_ROWS * (DEAL_TOP + 1)];
+    memset(who, 0, bytes);
+    load[0] = 1000, load[1] = 2000;
+    for (d.rank = 0; d.rank < size; d.rank++) {
+        int *there = gpu_put(g, chosen, bytes);
+        d.need = need ? gpu_put(g, NULL, (size_t)n * sizeof(*need)) : NULL;
+        d.load = d.rank ? NULL : gpu_put(g, load, 2 * sizeof(*load));
+        gpu_ok(gpu_deal_rows(g->stream, there, n, DEAL_TOP, shared, &d));
+        gpu_take(g, mine, there, bytes);
+        if (!d.rank)
+            gpu_take(g, load, d.load, 2 * sizeof(*load));
+        for (int i = 0; i < n * per_row; i++) {
+            assert_true(mine[i] == chosen[i] || mine[i] == -1);
+            who[i] |= (uint32_t)(mine[i] >= 0) << d.rank;
+        }
+        if (!need)
+            continue;
+        gpu_take(g, need, d.need, (size_t)n * sizeof(*need));
+        if (d.rank)
+            assert_memory_equal(need, before, (size_t)n * sizeof(*need));
+        memcpy(before, need, (size_t)n * sizeof(*need));
+    }
+    load[0] -= 1000, load[1] -= 2000;
+}
+
+/* Every choice is computed by all slices of one run that holds it, or, of the shared expert, by all
+ * or by the row's own rank; and a row is needed by who computes something of it. */
+static void check_deal(const int *chosen, int n, bool shared, const struct gpu_deal *d,
+                       const uint64_t *holders, const uint32_t *who, const uint32_t *need)
+{
+    const int size = d->n_run * d->slices;
+    for (int i = 0; i < n; i++) {
+        uint32_t all = 0, own = 0;
+        for (int r = 0; r < size; r++)
+            own |= (uint32_t)(share(n, size, r).lo <= i && i < share(n, size, r).hi) << r;
+        for (int c = 0; c < DEAL_TOP; c++, chosen++, all |= *who++) {
+            const int run = __builtin_ctz(*who) / d->slices;
+            assert_int_equal(*who, ((1u << d->slices) - 1) << run * d->slices);
+            assert_true(holders[*chosen] >> run & 1);
+        }
+        if (shared) {
+            assert_int_equal(*who, need ? own : (uint32_t)((1ull << size) - 1));
+            all |= *who++, chosen++;
+        }
+        if (need)
+            assert_int_equal(need[i], all);
+    }
+}
+
+static void every_choice_is_dealt_to_one_run_that_holds_it(void **state)
+{
+    (void)state;
+    struct gpu g = gpu_help_begin();
+    for (int i = 0; i < 48; i++) {
+        struct help h = help_begin(16, 512);
+        static const int runs[] = {2, 3, 4, 8, 32}, rows[] = {1, 7, 64, DEAL_ROWS};
+        int chosen[DEAL_ROWS * (DEAL_TOP + 1)];
+        uint32_t who[DEAL_ROWS * (DEAL_TOP + 1)], need[DEAL_ROWS];
+        uint64_t holders[DEAL_EXPERTS], load[2];
+        const int n = rows[i % 4], experts = i % 3 ? DEAL_EXPERTS : 8;
+        const bool shared = i & 1, dispatches = i & 4;
+        struct gpu_deal d = {.n_expert = experts,
+                             .n_run = runs[i % 5],
+                             .slices = i % 5 < 4 ? 1 + i % 3 : 1,
+                             .weights = 9,
+                             .tile = 4};
+        h.seed = (uint64_t)i;
+        for (int e = 0; e < experts; e++) {
+            holders[e] = 1ull << help_draw(&h, d.n_run);
+            for (int k = i % 4; k > 0; k--)
+                holders[e] |= 1ull << help_draw(&h, d.n_run);
+        }
+        choose(&h, chosen, n, experts, shared);
+        d.holders = gpu_put(&g, holders, (size_t)experts * sizeof(*holders));
+        deal_to_all(&g, chosen, n, shared, d, who, dispatches ? need : NULL, load);
+        check_deal(chosen, n, shared, &d, holders, who, dispatches ? need : NULL);
+        assert_true(load[1] > (uint64_t)(n * DEAL_TOP) && load[0] <= load[1]);
+        assert_true(load[0] * (uint64_t)d.n_run >= load[1]);
+        gpu_drop(&g);
+        help_end(&h);
+    }
+}
+
+/* Loads as rows and weights make them. */
+static void what_all_hold_is_shared_out_evenly(void **state)
+{
+    enum { N = 128 };
+    (void)state;
+    struct gpu g = gpu_help_begin();
+    int chosen[N * DEAL_TOP];
+    uint32_t who[N * DEAL_TOP];
+    uint64_t holders[4] = {15, 15, 15, 15}, load[2];
+    struct gpu_deal d = {.n_expert = 4, .n_run = 4, .slices = 1, .weights = 8, .tile = 16};
+    for (int i = 0; i < N * DEAL_TOP; i++)
+        chosen[i] = i % DEAL_TOP;
+    d.holders = gpu_put(&g, holders, sizeof(holders));
+    deal_to_all(&g, chosen, N, false, d, who, NULL, load);
+    assert_true(load[0] <= N + 4 * 8); /* all weights on each, and the rows evenly */
+    holders[3] = 1;                    /* a whole expert on one run: the others share the rest */
+    d.holders = gpu_put(&g, holders, sizeof(holders));
+    deal_to_all(&g, chosen, N, false, d, who, NULL, load);
+    assert_in_range(load[0], N + 8, N + 3 * 8);
+    gpu_drop(&g);
 }
 
 /* ------------------------------------------------------------------------------- experts */
@@ -282,6 +409,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routing_is_the_reference_bit_by_bit),
+        cmocka_unit_test(every_choice_is_dealt_to_one_run_that_holds_it),
+        cmocka_unit_test(what_all_hold_is_shared_out_evenly),
         cmocka_unit_test(experts_are_the_reference_bit_by_bit),
         cmocka_unit_test(a_rows_sum_depends_on_no_other_row),
         cmocka_unit_test(a_row_that_is_out_of_range_is_none_and_no_other),

@@ -66,9 +66,16 @@ static struct plan plan_of(const struct model *m, enum num weight, enum num kv, 
     return p;
 }
 
-/* Logits of ids, a chunk of the plan's at a time. */
+/* What the experts of some layers had to do. */
+enum { LAYERS = 2, EXPERTS = 6 };
+struct loads {
+    uint64_t rows[LAYERS][EXPERTS];
+    struct turn_load turns[LAYERS];
+};
+
+/* Logits of ids, a chunk of the plan's at a time; and the loads of its experts, if asked. */
 static float *logits_of(const struct plan *p, const struct store *s, const struct gpus *gpus,
-                        const int *ids, int n)
+                        const int *ids, int n, struct loads *loads)
 {
     struct team *team = NULL;
     struct err e;
@@ -79,6 +86,8 @@ static float *logits_of(const struct plan *p, const struct store *s, const struc
     struct session *session = session_new(team, p);
     if (session_logits(session, ids, n, to, &e))
         fail_msg("%s", e.text);
+    if (loads)
+        team_loads(team, loads->rows[0], loads->turns);
     session_free(session);
     team_stop(team);
     return to;
@@ -110,10 +119,10 @@ static void equals_cpu(const struct model *m, enum num weight, enum num kv,
     int ids[TOKENS];
     some_ids(ids, m->n_vocab);
     struct plan p = plan_of(m, weight, kv, split[0]);
-    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
     for (size_t i = 0; i < n; i++) {
         p = plan_of(m, weight, kv, split[i]);
-        float *got = logits_of(&p, t.store, the_gpus(), ids, TOKENS);
+        float *got = logits_of(&p, t.store, the_gpus(), ids, TOKENS, NULL);
         same(&p, got, want, TOKENS);
         test_free(got);
     }
@@ -163,12 +172,12 @@ static void gpus_that_do_not_reach_each_other_give_the_same_bits(void **state)
         skip();
     some_ids(ids, m.n_vocab);
     struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
-    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
     for (size_t i = 0; i < COUNT(split); i++) {
         p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
         assert_int_equal(gpu_libraries(&p, apart()), LIBRARY_NCCL);
         assert_int_equal(gpu_libraries(&p, the_gpus()), 0);
-        float *got = logits_of(&p, t.store, apart(), ids, TOKENS);
+        float *got = logits_of(&p, t.store, apart(), ids, TOKENS, NULL);
         same(&p, got, want, TOKENS);
         test_free(got);
     }
@@ -193,12 +202,12 @@ static void fast_logits_are_near(void **state)
         skip();
     some_ids(ids, m.n_vocab);
     struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
-    float *want = logits_of(&p, t.store, NULL, ids, TOKENS);
+    float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
     for (size_t i = 0; i < COUNT(split); i++) {
         double worst = 0;
         p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
         assert_true(plan_fast(&p));
-        float *got = logits_of(&p, t.store, apart(), ids, TOKENS);
+        float *got = logits_of(&p, t.store, apart(), ids, TOKENS, NULL);
         for (size_t k = 0; k < (size_t)TOKENS * (size_t)m.n_vocab; k++)
             worst = fmax(worst, fabs((double)(got[k] - want[k])));
         if (!(worst < 1e-4))
@@ -222,6 +231,13 @@ static void more_ranks_than_gpus_are_refused_without_peers(void **state)
     assert_int_equal(gpu_check(&p, the_gpus(), &e), 0);
 }
 
+static struct model mixture(void)
+{
+    struct model m = tiny_llama(LAYERS);
+    m.experts = (struct experts){.n = EXPERTS, .top = 2, .ff = 64, .shared_ff = 48, .renorm = true};
+    return m;
+}
+
 static void a_mixtures_logits_are_the_cpus(void **state)
 {
     const struct split split[] = {{.chunk = TOKENS},
@@ -229,12 +245,70 @@ static void a_mixtures_logits_are_the_cpus(void **state)
                                   {.tp = 2, .chunk = 5},
                                   {.tp = 2, .ep = 2, .chunk = 1},
                                   {.tp = 3, .ep = 3, .chunk = 7}};
-    struct model m = tiny_llama(2);
+    const struct model m = mixture();
     (void)state;
-    m.experts.n = 6, m.experts.top = 2, m.experts.ff = 64, m.experts.shared_ff = 48;
-    m.experts.renorm = true;
     equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
     equals_cpu(&m, NUM_INT8, NUM_F32, split, 2);
+    equals_cpu(&m, NUM_INT8, NUM_F32, split + 3, 2);
+}
+
+/* Rows go to those GPUs that hold their experts. */
+static void rows_that_travel_to_experts_change_no_bit(void **state)
+{
+    const struct split split[] = {{.tp = 2, .ep = 2, .sp = true, .chunk = TOKENS},
+                                  {.tp = 2, .ep = 2, .sp = true, .chunk = 1},
+                                  {.tp = 4, .ep = 2, .sp = true, .chunk = 7},
+                                  {.tp = 3, .ep = 3, .sp = true, .chunk = 9},
+                                  {.tp = 2, .pp = 2, .ep = 2, .sp = true, .chunk = 5}};
+    struct model m = mixture();
+    (void)state;
+    equals_cpu(&m, NUM_F32, NUM_F32, split, COUNT(split));
+    equals_cpu(&m, NUM_INT8, NUM_INT8, split, 2);
+    m.experts.shared_ff = 0;
+    equals_cpu(&m, NUM_F32, NUM_F32, split, 3);
+}
+
+static void rows_do_not_travel_to_experts_by_nccl(void **state)
+{
+    const struct split split = {.tp = 2, .ep = 2, .sp = true, .chunk = 4};
+    const struct model m = mixture();
+    struct err e;
+    (void)state;
+    if (!on_the_model())
+        skip();
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, split);
+    assert_int_equal(gpu_check(&p, apart(), &e), -ENOTSUP);
+    assert_non_null(strstr(e.text, "leave out --sp"));
+    assert_int_equal(gpu_check(&p, the_gpus(), &e), 0);
+}
+
+/* Whoever counts. */
+static void rows_of_experts_are_counted_as_on_the_cpu(void **state)
+{
+    const struct split split[] = {{.chunk = TOKENS},
+                                  {.chunk = 1},
+                                  {.tp = 2, .chunk = 5},
+                                  {.tp = 2, .ep = 2, .chunk = 1},
+                                  {.tp = 2, .pp = 2, .ep = 2, .sp = true, .chunk = 5}};
+    const struct model m = mixture();
+    struct tiny t = tiny_make(&m, NUM_F32, 7);
+    struct loads want, got;
+    int ids[TOKENS];
+    (void)state;
+    some_ids(ids, m.n_vocab);
+    struct plan p = plan_of(&m, NUM_F32, NUM_F32, split[0]);
+    test_free(logits_of(&p, t.store, NULL, ids, TOKENS, &want));
+    for (size_t i = 0; i < COUNT(split); i++) {
+        p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
+        test_free(logits_of(&p, t.store, the_gpus(), ids, TOKENS, &got));
+        assert_memory_equal(got.rows, want.rows, sizeof(got.rows));
+        for (int l = 0; l < LAYERS; l++) {
+            const struct turn_load turns = got.turns[l];
+            assert_int_equal(turns.all > 0, p.ep > 1);
+            assert_true(turns.most <= turns.all && (uint64_t)p.ep * turns.most >= turns.all);
+        }
+    }
+    tiny_free(&t);
 }
 
 static void norms_over_whole_rows_are_the_cpus(void **state)
@@ -263,7 +337,7 @@ static void no_split_changes_a_bit_of_bf16(void **state)
     some_ids(ids, m.n_vocab);
     for (size_t i = 0; i < COUNT(split); i++) {
         struct plan p = plan_of(&m, NUM_BF16, NUM_BF16, split[i]);
-        got[i] = logits_of(&p, t.store, the_gpus(), ids, TOKENS);
+        got[i] = logits_of(&p, t.store, the_gpus(), ids, TOKENS, NULL);
         same(&p, got[i], got[0], TOKENS);
     }
     for (size_t i = 0; i < COUNT(split); i++)
@@ -299,11 +373,12 @@ static void a_trained_models_logits_are_the_cpus_or_near(void **state)
     for (int i = 0; i < LONG; i++)
         ids[i] = (i * 37 + 11) % m.n_vocab;
     struct plan p = plan_of(&m, NUM_F32, NUM_F32, split);
-    float *want = logits_of(&p, s, NULL, ids, LONG), *got = logits_of(&p, s, the_gpus(), ids, LONG);
+    float *want = logits_of(&p, s, NULL, ids, LONG, NULL),
+          *got = logits_of(&p, s, the_gpus(), ids, LONG, NULL);
     same(&p, got, want, LONG);
     test_free(got);
     p = plan_of(&m, NUM_BF16, NUM_BF16, split);
-    got = logits_of(&p, s, the_gpus(), ids, LONG);
+    got = logits_of(&p, s, the_gpus(), ids, LONG, NULL);
     for (size_t i = 0; i < (size_t)LONG * (size_t)m.n_vocab; i++)
         worst = fmax(worst, fabs((double)(got[i] - want[i])));
     print_message("bf16 and its tensor cores: largest difference of logits %.2g\n", worst);
@@ -322,6 +397,9 @@ int main(void)
         cmocka_unit_test(fast_logits_are_near),
         cmocka_unit_test(more_ranks_than_gpus_are_refused_without_peers),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
+        cmocka_unit_test(rows_that_travel_to_experts_change_no_bit),
+        cmocka_unit_test(rows_of_experts_are_counted_as_on_the_cpu),
+        cmocka_unit_test(rows_do_not_travel_to_experts_by_nccl),
         cmocka_unit_test(norms_over_whole_rows_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),
         cmocka_unit_test(a_trained_models_logits_are_the_cpus_or_near),

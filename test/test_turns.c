@@ -26,7 +26,7 @@ static int draw(struct case_of *c, int n)
 static void choose(struct case_of *c, int n)
 {
     const struct experts *x = &c->plan.model.experts;
-    c->routed = (struct routed){n, x->top, x->shared_ff > 0, c->chosen, c->weight, NULL};
+    c->routed = (struct routed){n, x->top, x->shared_ff > 0, c->chosen, c->weight, NULL, NULL};
     for (int i = 0; i < n; i++) {
         int *row = c->chosen + i * routed_row(&c->routed);
         uint64_t taken = 0;
@@ -58,7 +58,7 @@ static uint32_t who_of(struct case_of *c, struct rank_turns *t, uint32_t *slices
     memset(slices, 0, sizeof(*slices) * (size_t)(c->routed.n * per_row));
     for (int r = 0; r < p->tp; r++) {
         int seen[64] = {0};
-        turns_take(t, p, r, 0, &c->routed);
+        turns_take(t, NULL, p, r, 0, &c->routed);
         for (int i = 0; i < c->routed.n * per_row; i++) {
             int e = c->chosen[i], at = seen[e]++;
             struct span mine = c->routed.turn[e];
@@ -156,7 +156,7 @@ static void blind_choices_are_expected_by_the_busiest(void **state)
             turns_lay_out(&t, &c.plan, &host);
             if (way)
                 t.placement = placement_even(64, 4);
-            turns_take(&t, &c.plan, 1, 0, &to);
+            turns_take(&t, NULL, &c.plan, 1, 0, &to);
             for (int i = 0; i < 64; i++)
                 rows += len(to.turn[i]), experts += len(to.turn[i]) > 0;
             if (way == 0) { /* every run has its even part */

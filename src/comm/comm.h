@@ -92,7 +92,7 @@ static inline void comm_gather(struct comm *c, struct mat *m)
  * row keeps its place on every rank. dispatch: a row goes from its owner to the others that need
  * it, to each once. combine, the way back: the owner's row of `to` becomes the sum of that row of
  * `from` over the ranks that need it (NUM_I64; every row has one at least). Rows of others are not
- * touched.
+ * touched. need lies where the numbers do: for a group on GPUs in the GPU's memory.
  */
 static inline void comm_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
 {

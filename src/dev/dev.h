@@ -60,8 +60,8 @@ struct runs {
 /* Which experts rows go to: for every row `top` choices in the order of choice, and then the shared
  * expert, if there is one. Choice c of row t is number t * routed_row() + c. Of the rows that go to
  * an expert, in ascending order, this rank does those numbered turn[e].lo .. turn[e].hi - 1; other
- * ranks do the others. expert and weight are the device's memory, turn the host's. Nothing is
- * owned.
+ * ranks do the others. expert, weight and load are the device's memory, turn the host's. Nothing
+ * is owned.
  */
 enum { ROUTE_EXPERTS = 512 }; /* the most experts, beside a shared one */
 struct routed {
@@ -70,9 +70,24 @@ struct routed {
     int *expert;
     float *weight;
     const struct span *turn; /* [n_expert], hi may be larger than there are rows; NULL: all rows */
+    uint64_t *load; /* [n_expert] where a device that the host cannot watch adds the rows that chose
+                       each; NULL: nobody asks */
 };
 
 static inline int routed_row(const struct routed *r) { return r->top + r->shared; }
+
+/* Who computes what of a layer's experts where only the device sees the routing. The ranks of a
+ * group form n_run runs of `slices` neighbours; this is rank `rank`. Pointers are the device's
+ * memory. A row of an expert is computed by a run that holds it; of several the one with the least
+ * to do takes all of its rows, or, from two tiles on, some sixteenths of them, those with a row
+ * number of that remainder. Reading an expert's weights counts as `weights` rows. */
+struct deal {
+    int n_expert, n_run, slices, rank, weights, tile;
+    const uint64_t *holders; /* [n_expert] bit r: run r holds it */
+    uint32_t *need; /* [rows] to be filled for comm_dispatch(); NULL: all ranks have all rows, and
+                       parts of the shared expert */
+    uint64_t *load; /* [2] what the busiest run has to do, and all together, are added; or NULL */
+};
 
 /* Scratch for the experts of a step: of each row of x, and of what each choice has between up and
  * down, in the form that products want. */
@@ -110,6 +125,7 @@ struct dev_ops {
     void (*swiglu)(struct dev *, struct mat *gate, const struct mat *up);
     void (*route)(struct dev *, struct routed *to, const struct mat *logits, const struct mat *gate,
                   bool renorm);
+    void (*deal)(struct dev *, struct routed *, const struct deal *); /* NULL: the host does it */
     void (*experts)(struct dev *, struct mat *y, const struct mat *x, const struct expert *expert,
                     int n_expert, const struct routed *, const struct expert_room *);
     void (*settle)(struct dev *, struct mat *x, const struct mat *y);
@@ -294,6 +310,14 @@ static inline void dev_route(struct dev *d, struct routed *to, const struct mat 
     must(logits->dim <= ROUTE_EXPERTS && (!gate->n || (gate->n == to->n && gate->dim == 1)));
     if (!d->err)
         d->ops->route(d, to, logits, gate, renorm);
+}
+
+/* Choices that other ranks compute are none from now on. All ranks of a group work out the same. */
+static inline void dev_deal(struct dev *d, struct routed *r, const struct deal *deal)
+{
+    must(d->ops->deal && deal->n_run * deal->slices <= 32 && deal->rank < 32);
+    if (!d->err)
+        d->ops->deal(d, r, deal);
 }
 
 /* y[n][hidden] (NUM_I64, base/whole.h) = the sum over the experts that a row of x goes to, as far

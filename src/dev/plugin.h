@@ -91,6 +91,9 @@ struct plugin {
     /* Whether these of NVIDIA's libraries are here; -ENOENT, -ENOTSUP with one sentence. Calls no
      * CUDA. */
     int (*libraries)(unsigned which, struct err *e);
+    /* From now on, what lies at `from` in the device's memory is copied at the end of every step to
+     * *to in the host's, where it is when dev_fetch() has returned. Once for a device. */
+    int (*watch)(struct dev *d, const void *from, size_t bytes, const void **to, struct err *e);
     /* Make c the rank's end of a group, once all ranks have come; it works in the stream of d and
      * lasts as long. -EOPNOTSUPP when one GPU cannot reach another's memory. group_bytes: of what
      * it is for (memory, rank, cards and wait are not looked at). */

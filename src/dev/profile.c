@@ -12,7 +12,7 @@ const char *op_name(enum op op)
         [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",   [OP_ROUTE] = "route",
         [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",   [OP_PICK] = "pick",
         [OP_TOGETHER] = "draw",   [OP_SQUARES] = "squares", [OP_NORM_BY] = "norm_by",
-        [OP_CLIP] = "clip"};
+        [OP_CLIP] = "clip",       [OP_DEAL] = "deal"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
 }
@@ -160,6 +160,11 @@ static void profile_route(struct dev *d, struct routed *to, const struct mat *lo
     TIMED(OP_ROUTE, route(in, to, logits, gate, renorm));
 }
 
+static void profile_deal(struct dev *d, struct routed *r, const struct deal *deal)
+{
+    TIMED(OP_DEAL, deal(in, r, deal));
+}
+
 static void profile_experts(struct dev *d, struct mat *y, const struct mat *x,
                             const struct expert *expert, int n_expert, const struct routed *routed,
                             const struct expert_room *room)
@@ -216,6 +221,7 @@ static const struct dev_ops dev_profile = {
     .attend = profile_attend,
     .swiglu = profile_swiglu,
     .route = profile_route,
+    .deal = profile_deal,
     .experts = profile_experts,
     .settle = profile_settle,
     .pick = profile_pick,

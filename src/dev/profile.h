@@ -25,6 +25,7 @@ enum op {
     OP_ATTEND,
     OP_SWIGLU,
     OP_ROUTE,
+    OP_DEAL,
     OP_EXPERTS,
     OP_SETTLE,
     OP_PICK,

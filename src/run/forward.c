@@ -128,8 +128,9 @@ static void route(struct rank *r, int l, struct act *a)
     gather(r, &a->router);
     if (x->shared_gate)
         gather(r, &a->shared_gate);
+    a->routed.load = turns_seen(&r->turns, l);
     dev_route(r->dev, &a->routed, &a->router, &a->shared_gate, x->renorm);
-    turns_take(&r->turns, r->plan, r->id, l, &a->routed);
+    turns_take(&r->turns, r->dev, r->plan, r->id, l, &a->routed);
 }
 
 /* A rank holds columns of every expert, or whole experts (ep), or both; then a row goes only to

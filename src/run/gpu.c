@@ -33,7 +33,7 @@ static void lay_out(struct rank *r, const struct plan *p, int id, struct arena *
 {
     rank_lay_out(r, p, id, host, dev, peer);
     rank_lay_out_rotations(r, dev);
-    r->turns.unseen = true;
+    turns_lay_out_unseen(&r->turns, p, id, dev);
 }
 
 /* ------------------------------------------------------------------------------- groups */
@@ -234,6 +234,11 @@ static int check_kinds(const struct plan *p, const struct gpus *g, struct err *e
 /* NCCL takes a GPU for one rank only. */
 static int check_groups(const struct plan *p, const struct gpus *g, struct err *e)
 {
+    if (plan_dispatches(p) && gpu_adds_by(p, g) == GROUP_NCCL)
+        return err_set(e, -ENOTSUP,
+                       "ep=%d with sp: rows travel to experts between GPUs that read each other's "
+                       "memory, not by NCCL: leave out --sp%s",
+                       p->ep, plan_fast(p) ? " or --fast" : "");
     if (!(gpu_libraries(p, g) & LIBRARY_NCCL) || one_each(p, g))
         return 0;
     return err_set(e, -ENOTSUP,
@@ -244,11 +249,6 @@ static int check_groups(const struct plan *p, const struct gpus *g, struct err *
 
 int gpu_check(const struct plan *p, const struct gpus *g, struct err *e)
 {
-    if (plan_dispatches(p))
-        return err_set(e, -ENOTSUP,
-                       "ep=%d with sp: rows do not travel to experts on other GPUs yet: leave out "
-                       "--sp",
-                       p->ep);
     int rc = check_kinds(p, g, e);
     if (!rc)
         rc = check_groups(p, g, e);
@@ -380,6 +380,29 @@ static void load_rotations(struct upload *u, struct rank *r)
     free(at);
 }
 
+/* Every run computes the experts that it holds. */
+static void load_holders(struct upload *u, struct rank *r)
+{
+    const struct experts *x = &r->plan->model.experts;
+    if (!r->turns.held)
+        return;
+    const struct placement even = placement_even(x->n, r->plan->ep);
+    for (int l = 0; l < r->plan->model.n_layer; l++)
+        upload(u, r->turns.held + (size_t)l * (size_t)x->n, even.holders,
+               (size_t)x->n * sizeof(*even.holders));
+}
+
+/* Of the rank's layers. */
+static void watch_loads(struct upload *u, struct rank *r)
+{
+    const size_t row = (size_t)(r->plan->model.experts.n + 2) * sizeof(uint64_t);
+    const void *at = NULL;
+    if (r->turns.seen && !u->rc)
+        u->rc = u->start->gpus->plugin->watch(u->d, turns_seen(&r->turns, r->layers.lo),
+                                              (size_t)len(r->layers) * row, &at, u->e);
+    r->turns.watched = at;
+}
+
 size_t gpu_tables(const struct plan *p, int rank)
 {
     struct weights w;
@@ -428,6 +451,8 @@ int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int
         return u.rc;
     rank_own_cache(r, cache.base);
     load_rotations(&u, r);
+    load_holders(&u, r);
+    watch_loads(&u, r);
     g->plugin->load_end(u.d);
     if (!u.rc && u.kept)
         atomic_store(start->complete, 1);

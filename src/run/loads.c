@@ -24,6 +24,18 @@ static void add(_Atomic uint64_t *to, uint64_t n)
                           memory_order_relaxed);
 }
 
+void loads_set(struct layer_load *l, const struct plan *p, struct span layers,
+               const uint64_t *counted)
+{
+    const int n = p->model.experts.n;
+    for (int i = layers.lo; i < layers.hi; i++, counted += n + 2) {
+        for (int e = 0; l[i].rows && e < n; e++)
+            atomic_store_explicit(&l[i].rows[e], counted[e], memory_order_relaxed);
+        atomic_store_explicit(&l[i].most, counted[n], memory_order_relaxed);
+        atomic_store_explicit(&l[i].all, counted[n + 1], memory_order_relaxed);
+    }
+}
+
 void loads_add(struct layer_load *l, const int *rows, int n_expert, const struct turns *turns)
 {
     int most = 0, all = 0;

@@ -16,6 +16,25 @@ void turns_lay_out(struct rank_turns *t, const struct plan *p, struct arena *hos
         t->need = arena_get(host, (size_t)p->max_tok * sizeof(*t->need));
 }
 
+void turns_lay_out_unseen(struct rank_turns *t, const struct plan *p, int rank, struct arena *dev)
+{
+    const size_t layers = (size_t)p->model.n_layer, n = (size_t)p->model.experts.n;
+    t->unseen = true;
+    if (!n)
+        return;
+    if (p->ep > 1)
+        t->held = arena_get(dev, layers * n * sizeof(*t->held));
+    if (plan_slice(p, rank) == 0)
+        t->seen = arena_get(dev, layers * (n + 2) * sizeof(*t->seen));
+    if (plan_dispatches(p))
+        t->need = arena_get(dev, (size_t)p->max_tok * sizeof(*t->need));
+}
+
+uint64_t *turns_seen(const struct rank_turns *t, int layer)
+{
+    return t->seen ? t->seen + (size_t)layer * (size_t)(t->placement.n_expert + 2) : NULL;
+}
+
 /* ------------------------------------------------------------------------------- known rows */
 
 static void count_rows(const struct routed *routed, int *rows)
@@ -82,14 +101,34 @@ static void assign(struct rank_turns *t, const struct plan *p, int rank, int lay
         find_need(t, p, all, routed);
 }
 
-void turns_take(struct rank_turns *t, const struct plan *p, int rank, int layer,
+static void deal(struct rank_turns *t, struct dev *d, const struct plan *p, int rank, int layer,
+                 struct routed *routed)
+{
+    const int n = p->model.experts.n;
+    uint64_t *seen = turns_seen(t, layer);
+    dev_deal(d, routed,
+             &(struct deal){.n_expert = n,
+                            .n_run = p->ep,
+                            .slices = p->tp / p->ep,
+                            .rank = plan_slice(p, rank),
+                            .weights = turn_cost_gpu.weights,
+                            .tile = turn_cost_gpu.tile,
+                            .holders = t->held + (size_t)layer * (size_t)n,
+                            .need = plan_dispatches(p) ? t->need : NULL,
+                            .load = seen ? seen + n : NULL});
+}
+
+void turns_take(struct rank_turns *t, struct dev *d, const struct plan *p, int rank, int layer,
                 struct routed *routed)
 {
     const struct experts *x = &p->model.experts;
     struct turns all;
     int rows[MODEL_EXPERTS] = {0};
-    if (t->unseen)
+    if (t->unseen) {
+        if (p->ep > 1)
+            deal(t, d, p, rank, layer, routed);
         return;
+    }
     if (routed->expert && (p->ep > 1 || t->load || t->cache))
         count_rows(routed, rows);
     if (p->ep == 1 && t->load)

@@ -149,7 +149,7 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
 {
     struct rank_state *state = &m->rank[r->id];
     const bool draws = rank_draws(r->plan, r->id);
-    const bool counts = plan_slice(r->plan, r->id) == 0 && r->host == r->dev; /* not on a GPU */
+    const bool counts = plan_slice(r->plan, r->id) == 0 && !r->turns.unseen;
 
     r->turns.load = counts ? m->load : NULL;
     for (uint64_t step = atomic_load(&state->done) + 1; wait_step(m, step, spins); step++) {
@@ -164,6 +164,8 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
         int err = error_of(r, state);
         if (b.draws && !err)
             draw_on_threads(r, &g);
+        if (r->turns.watched && !err)
+            loads_set(m->load, r->plan, r->layers, r->turns.watched);
         account(r, state, now_ns() - begin);
         atomic_store(&state->err, err);
         if (!err) /* otherwise what is in the slot is no result */

@@ -1,101 +1,17 @@
-/* kernels.cu - see kernels.h. Who reads what another GPU may have written does so by plain loads
- * after an acquire, never through a cache that is not coherent. */
-#include "comm/peer/kernels.h"
-#include "dev/cuda/gpu.h"
+/* kernels.cu - sums, gathering, bits, columns and messages: see kernels.h and meet.h. */
+#include "comm/peer/meet.h"
 
 namespace
 {
 
 enum {
-    THREADS = 256,
-    AT_ONCE = 8,          /* planes read before any is added: their latencies overlap */
-    DEPTH = 6,            /* terms on the stack: log2 of the most shares, and one */
-    MESSAGE_BLOCKS = 16,  /* of every message, whatever its size: blocks number them alike */
-    CHUNK = THREADS * 16, /* bytes of a message: one block's */
-    HOT = 64,             /* looks at a word before resting in between */
-    STOP_EVERY = 256,     /* looks before looking at the host's word, which takes a microsecond */
+    AT_ONCE = 8,               /* planes read before any is added: their latencies overlap */
+    DEPTH = 6,                 /* terms on the stack: log2 of the most shares, and one */
+    MESSAGE_BLOCKS = 16,       /* of every message, whatever its size: blocks number them alike */
+    CHUNK = PEER_THREADS * 16, /* bytes of a message: one block's */
 };
-
-/* ------------------------------------------------------------------------------- meeting */
-
-GPU_INLINE bool reached(const uint32_t *word, uint32_t at)
-{
-    return (int32_t)(load_acquire(word) - at) >= 0;
-}
-
-/* Until the word has come to `at`; false: the host says stop. */
-GPU_INLINE bool await(const peer_view &v, const uint32_t *word, uint32_t at)
-{
-    for (unsigned looks = 1; !reached(word, at); looks++) {
-        if (looks % STOP_EVERY == 0 && load_acquire(v.stop)) {
-            store_release(v.failed, 1);
-            return false;
-        }
-        if (looks > HOT)
-            gpu_pause();
-    }
-    return true;
-}
-
-/* What one thread found, told to all of the block. Called by all. */
-GPU_INLINE bool all_told(bool good)
-{
-    __shared__ int told;
-    if (threadIdx.x == 0)
-        told = good;
-    __syncthreads();
-    return told;
-}
-
-/* Meet this block of the other ranks. What the block wrote before, they read after. */
-GPU_INLINE bool meet(const peer_view &v, uint32_t turn)
-{
-    const int lane = (int)threadIdx.x;
-    bool good = true;
-    __syncthreads();
-    if (lane < 32) {
-        const bool other = lane < v.size && lane != v.rank;
-        if (other)
-            store_release(&v.state[lane]->arrived[v.rank][blockIdx.x], turn);
-        __syncwarp(); /* all are told before anyone is waited for */
-        if (other)
-            good = await(v, &v.state[v.rank]->arrived[lane][blockIdx.x], turn);
-        good = __all_sync(0xffffffffu, good);
-    }
-    return all_told(good);
-}
-
-GPU_INLINE uint32_t turns(const peer_view &v) { return v.state[v.rank]->turn[blockIdx.x]; }
-
-/* At the end of a kernel: it has come to so many meetings. */
-GPU_INLINE void end_at(const peer_view &v, uint32_t turn)
-{
-    __syncthreads(); /* all have read the old one */
-    if (threadIdx.x == 0)
-        v.state[v.rank]->turn[blockIdx.x] = turn;
-}
 
 /* ------------------------------------------------------------------------------- numbers */
-
-struct alignas(16) whole2 {
-    long long x, y;
-};
-
-GPU_INLINE float add(float a, float b) { return __fadd_rn(a, b); }
-
-GPU_INLINE float4 add(float4 a, float4 b)
-{
-    return make_float4(add(a.x, b.x), add(a.y, b.y), add(a.z, b.z), add(a.w, b.w));
-}
-
-/* As whole_add() of base/whole.h. */
-GPU_INLINE long long add(long long a, long long b)
-{
-    const long long none = INT64_MIN;
-    return a == none || b == none ? none : (long long)((uint64_t)a + (uint64_t)b);
-}
-
-GPU_INLINE whole2 add(whole2 a, whole2 b) { return {add(a.x, b.x), add(a.y, b.y)}; }
 
 GPU_INLINE uint32_t join(uint32_t a, uint32_t b) { return a | b; }
 
@@ -150,7 +66,7 @@ template <class V> GPU_INLINE V sum_at(const peer_job &x, size_t i)
 
 /* Numbers are counted in V, of `per` each. */
 template <class V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PEER_THREADS)
     exchange(const peer_view v, const peer_job x, const int per)
 {
     uint32_t turn = turns(v);
@@ -159,7 +75,7 @@ __global__ void __launch_bounds__(THREADS)
             return;
         const piece mine = piece_of(x.lo / per, x.hi / per);
         V *to = static_cast<V *>(x.mat[v.rank]);
-        for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += THREADS)
+        for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += PEER_THREADS)
             to[i] = sum_at<V>(x, i);
     }
     if (x.copy) {
@@ -170,18 +86,11 @@ __global__ void __launch_bounds__(THREADS)
             const piece theirs = piece_of(x.bound[r] / per, x.bound[r + 1] / per);
             const V *from = static_cast<const V *>(x.mat[r]);
 #pragma unroll 4
-            for (size_t i = theirs.lo + threadIdx.x; i < theirs.hi; i += THREADS)
+            for (size_t i = theirs.lo + threadIdx.x; i < theirs.hi; i += PEER_THREADS)
                 to[i] = from[i];
         }
     }
     end_at(v, turn);
-}
-
-/* As many blocks as have something to do, the same on all ranks. */
-unsigned blocks_for(size_t bytes)
-{
-    const size_t n = (bytes + THREADS * 16 - 1) / (THREADS * 16);
-    return n < 1 ? 1 : n < PEER_BLOCKS ? (unsigned)n : (unsigned)PEER_BLOCKS;
 }
 
 /* Whether all bounds are multiples of `per`. */
@@ -200,14 +109,14 @@ struct everyone {
 };
 
 template <class V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PEER_THREADS)
     merge(const peer_view v, uint32_t *to, const everyone all, const size_t n)
 {
     uint32_t turn = turns(v);
     if (!meet(v, ++turn))
         return;
     const piece mine = piece_of(0, n);
-    for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += THREADS) {
+    for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += PEER_THREADS) {
         V bits = reinterpret_cast<const V *>(all.from[0])[i];
 #pragma unroll 4
         for (int r = 1; r < v.size; r++)
@@ -218,7 +127,7 @@ __global__ void __launch_bounds__(THREADS)
         end_at(v, turn);
 }
 
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PEER_THREADS)
     join_columns(const peer_view v, float *root, const int root_dim, const int lo,
                  const float *from, const int n, const int dim)
 {
@@ -226,7 +135,7 @@ __global__ void __launch_bounds__(THREADS)
     if (!meet(v, ++turn)) /* rank 0 may still be reading what was joined last */
         return;
     const piece mine = piece_of(0, (size_t)n * dim);
-    for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += THREADS)
+    for (size_t i = mine.lo + threadIdx.x; i < mine.hi; i += PEER_THREADS)
         root[i / dim * root_dim + lo + i % dim] = from[i];
     if (meet(v, ++turn)) /* complete at rank 0 */
         end_at(v, turn);
@@ -240,13 +149,13 @@ template <class V> GPU_INLINE void copy_message(char *to, const char *from, size
 {
     const size_t n = bytes / sizeof(V), each = CHUNK / sizeof(V);
     for (size_t at = blockIdx.x * each; at < n; at += MESSAGE_BLOCKS * each)
-        for (size_t i = at + threadIdx.x; i < min(at + each, n); i += THREADS)
+        for (size_t i = at + threadIdx.x; i < min(at + each, n); i += PEER_THREADS)
             reinterpret_cast<V *>(to)[i] = reinterpret_cast<const V *>(from)[i];
 }
 
 /* Message n lies in slot n % 2; the one before in that slot was taken by whoever got it. */
 template <class V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PEER_THREADS)
     send_message(const peer_view v, const int to, char *outbox, const size_t slot_bytes,
                  const char *from, const size_t bytes)
 {
@@ -269,7 +178,7 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 template <class V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PEER_THREADS)
     recv_message(const peer_view v, const int from, const char *outbox, const size_t slot_bytes,
                  char *to, const size_t bytes)
 {
@@ -302,33 +211,34 @@ int peer_exchange(void *stream, const struct peer_view *v, const struct peer_job
 {
     const int wide = x->whole ? 2 : 4;
     const bool vectors = divides(*x, v->size, wide);
-    const unsigned blocks = blocks_for(x->n * (x->whole ? 8 : 4));
+    const unsigned blocks = peer_blocks(x->n * (x->whole ? 8 : 4));
     if (x->whole && vectors)
-        return LAUNCH(exchange<whole2>, blocks, THREADS, 0, stream, *v, *x, wide);
+        return LAUNCH(exchange<whole2>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
     if (x->whole)
-        return LAUNCH(exchange<long long>, blocks, THREADS, 0, stream, *v, *x, 1);
+        return LAUNCH(exchange<long long>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
     if (vectors)
-        return LAUNCH(exchange<float4>, blocks, THREADS, 0, stream, *v, *x, wide);
-    return LAUNCH(exchange<float>, blocks, THREADS, 0, stream, *v, *x, 1);
+        return LAUNCH(exchange<float4>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
+    return LAUNCH(exchange<float>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
 }
 
 int peer_merge(void *stream, const struct peer_view *v, uint32_t *to,
                const uint32_t *const from[PEER_RANKS], size_t n)
 {
-    const unsigned blocks = blocks_for(n * 4);
+    const unsigned blocks = peer_blocks(n * 4);
     everyone all = {};
     for (int r = 0; r < v->size; r++)
         all.from[r] = from[r];
     if (n % 4)
-        return LAUNCH(merge<uint32_t>, blocks, THREADS, 0, stream, *v, to, all, n);
-    return LAUNCH(merge<uint4>, blocks, THREADS, 0, stream, *v, to, all, n / 4);
+        return LAUNCH(merge<uint32_t>, blocks, PEER_THREADS, 0, stream, *v, to, all, n);
+    return LAUNCH(merge<uint4>, blocks, PEER_THREADS, 0, stream, *v, to, all, n / 4);
 }
 
 int peer_join(void *stream, const struct peer_view *v, float *root, int root_dim, int lo,
               const float *from, int n, int dim)
 {
-    const unsigned blocks = blocks_for((size_t)n * root_dim * 4 / v->size);
-    return LAUNCH(join_columns, blocks, THREADS, 0, stream, *v, root, root_dim, lo, from, n, dim);
+    const unsigned blocks = peer_blocks((size_t)n * root_dim * 4 / v->size);
+    return LAUNCH(join_columns, blocks, PEER_THREADS, 0, stream, *v, root, root_dim, lo, from, n,
+                  dim);
 }
 
 static bool in_vectors(const void *at, size_t bytes)
@@ -341,9 +251,9 @@ int peer_send(void *stream, const struct peer_view *v, int to, char *outbox, siz
 {
     const char *from = static_cast<const char *>(at);
     if (in_vectors(at, bytes))
-        return LAUNCH(send_message<uint4>, MESSAGE_BLOCKS, THREADS, 0, stream, *v, to, outbox,
+        return LAUNCH(send_message<uint4>, MESSAGE_BLOCKS, PEER_THREADS, 0, stream, *v, to, outbox,
                       slot_bytes, from, bytes);
-    return LAUNCH(send_message<uint32_t>, MESSAGE_BLOCKS, THREADS, 0, stream, *v, to, outbox,
+    return LAUNCH(send_message<uint32_t>, MESSAGE_BLOCKS, PEER_THREADS, 0, stream, *v, to, outbox,
                   slot_bytes, from, bytes);
 }
 
@@ -352,8 +262,8 @@ int peer_recv(void *stream, const struct peer_view *v, int from, const char *out
 {
     char *to = static_cast<char *>(at);
     if (in_vectors(at, bytes))
-        return LAUNCH(recv_message<uint4>, MESSAGE_BLOCKS, THREADS, 0, stream, *v, from, outbox,
-                      slot_bytes, to, bytes);
-    return LAUNCH(recv_message<uint32_t>, MESSAGE_BLOCKS, THREADS, 0, stream, *v, from, outbox,
+        return LAUNCH(recv_message<uint4>, MESSAGE_BLOCKS, PEER_THREADS, 0, stream, *v, from,
+                      outbox, slot_bytes, to, bytes);
+    return LAUNCH(recv_message<uint32_t>, MESSAGE_BLOCKS, PEER_THREADS, 0, stream, *v, from, outbox,
                   slot_bytes, to, bytes);
 }

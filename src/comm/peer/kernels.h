@@ -59,6 +59,19 @@ struct peer_job {
 };
 int peer_exchange(void *stream, const struct peer_view *, const struct peer_job *);
 
+/* Rows of row_bytes in mats alike on all ranks; rank r owns rows first[r] .. first[r + 1] - 1. Bit
+ * r of need[row], in the GPU's memory: rank r computes something of the row. dispatch copies the
+ * rows of others that this rank needs into its mat; combine makes its own rows of `to` the sums of
+ * mat over the ranks that need them, in 64-bit fixed point. */
+struct peer_rows {
+    size_t row_bytes;
+    int first[PEER_RANKS + 1];
+    const uint32_t *need;
+    void *mat[PEER_RANKS];
+};
+int peer_dispatch(void *stream, const struct peer_view *, const struct peer_rows *);
+int peer_combine(void *stream, const struct peer_view *, const struct peer_rows *, void *to);
+
 /* to[n] = the bits of all ranks' from[n], joined by or. */
 int peer_merge(void *stream, const struct peer_view *, uint32_t *to,
                const uint32_t *const from[PEER_RANKS], size_t n);

@@ -168,6 +168,36 @@ static void peer_gather(struct comm *c, struct mat *m)
     run(c, "gather", &x, ((size_t)m->n - mine) * (size_t)m->dim * num_bytes(m->type));
 }
 
+/* ------------------------------------------------------------------------------- rows */
+
+static struct peer_rows find_rows(const struct comm *c, const struct mat *m, const uint32_t *need)
+{
+    struct peer_rows x = {.row_bytes = (size_t)m->dim * num_bytes(m->type), .need = need};
+    for (int r = 0; r < c->size; r++) {
+        x.first[r + 1] = share(m->n, c->size, r).hi;
+        x.mat[r] = of_peer(c, r, m);
+    }
+    return x;
+}
+
+/* Which rows travel only the GPU knows: their bytes are not counted. */
+static void peer_rows_out(struct comm *c, struct mat *m, const uint32_t *need)
+{
+    const struct comm_peer *p = c->ctx;
+    const struct peer_rows x = find_rows(c, m, need);
+    if (enqueues(c, "dispatch", 0))
+        note(c, peer_dispatch(p->opts.stream, &p->view, &x));
+}
+
+static void peer_rows_back(struct comm *c, struct mat *to, const struct mat *from,
+                           const uint32_t *need)
+{
+    const struct comm_peer *p = c->ctx;
+    const struct peer_rows x = find_rows(c, from, need);
+    if (enqueues(c, "combine", 0))
+        note(c, peer_combine(p->opts.stream, &p->view, &x, to->at));
+}
+
 /* ------------------------------------------------------------------------------- no sums */
 
 static void peer_bits(struct comm *c, struct mat *to, const struct mat *from)
@@ -236,6 +266,8 @@ static const struct comm_ops comm_peer_ops = {
     .sum = peer_sum,
     .scatter_sum = peer_scatter_sum,
     .gather = peer_gather,
+    .dispatch = peer_rows_out,
+    .combine = peer_rows_back,
     .merge = peer_bits,
     .join = peer_columns,
     .send = peer_message_out,

@@ -166,6 +166,19 @@ static int find_libraries(unsigned which, struct err *e)
     return which & LIBRARY_NCCL ? nccl_group_check(e) : 0;
 }
 
+static int watch(struct dev *d, const void *from, size_t bytes, const void **to, struct err *e)
+{
+    struct cuda *c = cuda_of(d);
+    must(!c->watched);
+    int rc = get_host(c, bytes, &c->watched_pinned, e);
+    if (rc)
+        return rc;
+    memset(c->watched_pinned, 0, bytes);
+    c->watched = from, c->watched_bytes = bytes;
+    *to = c->watched_pinned;
+    return 0;
+}
+
 /* Nothing is given back here: the process that opened the device ends with it. */
 static int open_gpu(struct dev *d, const struct gpu_ask *ask, struct err *e)
 {
@@ -200,6 +213,7 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .load = cuda_load,
     .load_end = cuda_load_end,
     .libraries = find_libraries,
+    .watch = watch,
     .group_bytes = cuda_group_bytes,
     .group = cuda_group,
 };

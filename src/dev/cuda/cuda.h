@@ -38,6 +38,10 @@ struct cuda {
     int *token, *token_pinned;     /* [max_out] drawn here, and on their way to the host */
     char *draw_room;
 
+    const void *watched; /* copied to the host at the end of every step */
+    void *watched_pinned;
+    size_t watched_bytes;
+
     struct records records;
     struct record *record; /* of the step; NULL: it is computed, and that is all */
     bool replays; /* the step was recorded before: calls are what is in it, so do nothing */

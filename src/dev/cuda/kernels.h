@@ -103,8 +103,18 @@ int gpu_attend(void *stream, float *y, const float *q, int dim, const struct gpu
                const struct gpu_heads *, const struct gpu_batch *, const struct gpu_room *);
 int gpu_swiglu(void *stream, float *gate, const float *up, int n, int dim);
 int gpu_pick(void *stream, float *y, const float *x, const int *row, int n, int dim);
+/* load: [experts], the rows that chose each are added; or NULL. */
 int gpu_route(void *stream, int *expert, float *weight, const float *logits, int n, int experts,
-              int top, bool shared, const float *gate, bool renorm);
+              int top, bool shared, const float *gate, bool renorm, uint64_t *load);
+/* As dev_deal(): of chosen[n][top + shared], experts of the router and then the shared one, those
+ * of other ranks become -1. At most 32 runs. */
+struct gpu_deal {
+    int n_expert, n_run, slices, rank, weights, tile;
+    const uint64_t *holders; /* [n_expert] */
+    uint32_t *need;          /* [n] or NULL */
+    uint64_t *load;          /* [2] or NULL */
+};
+int gpu_deal_rows(void *stream, int *chosen, int n, int top, bool shared, const struct gpu_deal *);
 /* y[n][dim], 64-bit fixed point. expert: n_expert times gate, up, down, in the device's memory, all
  * of `type` and none with more than `columns` columns. A choice that is none of them adds nothing.
  */

@@ -184,7 +184,30 @@ static void cuda_route(struct dev *d, struct routed *to, const struct mat *logit
                        const struct mat *gate, bool renorm)
 {
     ENQUEUE(OP_ROUTE, gpu_route(stream_of(d), to->expert, to->weight, logits->at, logits->n,
-                                logits->dim, to->top, to->shared, bias_of(gate), renorm));
+                                logits->dim, to->top, to->shared, bias_of(gate), renorm, to->load));
+}
+
+static void cuda_deal(struct dev *d, struct routed *r, const struct deal *deal)
+{
+    const struct gpu_deal to = {.n_expert = deal->n_expert,
+                                .n_run = deal->n_run,
+                                .slices = deal->slices,
+                                .rank = deal->rank,
+                                .weights = deal->weights,
+                                .tile = deal->tile,
+                                .holders = deal->holders,
+                                .need = deal->need,
+                                .load = deal->load};
+    ENQUEUE(OP_DEAL, gpu_deal_rows(stream_of(d), r->expert, r->n, r->top, r->shared, &to));
+}
+
+/* Of the experts that are here. */
+static enum num type_of(const struct expert *expert, int n)
+{
+    int i = 0;
+    while (i + 1 < n && !expert[i].gate.n_part)
+        i++;
+    return expert[i].gate.type;
 }
 
 /* Of the expert that has most. */
@@ -206,7 +229,7 @@ static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
     if (table)
         ENQUEUE(OP_EXPERTS,
                 gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
-                            expert[0].gate.type, columns_of(expert, n_expert), routed->expert,
+                            type_of(expert, n_expert), columns_of(expert, n_expert), routed->expert,
                             routed->weight, routed_row(routed), &cuda_of(d)->room));
 }
 
@@ -234,6 +257,7 @@ const struct dev_ops cuda_ops = {
     .attend = cuda_attend,
     .swiglu = cuda_swiglu,
     .route = cuda_route,
+    .deal = cuda_deal,
     .experts = cuda_sum_experts,
     .settle = cuda_settle,
     .pick = cuda_pick,

@@ -14,6 +14,7 @@ struct routing {
     const float *logits, *gate;
     int n, experts, top;
     bool shared, renorm;
+    uint64_t *load; /* [experts] or NULL */
 };
 
 struct best {
@@ -89,6 +90,8 @@ __global__ static void route_rows(struct routing r)
         top = c ? top : logit[next];
         if (lane == 0)
             expert[c] = next;
+        if (lane == 0 && r.load)
+            atomicAdd((unsigned long long *)&r.load[next], 1ULL);
     }
     __syncwarp();
     const float sum = exponents(e, logit, r.experts, top);
@@ -105,9 +108,10 @@ __global__ static void route_rows(struct routing r)
 }
 
 extern "C" int gpu_route(void *stream, int *expert, float *weight, const float *logits, int n,
-                         int experts, int top, bool shared, const float *gate, bool renorm)
+                         int experts, int top, bool shared, const float *gate, bool renorm,
+                         uint64_t *load)
 {
-    const struct routing r = {expert, weight, logits, gate, n, experts, top, shared, renorm};
+    const struct routing r = {expert, weight, logits, gate, n, experts, top, shared, renorm, load};
     return LAUNCH(route_rows, (n + ROWS - 1) / ROWS, ROWS * WARP,
                   ROWS * (size_t)experts * sizeof(float), stream, r);
 }

@@ -198,6 +198,8 @@ struct mat cuda_fetch(struct dev *d, const struct mat *m)
         if (!d->err)
             bring(d, m);
     }
+    if (!d->err && c->watched_bytes)
+        cuda_note(d, gpu_copy_out(c->watched_pinned, c->watched, c->watched_bytes, c->stream));
     if (!d->err)
         wait_all(d);
     if (!d->err && c->drawn)
