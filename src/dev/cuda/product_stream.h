@@ -4,6 +4,13 @@
  * A warp multiplies one run of columns of 32 outputs. What it reads comes by asynchronous copies
  * into a ring of its own, in which every lane finds what it has fetched itself: no thread waits for
  * another one until all runs are summed, and the copies of the next sum are on their way by then.
+ *
+ * Bytes on their way. A stage is 2 KiB of a warp, so four stages ahead are 64 KiB of a block. An
+ * H200 reads 4.8 TB/s, by its datasheet, at a latency of about 1 us: 4.8 MB on their way, 36 KiB of
+ * each of 132 multiprocessors. 4096 outputs are 128 blocks, so 8.4 MB (two stages ahead were 4.2);
+ * 6144: 192 blocks, 12.6 MB; 28672: 896 blocks, 264 at once, the last 104 of which have 6.8 MB;
+ * 128256: 4008, the last 48 of which, 1 % of all, have 3.1 MB. Two tiles of rows, or groups of 64
+ * and 32, have more sums to leave for each other, so three stages ahead must do, or two.
  */
 #ifndef TANDEM_CUDA_PRODUCT_STREAM_H
 #define TANDEM_CUDA_PRODUCT_STREAM_H
@@ -12,7 +19,7 @@
 
 #include <type_traits>
 
-enum { STREAM_THREADS = RUNS * 32, STAGES = 3, CHUNKS = 4, SLOT_ROW = PAIR + 4 };
+enum { STREAM_THREADS = RUNS * 32, CHUNKS = 4, SLOT_ROW = PAIR + 4 };
 
 template <enum num TYPE> struct stream_of {
     static constexpr bool WHOLE = format_whole(TYPE);
@@ -21,6 +28,12 @@ template <enum num TYPE> struct stream_of {
     static constexpr int GROUPS = WHOLE ? X_BLOCK / format_group(TYPE) : 1; /* of a warp at once */
     typedef typename std::conditional<WHOLE, int, float>::type sum;
 };
+
+/* As many as fit the smallest GPUs beside the sums that warps leave for each other. */
+template <enum num TYPE, int TILES> GPU_BOTH constexpr int stages_of(void)
+{
+    return stream_of<TYPE>::GROUPS * TILES == 1 ? 5 : stream_of<TYPE>::GROUPS * TILES == 2 ? 4 : 3;
+}
 
 /* Where a warp is on its way through its runs. */
 struct walk {
@@ -122,6 +135,7 @@ GPU_INLINE void do_round(const struct product &p, const struct piece &k, int rou
                          typename stream_of<TYPE>::sum *slot)
 {
     typedef stream_of<TYPE> S;
+    constexpr int STAGES = stages_of<TYPE, TILES>();
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, t = lane % 4;
     const int units = units_of<TYPE>(k.cols, round, warp);
     const int first = first_column<TYPE>(k.cols, round, warp);
@@ -233,7 +247,7 @@ GPU_INLINE float add_scaled(const struct piece &k, int pair, int round, const fl
 
 template <enum num TYPE, int TILES> GPU_BOTH constexpr size_t stream_bytes(void)
 {
-    return (size_t)RUNS * STAGES * CHUNKS * 32 * sizeof(uint4) +
+    return (size_t)RUNS * stages_of<TYPE, TILES>() * CHUNKS * 32 * sizeof(uint4) +
            (size_t)RUNS * stream_of<TYPE>::GROUPS * 8 * TILES * SLOT_ROW * 4;
 }
 
@@ -244,6 +258,7 @@ GPU_INLINE void stream_rows(const struct product &p, const struct duty &duty,
                             const struct some_rows &at, TAKE &take)
 {
     typedef stream_of<TYPE> S;
+    constexpr int STAGES = stages_of<TYPE, TILES>();
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     uint4 *ring = gpu_shared<uint4>() + warp * STAGES * CHUNKS * 32;
     typename S::sum *slots = (typename S::sum *)(gpu_shared<uint4>() + RUNS * STAGES * CHUNKS * 32);
