@@ -173,7 +173,7 @@ static void measure_product(struct bench *b, const char *what, enum num type, in
                             int inputs, int n_weight)
 {
     const int all_rows[] = {1, 8, 16, 32, 64, 512, 2048}, tiny_rows[] = {1, 3, 20};
-    const bool both = type == NUM_BF16 && b->room.warpgroups;
+    const int tried = type == NUM_BF16 ? b->room.warpgroups & WARPGROUP_PRODUCTS : 0;
     const size_t bytes = part_bytes(type, outputs, inputs) * (size_t)n_weight;
     struct product p = {.n_weight = n_weight, .partial = n_weight == 1};
     p.n_copy = b->tiny ? 2 : (int)min_size(COPIES, (512u << 20) / bytes + 1);
@@ -186,12 +186,12 @@ static void measure_product(struct bench *b, const char *what, enum num type, in
         snprintf(name, sizeof(name), "%s %s rows %d", what, num_name(type), p.rows);
         const double flops = 2.0 * p.rows * outputs * inputs * n_weight;
         tell(b, name, seconds_of(b, call_product, &p), (double)bytes, flops);
-        if (!both || p.rows <= 16)
+        if (!tried || p.rows <= 16)
             continue;
-        b->room.warpgroups = false;
+        b->room.warpgroups &= ~tried;
         snprintf(name, sizeof(name), "without warpgroups: %s rows %d", what, p.rows);
         tell(b, name, seconds_of(b, call_product, &p), (double)bytes, flops);
-        b->room.warpgroups = true;
+        b->room.warpgroups |= tried;
     }
     for (int w = 0; w < n_weight; w++)
         for (int c = 0; c < p.n_copy; c++)
@@ -252,6 +252,15 @@ static void measure_attend(struct bench *b, enum num type, int n_seq, int rows, 
     tell(b, name, seconds_of(b, call_attend, &a),
          (double)n_seq * keys * KV_HEADS * (double)kv_row_bytes(type, HEAD),
          4.0 * HEAD * KV_HEADS * GROUP * seen);
+    const int tried = rows > 1 ? b->room.warpgroups & WARPGROUP_ATTENTION : 0;
+    if (tried) {
+        b->room.warpgroups &= ~tried;
+        snprintf(name, sizeof(name), "without warpgroups: attend rows %d keys %d", rows, keys);
+        tell(b, name, seconds_of(b, call_attend, &a),
+             (double)n_seq * keys * KV_HEADS * (double)kv_row_bytes(type, HEAD),
+             4.0 * HEAD * KV_HEADS * GROUP * seen);
+        b->room.warpgroups |= tried;
+    }
     for (size_t i = 0; i < COUNT(there); i++)
         ok(gpu_free(there[i]), "free");
     ok(gpu_free(a.kv.at), "free");
@@ -349,7 +358,7 @@ static void measure_all(struct bench *b)
     measure_allreduce(b);
 }
 
-static void open_bench(struct bench *b, const char *warpgroups)
+static void open_bench(struct bench *b, int warpgroups)
 {
     ok(gpu_use(0), "GPU 0");
     ok(gpu_about(0, &b->gpu), "GPU 0");
@@ -361,9 +370,8 @@ static void open_bench(struct bench *b, const char *warpgroups)
                                     .head_dim = 128,
                                     .ctx = 2048,
                                     .sm = b->gpu.sm};
-    b->room = (struct gpu_room){.bytes = gpu_room_bytes(&sizes) + BLAS_BYTES,
-                                .sm = b->gpu.sm,
-                                .warpgroups = !strcmp(warpgroups, "the same bits")};
+    b->room = (struct gpu_room){
+        .bytes = gpu_room_bytes(&sizes) + BLAS_BYTES, .sm = b->gpu.sm, .warpgroups = warpgroups};
     b->room.at = filled(b, b->room.bytes);
     const size_t rows_bytes = (size_t)most_rows * (size_t)most_dim * sizeof(float);
     b->x = filled(b, rows_bytes), b->y = filled(b, rows_bytes), b->planes = filled(b, rows_bytes);
@@ -373,7 +381,11 @@ int main(int argc, char **argv)
 {
     const char *part = argc > 1 ? argv[1] : "";
     struct bench b = {.tiny = !strcmp(part, "--tiny")};
-    const char *warpgroups = !*part || b.tiny ? warpgroups_tried() : "";
+    const bool all = !*part || b.tiny;
+    const char *products = all ? warpgroups_tried(false) : "";
+    const char *attention = all ? warpgroups_tried(true) : "";
+    const int warpgroups = (strcmp(products, "the same bits") ? 0 : WARPGROUP_PRODUCTS) |
+                           (strcmp(attention, "the same bits") ? 0 : WARPGROUP_ATTENTION);
     int n = 0;
     setenv("CUDA_MODULE_LOADING", "EAGER", 0); /* no kernel is loaded while others wait for it */
     int code = gpu_count(&n);
@@ -388,8 +400,9 @@ int main(int argc, char **argv)
     if (!strcmp(part, "--pair") && argc == 5)
         return pair_main(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
     open_bench(&b, warpgroups);
-    printf("{\"gpu\": \"%s\", \"sm\": %d, \"arch\": %d, \"warpgroups\": \"%s\"}\n", b.gpu.name,
-           b.gpu.sm, b.gpu.arch, warpgroups);
+    printf("{\"gpu\": \"%s\", \"sm\": %d, \"arch\": %d, \"warpgroups\": "
+           "\"products: %s, attention: %s\"}\n",
+           b.gpu.name, b.gpu.sm, b.gpu.arch, products, attention);
     fflush(stdout);
     measure_all(&b);
     return 0;

@@ -10,7 +10,7 @@
 enum { PATIENCE_S = 20 };
 enum tried { SAME, OTHER, NONE, FAILED };
 
-static enum tried try_them(void)
+static enum tried try_them(bool attention)
 {
     struct gpu_about about;
     bool same = false;
@@ -18,20 +18,21 @@ static enum tried try_them(void)
     error = error ? error : gpu_about(0, &about);
     if (!error && about.arch != 90)
         return NONE;
-    error = error ? error : gpu_check_warpgroups(&same);
+    error = error ? error : attention ? gpu_check_attention(&same) : gpu_check_products(&same);
     if (error)
-        fprintf(stderr, "warpgroup products: %s\n", gpu_error(error));
+        fprintf(stderr, "%s by warpgroups: %s\n", attention ? "attention" : "products",
+                gpu_error(error));
     return error ? FAILED : same ? SAME : OTHER;
 }
 
-const char *warpgroups_tried(void)
+const char *warpgroups_tried(bool attention)
 {
     static const char *const said[] = {"the same bits", "other bits", "none", "failed"};
     int status = 0;
     const pid_t child = fork();
     if (!child) {
         alarm(PATIENCE_S);
-        _exit(try_them());
+        _exit(try_them(attention));
     }
     if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
         return "crashed or hung";

@@ -18,7 +18,7 @@ struct scene {
     int n_head;         /* of queries */
 };
 
-enum { MAX_TOK = 64 };
+enum { MAX_TOK = 256 };
 
 static const enum num every_type[] = {NUM_F32, NUM_BF16, NUM_INT8};
 

@@ -247,7 +247,7 @@ static void sum_there(struct gpu *g, const struct layer *l, const void *experts,
     const int n = len(rows), first = rows.lo * PER_ROW;
     const size_t choices = (size_t)(n * PER_ROW) * sizeof(int);
     struct mat x = mat_rows(&l->x, rows);
-    struct gpu_room room = {gpu_put(g, NULL, room_bytes), room_bytes, 4, false};
+    struct gpu_room room = {gpu_put(g, NULL, room_bytes), room_bytes, 4, 0};
     int64_t *y = gpu_put(g, NULL, (size_t)(n * HIDDEN) * sizeof(*y));
     gpu_ok(gpu_experts(g->stream, y, gpu_put_mat(g, &x), n, HIDDEN, experts, EXPERTS,
                        l->expert[0].gate.type, l->columns, gpu_put(g, l->chosen + first, choices),
@@ -281,7 +281,7 @@ static void sum_here(struct layer *l, int64_t *sum)
 static void product(struct gpu *g, struct layer *l, const struct mat *x, const struct weight *w,
                     struct mat *y)
 {
-    struct gpu_room room = {gpu_put(g, NULL, ROOM), ROOM, 4, false};
+    struct gpu_room room = {gpu_put(g, NULL, ROOM), ROOM, 4, 0};
     struct gpu_term term = {gpu_put(g, NULL, mat_bytes(y)), gpu_put_weight(g, w), NULL};
     (void)l;
     gpu_ok(gpu_products(g->stream, gpu_put_mat(g, x), x->n, x->dim, &term, 1, &room));
@@ -397,7 +397,7 @@ static void too_little_room_for_one_row_is_an_error(void **state)
     struct gpu g = gpu_help_begin();
     struct layer l;
     layer_begin(&l, NUM_F32, 1, 7);
-    struct gpu_room room = {gpu_put(&g, NULL, 64), 64, 4, false};
+    struct gpu_room room = {gpu_put(&g, NULL, 64), 64, 4, 0};
     assert_int_not_equal(gpu_experts(g.stream, NULL, NULL, 1, HIDDEN, put_experts(&g, &l), EXPERTS,
                                      NUM_F32, l.columns, NULL, NULL, PER_ROW, &room),
                          0);

@@ -30,7 +30,7 @@ static struct gpu_room room_for(struct both *h)
     struct gpu_sizes sizes = {
         .max_tok = MOST_ROWS, .max_dim = MOST_DIM, .heads = 1, .head_dim = 16, .ctx = 16, .sm = 4};
     /* the more multiprocessors, the smaller tiles are chosen */
-    struct gpu_room room = {NULL, gpu_room_bytes(&sizes), 1 + help_draw(&h->host, 2) * 100, false};
+    struct gpu_room room = {NULL, gpu_room_bytes(&sizes), 1 + help_draw(&h->host, 2) * 100, 0};
     room.at = gpu_put(&h->gpu, NULL, room.bytes);
     return room;
 }

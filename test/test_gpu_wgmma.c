@@ -1,6 +1,6 @@
-/* test_gpu_wgmma.c - products by warpgroups have the bits of products without, on the model of a
- * GPU, and the check that says so of a GPU notices when not. */
-#include "gpu_help.h"
+/* test_gpu_wgmma.c - products and attention by warpgroups have the bits of those without, on the
+ * model of a GPU, and the check of a GPU says so. */
+#include "gpu_scene.h"
 
 enum { MOST_ROWS = 420, MOST_DIM = 1400 };
 
@@ -17,7 +17,7 @@ static struct both begin(int seed, int sm)
         .max_tok = MOST_ROWS, .max_dim = MOST_DIM, .heads = 1, .head_dim = 16, .ctx = 16, .sm = 8};
     struct both b = {help_begin(MOST_ROWS, MOST_DIM), gpu_help_begin(), {0}};
     b.host.seed += (uint64_t)seed;
-    b.room = (struct gpu_room){NULL, gpu_room_bytes(&sizes), sm, false};
+    b.room = (struct gpu_room){NULL, gpu_room_bytes(&sizes), sm, 0};
     return b;
 }
 
@@ -35,7 +35,7 @@ static struct mat product(struct both *b, const struct mat *x, const struct weig
                             .w = gpu_put_weight(&b->gpu, w),
                             .bias = bias ? gpu_put_mat(&b->gpu, bias) : NULL};
     b->room.at = gpu_put(&b->gpu, NULL, b->room.bytes);
-    b->room.warpgroups = warpgroups;
+    b->room.warpgroups = warpgroups ? WARPGROUP_PRODUCTS : 0;
     gpu_ok(gpu_products(b->gpu.stream, gpu_put_mat(&b->gpu, x), x->n, x->dim, &term, 1, &b->room));
     gpu_take(&b->gpu, y.at, term.y, mat_bytes(&y));
     gpu_drop(&b->gpu);
@@ -54,7 +54,7 @@ static struct planes planes(struct both *b, const struct mat *x, const struct we
         plane[i] = gpu_put(&b->gpu, NULL, mat_bytes(&y.at[i]));
     }
     b->room.at = gpu_put(&b->gpu, NULL, b->room.bytes);
-    b->room.warpgroups = warpgroups;
+    b->room.warpgroups = warpgroups ? WARPGROUP_PRODUCTS : 0;
     gpu_ok(gpu_partial(b->gpu.stream, plane, y.n, gpu_put_mat(&b->gpu, x), x->n, &on, &b->room));
     for (int i = 0; i < y.n; i++)
         gpu_take(&b->gpu, y.at[i].at, plane[i], mat_bytes(&y.at[i]));
@@ -104,12 +104,48 @@ static void shares_summed_by_warpgroups_are_joined_by_the_tree(void **state)
         }
 }
 
+static const struct prompt {
+    int head_dim, group, q_first, window, n_head, n_seq, length[3], asks[3];
+} PROMPTS[] = {
+    {128, 4, 0, 0, 8, 1, {300}, {180}},
+    {128, 1, 0, 0, 2, 2, {700, 130}, {150, 1}},
+    {64, 4, 4, 0, 7, 3, {600, 45, 260}, {20, 45, 66}},
+    {60, 3, 2, 190, 5, 2, {900, 130}, {40, 30}},
+    {116, 8, 0, 40, 8, 2, {200, 70}, {9, 70}},
+};
+
+static void attention_by_warpgroups_has_the_bits_of_attention_without(void **state)
+{
+    struct gpu g = gpu_help_begin();
+    (void)state;
+    for (size_t i = 0; i < COUNT(PROMPTS); i++) {
+        const struct prompt p = PROMPTS[i];
+        const struct heads heads = {.head_dim = p.head_dim,
+                                    .group = p.group,
+                                    .q_first = p.q_first,
+                                    .kv_first = p.q_first / p.group,
+                                    .window = p.window,
+                                    .scale = 0.17f};
+        struct scene s = make_wide(NUM_BF16, heads, p.n_head, p.n_seq, p.length, p.asks, i, 256);
+        struct there at = put_scene(&g, &s);
+        attend(&g, &s, &at, (struct span){0, s.q.n});
+        const struct mat want = take_rows(&g, &s, &at);
+        at.room.warpgroups = WARPGROUP_ATTENTION;
+        attend(&g, &s, &at, (struct span){0, s.q.n});
+        const struct mat got = take_rows(&g, &s, &at);
+        assert_same(&got, &want);
+        gpu_drop(&g);
+        help_end(&s.h);
+    }
+}
+
 static void the_check_finds_that_bits_are_the_same(void **state)
 {
-    bool same = false;
+    bool products = false, attention = false;
     (void)state;
-    gpu_ok(gpu_check_warpgroups(&same));
-    assert_true(same);
+    gpu_ok(gpu_check_products(&products));
+    gpu_ok(gpu_check_attention(&attention));
+    assert_true(products && attention);
 }
 
 int main(void)
@@ -122,6 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_by_warpgroups_have_the_bits_of_products_without),
         cmocka_unit_test(shares_summed_by_warpgroups_are_joined_by_the_tree),
+        cmocka_unit_test(attention_by_warpgroups_has_the_bits_of_attention_without),
         cmocka_unit_test(the_check_finds_that_bits_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,9 +89,8 @@ def tell_kernels(results, put, copy, math):
         put(f"| {k['name']} | {1e6 * k['seconds']:.2f} | {bytes_s * 1e-9:.0f} | {share(bytes_s, copy)} | {flops * 1e-12:.1f} | "
             f"{share(flops, math)} |")
     tried = part(results, "kernels").get("warpgroups", "none")
-    if tried != "none":
-        put(f"\nProducts by warpgroup instructions, tried beside those without: {tried}. They are used where "
-            "bits are the same.")
+    if ":" in tried and not tried.endswith("none"):
+        put(f"\nWarpgroup instructions, tried beside kernels without: {tried}. They are used where bits are the same.")
 
 
 def step_parts(results):

@@ -68,11 +68,12 @@ static int explain(struct gpus *to, const struct options *o, struct notes *notes
 /* What was tried on the GPU and is not used. */
 static void note_tried(struct notes *notes, const struct gpu *g)
 {
-    if (g->arch == 90 && !g->warpgroups && notes->n < (int)COUNT(notes->text))
+    static const char *const what[] = {"products and attention", "attention", "products"};
+    if (g->arch == 90 && g->warpgroups < (int)COUNT(what) && notes->n < (int)COUNT(notes->text))
         snprintf(notes->text[notes->n++], sizeof(notes->text[0]),
-                 "%.60s: products without warpgroup instructions, which failed when tried or gave "
-                 "other bits; prompts take longer",
-                 g->name);
+                 "%.60s: %s without warpgroup instructions, which failed when tried or gave other "
+                 "bits; prompts take longer",
+                 g->name, what[g->warpgroups]);
 }
 
 int device_choose(struct gpus *to, const struct options *o, struct notes *notes, struct err *e)

@@ -80,15 +80,17 @@ static void say(int fd, const struct listed *all)
         at += n;
 }
 
-/* First without what has to be tried, then with it; or whether libraries are there. */
+/* First without what has to be tried, then with one trial more each time; or whether libraries are
+ * there. */
 static _Noreturn void answer(const struct plugin *p, unsigned libraries, int fd)
 {
     static struct listed all; /* of this process alone, which is too large for some stacks */
     all.rc = libraries ? p->libraries(libraries, &all.err) : p->list(all.gpu, &all.n, &all.err);
     say(fd, &all);
-    if (!libraries && !all.rc && p->check)
-        p->check(all.gpu, min_int(all.n, GPUS));
-    say(fd, &all);
+    for (int i = 0; i < GPU_TRIALS && !libraries && !all.rc && p->check; i++) {
+        p->check(all.gpu, min_int(all.n, GPUS), i);
+        say(fd, &all);
+    }
     _exit(0);
 }
 
@@ -133,9 +135,12 @@ static int ask(const struct plugin *plugin, unsigned libraries, struct listed *a
         close(fd[0]);
         return err_set(e, -EAGAIN, "cannot start a process to list the GPUs");
     }
-    bool heard = hear(fd[0], all, PATIENCE_MS);
-    if (heard && !all->rc && hear(fd[0], &tried, CHECK_PATIENCE_MS))
-        *all = tried;
+    bool heard = hear(fd[0], all, PATIENCE_MS), tells = heard && !all->rc && plugin->check;
+    for (int i = 0; i < GPU_TRIALS && tells && !libraries; i++) {
+        tells = hear(fd[0], &tried, CHECK_PATIENCE_MS);
+        if (tells)
+            *all = tried;
+    }
     close(fd[0]);
     end(child, heard ? CHECK_PATIENCE_MS : 1000);
     if (!heard)

@@ -11,13 +11,14 @@
 #include "base/wait.h"
 #include "dev/dev.h"
 
-enum { GPUS = 32, LOAD_LANES = 8, PLUGIN_ABI = 2 << 16 | sizeof(struct dev_ops) };
+enum { GPUS = 32, GPU_TRIALS = 2, LOAD_LANES = 8, PLUGIN_ABI = 3 << 16 | sizeof(struct dev_ops) };
 
 struct gpu {
     char name[96], bus[24]; /* bus: as NVML says it */
     int arch, sm;           /* 10 * major + minor of its compute capability; multiprocessors */
     size_t memory, memory_free;
-    bool warpgroups; /* its faster matrices (9.0) were tried, and give the bits of the others */
+    int warpgroups; /* trials of its faster matrices (9.0) that gave other kernels' bits: 1 << trial
+                     */
     size_t unit; /* memory that outlives a process is of multiples of this; 0: there can be none */
     uint32_t reaches; /* bit i: its kernels can read the memory of GPU i */
 };
@@ -33,7 +34,7 @@ struct gpu_ask {
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* operations are timed, by dev_ops.lap */
     bool records;                     /* steps may be recorded: no host has a part in them */
-    bool warpgroups;                  /* as struct gpu has it */
+    int warpgroups;                   /* as struct gpu has it */
 };
 
 /* How ranks of a group reach each other: each reads the others' memory (comm/peer), or NCCL brings
@@ -68,8 +69,9 @@ struct plugin {
     /* All GPUs of this host, at most GPUS. -ENODEV with one sentence when there is none that can be
      * used. */
     int (*list)(struct gpu *to, int *n, struct err *e);
-    /* Try what may be used only where it was tried, and note it in gpu[0 .. n - 1]; may crash. */
-    void (*check)(struct gpu *gpu, int n);
+    /* Trial 0, then the others, of what is used only where it was tried: products by warpgroups,
+     * and attention. Noted in gpu[0 .. n - 1]; may crash. */
+    void (*check)(struct gpu *gpu, int n, int trial);
     /* Device memory that a device takes for itself, but for what CUDA does. Calls no CUDA. */
     size_t (*scratch_bytes)(const struct gpu_ask *, const struct gpu *);
     /* Make d a device on one GPU, until this process ends. */

@@ -140,6 +140,7 @@ uint32_t gpu_shared_address(const void *at)
 
 struct product {
     int n;
+    bool by_row;
     uint64_t b;
     bool add;
     float *d[MODEL_GROUP];
@@ -173,6 +174,7 @@ void wgmma_commit(void) { model_meet_group("wgmma_commit", commit_all, NULL); }
 
 struct asked {
     int n;
+    bool by_row;
     float *d;
     const uint32_t *a;
     uint64_t b;
@@ -188,10 +190,11 @@ static void enqueue_all(void **mine)
     const asked *first = (const asked *)mine[0];
     if (!g->begun)
         model_fail("wgmma without wgmma_begin() since wgmma_wait()");
-    p.n = first->n, p.b = first->b, p.add = first->add, p.group = g->committed;
+    p.n = first->n, p.by_row = first->by_row, p.b = first->b, p.add = first->add,
+    p.group = g->committed;
     for (int i = 0; i < MODEL_GROUP; i++) {
         const asked *one = (const asked *)mine[i];
-        if (one->b != p.b || one->add != p.add || one->n != p.n)
+        if (one->b != p.b || one->add != p.add || one->n != p.n || one->by_row != p.by_row)
             model_fail("wgmma: threads of a warpgroup differ in matrix or addition");
         p.d[i] = one->d;
         p.a[i] = one->a;
@@ -204,9 +207,9 @@ static void enqueue_all(void **mine)
     g->products.push_back(p);
 }
 
-void model_wgmma(int n, float *d, const uint32_t *a, uint64_t b, bool add)
+void model_wgmma(int n, bool by_row, float *d, const uint32_t *a, uint64_t b, bool add)
 {
-    asked mine = {n, d, a, b, add};
+    asked mine = {n, by_row, d, a, b, add};
     model_meet_group("wgmma", enqueue_all, &mine);
 }
 
@@ -215,23 +218,24 @@ static float half_of(uint32_t word, int i)
     return __uint_as_float(i ? word & 0xffff0000u : word << 16);
 }
 
-/* Column `column`, rows k and k + 1, of b where its descriptor says, unswizzled and K-major: bricks
- * of 8 columns times 16 bytes, bits 16-29 from 8 rows to the next, 32-45 from 8 columns to the
- * next. */
-static uint32_t word_of_b(uint64_t b, int column, int k)
+/* Row k of column `column` of b where its descriptor says, unswizzled: bits 16-29 from 8 rows to
+ * the next, 32-45 from 8 columns to the next; a brick is 8 times 16 bytes, columns, or rows when
+ * `by_row`. */
+static float number_of_b(const product &p, int column, int k)
 {
-    const uint64_t sixteen = 0x3fff;
-    if (b & ~(sixteen | sixteen << 16 | sixteen << 32))
+    const uint64_t b = p.b, low = 0x3fff;
+    if (b & ~(low | low << 16 | low << 32))
         model_fail("wgmma: descriptor %#llx has bits of swizzling or none", (unsigned long long)b);
-    const size_t at = (size_t)(b & sixteen) * 16 + (size_t)(k / 8) * (b >> 16 & sixteen) * 16 +
-                      (size_t)(column / 8) * (b >> 32 & sixteen) * 16 + (size_t)(column % 8) * 16 +
-                      (size_t)(k % 8) * 2;
+    const int sixteen = p.by_row ? k : column, two = p.by_row ? column : k;
+    const size_t at = (size_t)(b & low) * 16 + (size_t)(k / 8) * (b >> 16 & low) * 16 +
+                      (size_t)(column / 8) * (b >> 32 & low) * 16 + (size_t)(sixteen % 8) * 16 +
+                      (size_t)(two % 8) * 2;
     const char *from = model_shared_of(model_block()) + at - SHARED_FROM;
-    uint32_t word;
-    if (at < SHARED_FROM || !model_is_shared(from, sizeof(word)))
+    uint16_t number;
+    if (at < SHARED_FROM || !model_is_shared(from, sizeof(number)))
         model_fail("wgmma: b lies outside shared memory");
-    memcpy(&word, from, sizeof(word));
-    return word;
+    memcpy(&number, from, sizeof(number));
+    return half_of(number, 0);
 }
 
 /* In the order of mma_bf16: products and sums in f32, ascending. */
@@ -239,9 +243,8 @@ static void multiply(group_state *g, const product &p)
 {
     std::vector<float> b((size_t)p.n * 16);
     for (int column = 0; column < p.n; column++)
-        for (int k = 0; k < 16; k += 2)
-            for (int i = 0; i < 2; i++)
-                b[(size_t)(column * 16 + k + i)] = half_of(word_of_b(p.b, column, k), i);
+        for (int k = 0; k < 16; k++)
+            b[(size_t)(column * 16 + k)] = number_of_b(p, column, k);
     for (int i = 0; i < MODEL_GROUP; i++)
         if (memcmp(p.kept[i], p.a[i], sizeof(p.kept[i])))
             model_fail("wgmma: registers of a were written before it was done");

@@ -34,14 +34,15 @@ uint32_t gpu_shared_address(const void *at);
 
 void wgmma_begin(void);
 void wgmma_commit(void);
-void model_wgmma(int n, float *d, const uint32_t *a, uint64_t b, bool add);
+void model_wgmma(int n, bool by_row, float *d, const uint32_t *a, uint64_t b, bool add);
+static inline void matrices_written(void) {} /* they are seen anyway */
 void model_wgmma_wait(int newest);
 template <int N> static inline void wgmma_wait(void) { model_wgmma_wait(N); }
-template <int N> static inline void wgmma_done(float (&)[N]) {}
-template <int N>
-static inline void wgmma(float (&d)[N / 2], const uint32_t a[4], uint64_t b, bool add)
+template <int N> static inline void wgmma_done(float (&)[N][4]) {}
+template <int N, enum bricks BY>
+static inline void wgmma(float (&d)[N / 8][4], const uint32_t a[4], uint64_t b, bool add)
 {
-    model_wgmma(N, d, a, b, add);
+    model_wgmma(N, BY == BY_ROW, d[0], a, b, add);
 }
 
 #define LAUNCH_CLUSTERS(...) gpu_launch_clusters(#__VA_ARGS__, __VA_ARGS__)

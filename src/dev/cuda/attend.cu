@@ -30,5 +30,9 @@ extern "C" int gpu_attend(void *stream, float *y, const float *q, int dim,
     if (cache->type != NUM_BF16 || heads->head_dim > TENSOR_DIM)
         return attend_exactly(stream, &a, room);
     const int error = attend_short_runs(stream, &a, alone, room);
-    return error || alone ? error : attend_long_runs(stream, &a);
+    if (error || alone)
+        return error;
+    return (room->warpgroups & WARPGROUP_ATTENTION) && attend_wgmma_takes(&a)
+               ? attend_wgmma(stream, &a)
+               : attend_long_runs(stream, &a);
 }

@@ -121,12 +121,13 @@ GPU_INLINE void fetch_values(char *to, const struct attending *a, const struct r
     copy_commit();
 }
 
-/* Queries of `n` rows from row `first` on, rounded: [rows][WIDE]; zeros after them. */
+/* Queries of `n` rows from row `first` on, rounded: [rows][WIDE]; zeros after them. By thread
+ * `thread` of some. */
 template <int WIDE>
 GPU_INLINE void fetch_queries(char *to, const struct attending *a, const struct queries *of,
-                              int first, int n, int rows)
+                              int first, int n, int rows, int thread, int threads)
 {
-    for (int i = threadIdx.x; i < rows * WIDE / 2; i += ATTEND_THREADS) {
+    for (int i = thread; i < rows * WIDE / 2; i += threads) {
         const int row = i / (WIDE / 2), number = i % (WIDE / 2) * 2;
         float x[2] = {0, 0};
         for (int k = 0; k < 2; k++)

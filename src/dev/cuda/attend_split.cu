@@ -305,7 +305,8 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attend_split(struct spl
         const int row = min(my_lane() / 4 + 8 * h, t.n - 1);
         sees[h] = keys_of(&a->heads, a->batch.pos[(t.first + row) / t.of.n]);
     }
-    fetch_queries<WIDE>(shared + places<WIDE>::queries, a, &t.of, t.first, t.n, TILE_ROWS);
+    fetch_queries<WIDE>(shared + places<WIDE>::queries, a, &t.of, t.first, t.n, TILE_ROWS,
+                        threadIdx.x, ATTEND_THREADS);
     clear_outputs(&all);
     for (int segment = first; segment <= last; segment++) {
         do_segment<WIDE>(&one, a, &t, sees, keys_in(t.read.keys, segment));

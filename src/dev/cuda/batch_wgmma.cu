@@ -39,7 +39,7 @@ template <class S> GPU_INLINE void leave_sums(const struct sums<S> &s)
 #pragma unroll
         for (int r = 0; r < 2; r++)
             *(float2 *)(to + (8 * j + 2 * t + r) * SUM_ROW) =
-                make_float2(s.all[4 * j + r], s.all[4 * j + 2 + r]);
+                make_float2(s.all[j][r], s.all[j][2 + r]);
 }
 
 /* One output of one row, from the sums of all blocks. */

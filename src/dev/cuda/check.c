@@ -1,9 +1,10 @@
 /* check.c - does this GPU add in wgmma as it does in mma.sync? Nobody says so, so products are
- * computed both ways and compared bit by bit: gpu_check_warpgroups() of kernels.h.
+ * computed both ways and compared bit by bit: gpu_check_products() of kernels.h.
  *
  * The numbers are those that tell one order of sums, or one width of a sum, from another: exponents
  * far apart, great numbers that cancel, zeros of both signs, subnormal ones.
  */
+#include "dev/cuda/check.h"
 #include "dev/cuda/kernels.h"
 #include "dev/cuda/runtime.h"
 
@@ -29,8 +30,7 @@ static uint32_t draw(uint64_t *seed)
     return (uint32_t)(*seed >> 32);
 }
 
-/* A bf16 number: sign, exponent around 1 by up to `range`, seven bits. */
-static uint16_t draw_bf16(uint64_t *seed, int range)
+uint16_t check_bf16(uint64_t *seed, int range)
 {
     const uint32_t r = draw(seed);
     if (r % 16 == 0)
@@ -47,7 +47,7 @@ static void draw_x(float *x, uint64_t *seed)
 {
     for (int r = 0; r < CHECK_ROWS; r++)
         for (int c = 0; c < CHECK_COLS; c++) {
-            uint32_t bits = (uint32_t)draw_bf16(seed, 1 + r % 24) << 16;
+            uint32_t bits = (uint32_t)check_bf16(seed, 1 + r % 24) << 16;
             if (r % 3 == 1 && c % 2) /* what stood before, with the other sign, and a bit less */
                 memcpy(&bits, &x[r * CHECK_COLS + c - 1], 4), bits = (bits ^ 0x80000000u) - 0x10000;
             memcpy(&x[r * CHECK_COLS + c], &bits, 4);
@@ -57,7 +57,7 @@ static void draw_x(float *x, uint64_t *seed)
 static void draw_weights(uint16_t *w, uint64_t *seed)
 {
     for (int i = 0; i < CHECK_OUTPUTS * CHECK_COLS; i++)
-        w[i] = draw_bf16(seed, 1 + i / (16 * CHECK_COLS) % 20);
+        w[i] = check_bf16(seed, 1 + i / (16 * CHECK_COLS) % 20);
 }
 
 /* All that is on the GPU. */
@@ -89,7 +89,7 @@ static int multiply(struct bench *b, const struct check *c, bool warpgroups, flo
     const size_t bytes = (size_t)c->rows * (size_t)c->outputs * sizeof(float);
     int error = gpu_clear(b->y, bytes, b->stream);
     room.sm = c->sm;
-    room.warpgroups = warpgroups;
+    room.warpgroups = warpgroups ? WARPGROUP_PRODUCTS : 0;
     if (!error)
         error =
             c->shares
@@ -119,7 +119,7 @@ static int put(char **at, const void *from, size_t bytes, void *stream)
     return error || !from ? error : gpu_copy_in(*at, from, bytes, stream);
 }
 
-int gpu_check_warpgroups(bool *same)
+int gpu_check_products(bool *same)
 {
     const size_t x_bytes = (size_t)CHECK_ROWS * CHECK_COLS * sizeof(float);
     const size_t w_bytes = (size_t)CHECK_OUTPUTS * CHECK_COLS * sizeof(uint16_t);

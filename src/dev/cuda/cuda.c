@@ -83,12 +83,13 @@ static int list_gpus(struct gpu *to, int *n, struct err *e)
     return 0;
 }
 
-static void check_gpus(struct gpu *gpu, int n)
+static void check_gpus(struct gpu *gpu, int n, int trial)
 {
+    static int (*const check[GPU_TRIALS])(bool *) = {gpu_check_products, gpu_check_attention};
     for (int i = 0; i < n; i++) {
         bool same = false;
-        gpu[i].warpgroups =
-            gpu[i].arch == 90 && !gpu_use(i) && !gpu_check_warpgroups(&same) && same;
+        if (gpu[i].arch == 90 && !gpu_use(i) && !check[trial](&same) && same)
+            gpu[i].warpgroups |= 1 << trial;
     }
 }
 

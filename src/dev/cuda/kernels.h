@@ -61,13 +61,16 @@ struct gpu_term {
     const float *bias;
 };
 
+/* What compute capability 9.0 may do by warpgroups (wgmma), where trying it gave the same bits. */
+enum { WARPGROUP_PRODUCTS = 1, WARPGROUP_ATTENTION = 2, WARPGROUP_ALL = 3 };
+
 /* Memory that kernels may use between the calls of one stream, of at least so many bytes as
  * gpu_room_bytes() says for the largest step; `sm` is the number of multiprocessors. */
 struct gpu_room {
     void *at;
     size_t bytes;
     int sm;
-    bool warpgroups; /* wgmma gives the bits of mma.sync here: gpu_check_warpgroups() */
+    int warpgroups; /* what wgmma gives the bits of mma.sync for: WARPGROUP_* */
 };
 struct gpu_sizes {
     int max_tok, max_dim;             /* rows of a step, numbers of a row that is multiplied */
@@ -154,10 +157,11 @@ size_t gpu_draw_bytes(int n, int words);
 int gpu_draw(void *stream, int *token, float *logits, int n, int words,
              const struct gpu_draw_rows *, void *room);
 
-/* check.c: whether products by warpgroups, which only compute capability 9.0 has, give the bits of
- * those without on the GPU in use: some are computed both ways. Takes milliseconds and 100 MiB. A
+/* check.c: whether products, or attention, by warpgroups give the bits of those without on the GPU
+ * in use, of compute capability 9.0: some are computed both ways. Takes milliseconds and 20 MiB. A
  * failure may leave the process without its GPU, so ask in one of its own. */
-int gpu_check_warpgroups(bool *same);
+int gpu_check_products(bool *same);
+int gpu_check_attention(bool *same);
 
 #ifdef __cplusplus
 }

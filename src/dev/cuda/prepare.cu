@@ -87,7 +87,7 @@ __global__ void bricks_kernel(const __grid_constant__ struct product p)
     for (int i = 0; i < 8; i++)
         v[i] = row < p.n && column + i < k.cols ? x[i] : 0;
     const int first = (k.ready / 2 + column) / 32 * (p.ready_rows / 8) + (int)blockIdx.y;
-    uint4 *to = (uint4 *)(p.ready + (size_t)first * BRICKS) + lane;
+    uint4 *to = (uint4 *)(p.ready + (size_t)first * 4 * BRICK) + lane;
     *to = make_uint4(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]), to_bf16x2(v[4], v[5]),
                      to_bf16x2(v[6], v[7]));
 }

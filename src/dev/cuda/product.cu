@@ -95,7 +95,8 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
     if (type == NUM_BF16 && p->n <= BF16_STREAMED)
         return product_stream(stream, type, p);
     const bool fills = product_wgmma_fills(p, room->sm);
-    p->bricks = type == NUM_BF16 && room->warpgroups && (fills || product_batch_takes(p));
+    p->bricks = type == NUM_BF16 && (room->warpgroups & WARPGROUP_PRODUCTS) &&
+                (fills || product_batch_takes(p));
     const int error = make_ready(stream, type, p, &left);
     if (error)
         return error;

@@ -269,12 +269,13 @@ template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], uint4 v, 
 size_t product_room_bytes(int max_tok, int max_dim, int sm);
 size_t product_stack_bytes(int sm); /* of it, for product_tile() */
 
-/* Fills p->ready [ready_rows][ready_row], or in bricks [ready_row / 64][ready_rows / 8][BRICKS] of
- * 32 columns by eight rows (warpgroup.h), and, of whole numbers, p->scale [groups][ready_rows] for
- * weights of `type`. Rows behind the last of x, and columns behind the last of a piece up to whole
- * blocks of X_BLOCK, become zeros. Numbers are in the order in which a matrix wants them: of each
- * 32 columns that are multiplied by four bits, first the even fours, then the odd ones; of each 16
- * by e4m3 the first halves of all fours, then the second ones. */
+/* Fills p->ready [ready_rows][ready_row], or in bricks [ready_row / 64][ready_rows / 8][4] of eight
+ * columns by eight rows, 16 bytes of each row (warpgroup.h), and, of whole numbers, p->scale
+ * [groups][ready_rows] for weights of `type`. Rows behind the last of x, and columns behind the
+ * last of a piece up to whole blocks of X_BLOCK, become zeros. Numbers are in the order in which a
+ * matrix wants them: of each 32 columns that are multiplied by four bits, first the even fours,
+ * then the odd ones; of each 16 by e4m3 the first halves of all fours, then the second
+ * ones. */
 int product_prepare(void *stream, enum num type, const struct product *p);
 
 /* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 as it is, and
@@ -283,7 +284,7 @@ int product_plain(void *stream, enum num type, const struct product *p);
 int product_stream(void *stream, enum num type, const struct product *p);
 int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left);
 
-/* bf16 made ready in bricks, where struct gpu_room says warpgroups: for prompts, whose tiles should
+/* bf16 made ready in bricks, where struct gpu_room says so: for prompts, whose tiles should
  * fill the GPU, and for batches, whose tiles clusters share out; those do not take all. */
 bool product_wgmma_fills(const struct product *p, int sm);
 int product_wgmma(void *stream, const struct product *p, const struct gpu_room *left);

@@ -53,7 +53,7 @@ GPU_INLINE int join_left(struct sums<prompt> &s, float *stack, int leaf)
     for (; leaf >> level & 1; level++)
 #pragma unroll
         for (int i = 0; i < prompt::SUMS; i++)
-            s.all[i] = __fadd_rn(*place_in(stack, level, i), s.all[i]);
+            s.all[i / 4][i % 4] = __fadd_rn(*place_in(stack, level, i), s.all[i / 4][i % 4]);
     return level;
 }
 
@@ -66,7 +66,7 @@ GPU_INLINE void put_sums(const struct product &p, const struct piece &k,
     for (int j = 0; j < prompt::ROWS / 8; j++)
 #pragma unroll
         for (int r = 0; r < 2; r++)
-            put_two(p, k, at.row + 8 * j + 2 * t + r, o, s.all[4 * j + r], s.all[4 * j + 2 + r]);
+            put_two(p, k, at.row + 8 * j + 2 * t + r, o, s.all[j][r], s.all[j][2 + r]);
 }
 
 GPU_INLINE void multiply_tiles(const struct product &p, const struct walk &w)
@@ -89,7 +89,7 @@ GPU_INLINE void multiply_tiles(const struct product &p, const struct walk &w)
             else
 #pragma unroll
                 for (int j = 0; j < prompt::SUMS; j++)
-                    *place_in(stack, level, j) = s.all[j];
+                    *place_in(stack, level, j) = s.all[j / 4][j % 4];
         }
     }
 }

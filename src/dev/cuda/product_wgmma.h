@@ -18,7 +18,7 @@
 #include "dev/cuda/product.h"
 #include "dev/cuda/warpgroup.h"
 
-enum { OUTPUTS = 128, SLOT = 64, HALF = 32, CONSUMERS = 2 * WARPGROUP };
+enum { OUTPUTS = 128, SLOT = 64, HALF = 32, BRICKS = HALF / 8 * BRICK, CONSUMERS = 2 * WARPGROUP };
 
 template <int MANY, int DEPTH> struct shape {
     static constexpr int ROWS = MANY, SLOTS = DEPTH, SUMS = MANY / 2; /* sums of a thread */
@@ -125,10 +125,10 @@ GPU_INLINE void fetch_columns(const struct product &p, const struct piece &k,
 
 /* ------------------------------------------------------------------------------- multiplying */
 
-/* Sums of a thread: of lane 4g + t of warp w, sum[4j + 2i + r] is that of output 16w + 2g + i and
- * row 8j + 2t + r. */
+/* Sums of a thread: of lane 4g + t of warp w, sum[j][2i + r] is that of output 16w + 2g + i and row
+ * 8j + 2t + r. */
 template <class S> struct sums {
-    float now[S::SUMS], all[S::SUMS];
+    float now[S::SUMS / 4][4], all[S::SUMS / 4][4];
     uint32_t a[2][2][4]; /* of a step of a half: products in flight read them */
     struct turn turn;
     int held; /* a slot that products in flight may still read; -1: none */
@@ -140,7 +140,7 @@ template <class S> GPU_INLINE void begin_sums(struct sums<S> &s)
     s.held = -1;
 #pragma unroll
     for (int i = 0; i < S::SUMS; i++)
-        s.now[i] = 0;
+        s.now[i / 4][i % 4] = 0;
 }
 
 /* The warp's matrices of a half. Of what lies behind the last word of columns nothing is known. */
@@ -176,7 +176,7 @@ template <class S> GPU_INLINE void end_run(struct sums<S> &s)
     wgmma_done(s.now);
 #pragma unroll
     for (int i = 0; i < S::SUMS; i++)
-        s.all[i] = __fadd_rn(s.all[i], s.now[i]);
+        s.all[i / 4][i % 4] = __fadd_rn(s.all[i / 4][i % 4], s.now[i / 4][i % 4]);
 }
 
 /* s.all becomes the sum over columns from .. to - 1 of a piece, in runs; 0 when there are none. */
@@ -188,10 +188,10 @@ GPU_INLINE void add_columns(struct sums<S> &s, const struct piece &k, int from, 
     int in_run = 0;                              /* columns of it so far */
 #pragma unroll
     for (int i = 0; i < S::SUMS; i++)
-        s.all[i] = nothing;
+        s.all[i / 4][i % 4] = nothing;
     for (int column = from; column < to; column += SLOT) {
         const char *slot = slot_of<S>(s.turn);
-        const uint64_t x = matrix_at(slot + S::WEIGHT_BYTES);
+        const uint64_t x = matrix_at(slot + S::WEIGHT_BYTES, BRICKS);
         barrier_wait(full_of<S>(s.turn.slot), s.turn.parity);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -202,9 +202,9 @@ GPU_INLINE void add_columns(struct sums<S> &s, const struct piece &k, int from, 
             wgmma_begin();
 #pragma unroll
             for (int step = 0; step < 2; step++)
-                wgmma<S::ROWS>(s.now, s.a[h][step],
-                               x + (unsigned)(h * S::HALF_BYTES + step * 2 * BRICK) / 16,
-                               in_run || step);
+                wgmma<S::ROWS, BY_COLUMN>(s.now, s.a[h][step],
+                                          x + (unsigned)(h * S::HALF_BYTES + step * 2 * BRICK) / 16,
+                                          in_run || step);
             wgmma_commit();
             wgmma_wait<1>();
             if (h == 0)

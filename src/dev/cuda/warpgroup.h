@@ -8,24 +8,28 @@
  * 64 x 16 by b of 16 x N, both bf16, into d of 64 x N, f32. Warp w has rows 16w .. 16w + 15 of a
  * and d, in registers as mma_bf16() has them (gpu.h): of lane 4g + t
  *     a[0]: row g, columns 2t,+1   a[1]: row g + 8   a[2]: row g, columns 2t + 8,+9   a[3]: g + 8
- *     d[4j], d[4j + 1]: row g, columns 8j + 2t,+1    d[4j + 2], d[4j + 3]: row g + 8
+ *     d[j][0], d[j][1]: row g, columns 8j + 2t,+1    d[j][2], d[j][3]: row g + 8
  * (PTX ISA, "Matrix fragments for wgmma.mma_async.m64nNk16"; CUTLASS, CLayout_64xN and
  * ALayout_64x16 in cute/atom/mma_traits_sm90_gmma.hpp.)
  *
- * b lies in shared memory in bricks of 8 columns of b by 8 successive rows of it: 8 times 16 bytes,
- * one for each column, nothing swizzled. matrix_at() describes it: BRICK bytes from the brick of
- * rows 0 .. 7 to that of rows 8 .. 15, BRICKS from 8 columns to the next 8. (PTX ISA, "Matrix
- * descriptor": bits 0-13 address, 16-29 leading, 32-45 stride, all / 16, 62-63 swizzling, 0: none;
- * "Leading dimension byte offset": K-major, no swizzling: from the first column of 128 bits to the
- * second; "Stride dimension byte offset": from 8 rows to the next 8. CUTLASS, make_gmma_desc():
- * INTERLEAVE of Major::K is ((8, n), 2) : ((1, SBO), LBO) in units of 128 bits.)
+ * b lies in shared memory in bricks of 8 columns by 8 rows of it, 128 bytes, nothing swizzled: the
+ * eight rows of a column are 16 bytes, columns follow each other (BY_COLUMN: K-major), or the eight
+ * columns of a row, and rows follow each other (BY_ROW: MN-major, imm-trans-b is 1). matrix_at()
+ * describes it: BRICK bytes from the brick of rows 0 .. 7 to that of rows 8 .. 15, and so many from
+ * 8 columns to the next 8. (PTX ISA, "Matrix descriptor": bits 0-13 address, 16-29 leading, 32-45
+ * stride, all / 16, 62-63 swizzling, 0: none. "Leading dimension byte offset", without swizzling:
+ * from rows of b to the next, be they the first column of 128 bits and the second of K-major or
+ * eight of MN-major; "Stride dimension byte offset": from 8 columns of b to the next. CUTLASS,
+ * make_gmma_desc(): INTERLEAVE is ((8, n), 2) : ((1, SBO), LBO) for Major::K and
+ * ((1, n), (8, k)) : ((X, SBO), (1, LBO)) for Major::MN, in units of 128 bits.)
  */
 #ifndef TANDEM_CUDA_WARPGROUP_H
 #define TANDEM_CUDA_WARPGROUP_H
 
 #include "dev/cuda/gpu.h"
 
-enum { WARPGROUP = 128, BRICK = 128, BRICKS = 4 * BRICK };
+enum { WARPGROUP = 128, BRICK = 128 };
+enum bricks { BY_COLUMN, BY_ROW };
 
 #ifdef __CUDACC__
 
@@ -126,6 +130,13 @@ GPU_INLINE void copy_bulk_to(void *shared, const void *global, int bytes, uint64
         : "memory");
 }
 
+/* By every thread that wrote to shared memory otherwise, or whose copy_async() has arrived, before
+ * who multiplies by matrices there is told. */
+GPU_INLINE void matrices_written(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 /* ------------------------------------------------------------------------------- clusters */
 
 GPU_INLINE int block_in_cluster(void)
@@ -185,18 +196,16 @@ template <int N> GPU_INLINE void wgmma_wait(void)
 
 /* After wgmma_wait<0>(): the compiler takes d for done where wgmma() stands, and might move what
  * looks at d before the wait. */
-template <int N> GPU_INLINE void wgmma_done(float (&d)[N])
+template <int N> GPU_INLINE void wgmma_done(float (&d)[N][4])
 {
 #pragma unroll
-    for (int i = 0; i < N; i++)
-        asm volatile("" : "+f"(d[i])::"memory");
+    for (int i = 0; i < 4 * N; i++)
+        asm volatile("" : "+f"(d[i / 4][i % 4])::"memory");
 }
 
-#define WG_D8(i)                                                                                   \
-    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
-        "+f"(d[i + 6]), "+f"(d[i + 7])
-#define WG_D16(i) WG_D8(i), WG_D8(i + 8)
-#define WG_D32(i) WG_D16(i), WG_D16(i + 16)
+#define WG_D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define WG_D16(i) WG_D4(i), WG_D4(i + 1), WG_D4(i + 2), WG_D4(i + 3)
+#define WG_D32(i) WG_D16(i), WG_D16(i + 4)
 #define WG_R16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define WG_R32                                                                                     \
     WG_R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -206,26 +215,28 @@ template <int N> GPU_INLINE void wgmma_done(float (&d)[N])
 #define WG_R96                                                                                     \
     WG_R64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "    \
            "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define WG_PRODUCT(n, registers, a_, b_, add_, ...)                                                \
+#define WG_PRODUCT(n, registers, a_, b_, add_, trans_, ...)                                        \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_ ", 0;\n"                                 \
                  "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {" a_   \
-                 "}, " b_ ", p, 1, 1, 0;\n}"                                                       \
+                 "}, " b_ ", p, 1, 1, %" trans_ ";\n}"                                             \
                  : __VA_ARGS__                                                                     \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add))
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add),              \
+                   "n"((int)BY))
 
 /* d = a * b, or d += a * b when `add`; done when wgmma_wait() says so. */
-template <int N> GPU_INLINE void wgmma(float (&d)[N / 2], const uint32_t a[4], uint64_t b, bool add)
+template <int N, enum bricks BY>
+GPU_INLINE void wgmma(float (&d)[N / 8][4], const uint32_t a[4], uint64_t b, bool add)
 {
     static_assert(N == 32 || N == 64 || N == 128 || N == 192, "not written down");
     if constexpr (N == 32)
-        WG_PRODUCT("32", WG_R16, "%16, %17, %18, %19", "%20", "%21", WG_D16(0));
+        WG_PRODUCT("32", WG_R16, "%16, %17, %18, %19", "%20", "%21", "22", WG_D16(0));
     else if constexpr (N == 64)
-        WG_PRODUCT("64", WG_R32, "%32, %33, %34, %35", "%36", "%37", WG_D32(0));
+        WG_PRODUCT("64", WG_R32, "%32, %33, %34, %35", "%36", "%37", "38", WG_D32(0));
     else if constexpr (N == 128)
-        WG_PRODUCT("128", WG_R64, "%64, %65, %66, %67", "%68", "%69", WG_D32(0), WG_D32(32));
+        WG_PRODUCT("128", WG_R64, "%64, %65, %66, %67", "%68", "%69", "70", WG_D32(0), WG_D32(8));
     else
-        WG_PRODUCT("192", WG_R96, "%96, %97, %98, %99", "%100", "%101", WG_D32(0), WG_D32(32),
-                   WG_D32(64));
+        WG_PRODUCT("192", WG_R96, "%96, %97, %98, %99", "%100", "%101", "102", WG_D32(0), WG_D32(8),
+                   WG_D32(16));
 }
 
 #undef WG_PRODUCT
@@ -248,11 +259,11 @@ static inline int gpu_launch_clusters(void (*kernel)(Takes...), unsigned cluster
 #include <warpgroup_model.h>
 #endif
 
-/* Describes the matrix b whose first brick is there. */
-GPU_INLINE uint64_t matrix_at(const void *shared)
+/* Describes the matrix b whose first brick is there: `stride` bytes from 8 columns to the next. */
+GPU_INLINE uint64_t matrix_at(const void *shared, int stride)
 {
     return (uint64_t)(gpu_shared_address(shared) >> 4) | (uint64_t)(BRICK >> 4) << 16 |
-           (uint64_t)(BRICKS >> 4) << 32;
+           (uint64_t)(stride >> 4) << 32;
 }
 
 #endif
