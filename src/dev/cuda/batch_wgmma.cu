@@ -84,6 +84,7 @@ template <class S> GPU_INLINE void do_tile(const struct product &p, int cluster)
         begin_sums(s);
         add_columns<S, 1>(s, k, share.from, share.to);
     }
+    __syncwarp(); /* one lane has fetched */
     __syncthreads();
     if (threadIdx.x < CONSUMERS)
         leave_sums(s);
