@@ -61,13 +61,16 @@ endforeach()
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
 
 # Our prototypes of what is opened at run time are held against the headers, where these are.
-find_path(NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-if(NCCL_INCLUDE)
-  add_library(against_nccl OBJECT test/against_nccl.c)
-  target_include_directories(against_nccl PRIVATE src)
-  target_include_directories(against_nccl SYSTEM PRIVATE ${NCCL_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(against_nccl PRIVATE _GNU_SOURCE)
-endif()
+foreach(header nccl cublasLt)
+  find_path(AGAINST_${header} ${header}.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(AGAINST_${header})
+    string(TOLOWER against_${header} against)
+    add_library(${against} OBJECT test/${against}.c)
+    target_include_directories(${against} PRIVATE src)
+    target_include_directories(${against} SYSTEM PRIVATE ${AGAINST_${header}} ${CUDAToolkit_INCLUDE_DIRS})
+    target_compile_definitions(${against} PRIVATE _GNU_SOURCE)
+  endif()
+endforeach()
 
 # Tests and benchmarks on a real GPU have the plugin's parts in themselves.
 add_library(tandem-cuda-real INTERFACE)

@@ -108,7 +108,7 @@ static inline struct weight help_cut(struct help *h, enum num type, enum cut cut
         must(!part_pack(&part[i], type, &from));
         at += part_bytes(type, part[i].rows, part[i].cols);
     }
-    return (struct weight){type, m->n, m->dim, first, n_part, part};
+    return (struct weight){type, m->n, m->dim, first, n_part, part, NULL};
 }
 
 /* A random matrix cut into n_part parts of uneven sizes. */

@@ -16,7 +16,7 @@ static void a_product_costs_its_flops_and_its_packed_bytes(void **state)
 {
     (void)state;
     struct part part[2] = {{16, 33, NULL}, {17, 33, NULL}};
-    struct weight w = {NUM_BF16, 33, 33, 0, 2, part};
+    struct weight w = {NUM_BF16, 33, 33, 0, 2, part, NULL};
     struct mat x = f32(3, 33), y = f32(3, 33), none = {0}, bias = f32(1, 33);
     struct dev d = begin();
     dev_matmul(&d, &y, &x, &w, &none);
@@ -30,7 +30,7 @@ static void every_plane_of_a_partial_product_is_written(void **state)
 {
     (void)state;
     struct part part[3] = {{16, 10, NULL}, {16, 0, NULL}, {16, 6, NULL}};
-    struct weight w = {NUM_F32, 16, 16, 0, 3, part};
+    struct weight w = {NUM_F32, 16, 16, 0, 3, part, NULL};
     struct mat x = f32(2, 16);
     struct planes y = {.n = 2, .at = {f32(2, 16), f32(2, 16)}};
     struct dev d = begin();
@@ -67,7 +67,7 @@ static void the_rest_is_bytes(void **state)
     struct mat x = f32(2, 8), y = f32(2, 8), w = f32(1, 8), none = {0}, angle = f32(2, 4);
     struct kv c = {.type = NUM_BF16, .n_head = 2, .head_dim = 4};
     struct part part = {20, 8, NULL};
-    struct weight words = {NUM_BF16, 20, 8, 0, 1, &part};
+    struct weight words = {NUM_BF16, 20, 8, 0, 1, &part, NULL};
     struct dev d = begin();
     dev_norm(&d, &y, &x, &w, 0), assert_price(&d, 0, 64 + 64 + 32, 1), d = begin();
     struct planes squares = {.n = 2, .at = {f32(2, 2), f32(2, 2)}};
@@ -108,7 +108,7 @@ static void a_product_takes_what_its_weights_cost_with_so_many_rows(void **state
 {
     (void)state;
     struct part part = {16, 16, NULL};
-    struct weight w = {NUM_F32, 16, 16, 0, 1, &part};
+    struct weight w = {NUM_F32, 16, 16, 0, 1, &part, NULL};
     struct mat x = f32(1, 16), y = f32(1, 16), z = f32(1, 16), none = {0};
     struct dev d = priced(1);
     dev_matmul(&d, &y, &x, &w, &none);
@@ -124,7 +124,7 @@ static void threads_share_an_operation_and_meet(void **state)
 {
     (void)state;
     struct part part = {16, 16, NULL};
-    struct weight w = {NUM_F32, 16, 16, 0, 1, &part};
+    struct weight w = {NUM_F32, 16, 16, 0, 1, &part, NULL};
     struct mat x = f32(1, 16), y = f32(1, 16), none = {0};
     struct dev d = priced(4);
     dev_matmul(&d, &y, &x, &w, &none);

@@ -187,7 +187,7 @@ static void a_gap_between_parts_is_not_read(void **state)
     struct help h = help_begin(MAX_TOK, MAX_DIM);
     struct weight whole = help_weight(&h, NUM_F32, CUT_ROWS, 96, 40, 0, 1);
     struct part part[3];
-    struct weight cut = {NUM_F32, 96, 40, 0, 3, part};
+    struct weight cut = {NUM_F32, 96, 40, 0, 3, part, NULL};
     struct mat x = help_mat(&h, 3, 40), none = {0}, a = help_mat(&h, 3, 96),
                b = help_mat(&h, 3, 96);
     size_t third = part_bytes(NUM_F32, 32, 40);

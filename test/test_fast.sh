@@ -5,6 +5,7 @@ build=$(dirname "$tandem")
 [ -e "$build/model/libtandem-cuda.so" ] || { echo "skipped: no model of a GPU was built"; exit 77; }
 export TANDEM_PLUGIN_PATH=$build/model TANDEM_MODEL_GPU="gpus=2"
 export TANDEM_NCCL=$build/model/fake/libnccl.so.2
+export TANDEM_CUBLASLT=$build/model/fake/libcublasLt.so.13
 failed=0
 says() { # word command...
     word=$1; shift
@@ -22,6 +23,7 @@ says '"numerics": "cuda-sm[0-9]*-fast"' "$tandem" plan --fast --device cuda --js
 says "depend on the layout" "$tandem" run --fast --device cuda --tp 2 "${run[@]}"
 says "gpu 1" "$tandem" run --fast --device cuda --tp 2 "${run[@]}"
 TANDEM_NCCL=/nowhere.so says "install NCCL" "$tandem" run --fast --device cuda --tp 2 "${run[@]}"
+TANDEM_CUBLASLT=/nowhere.so says "install cuBLAS" "$tandem" plan --fast --device cuda
 FAKE_NCCL_VERSION=21706 says "2.17.6" "$tandem" run --fast --device cuda --tp 2 "${run[@]}"
 TANDEM_MODEL_GPU="gpus=2 peers=0" says "a GPU each" "$tandem" run --device cuda --tp 4 "${run[@]}"
 one=$("$tandem" run --device cuda --temperature 0 -q "${run[@]}" 2>/dev/null)

@@ -300,7 +300,7 @@ static void sum_by_products(struct gpu *g, struct layer *l, int64_t *sum)
         dev_swiglu(&l->h.dev[ISA_REF], &gate, &up);
         for (int s = 0, col = 0; s < one->down.n_part; col += one->down.part[s++].cols) {
             const struct part *p = &one->down.part[s];
-            struct weight share = {one->down.type, HIDDEN, p->cols, 0, 1, p};
+            struct weight share = {one->down.type, HIDDEN, p->cols, 0, 1, p, NULL};
             struct mat x = help_columns(&l->h, &gate, col, p->cols);
             struct mat leaf = help_mat(&l->h, l->x.n, HIDDEN);
             if (p->cols)

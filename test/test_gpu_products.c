@@ -269,7 +269,7 @@ static void cut_sums_equal_the_whole(void **state)
                 int n = 8 / cut[k], cols = 0;
                 for (int s = r * n; s < (r + 1) * n; s++)
                     cols += all.part[s].cols;
-                struct weight w = {TYPES[i], 40, cols, r * n, n, all.part + r * n};
+                struct weight w = {TYPES[i], 40, cols, r * n, n, all.part + r * n, NULL};
                 struct mat some = help_columns(&h.host, &x, c, cols);
                 part[r] = new_planes(&h.host, 5, &w);
                 partial(&h, &part[r], &some, &w);

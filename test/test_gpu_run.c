@@ -218,6 +218,45 @@ static void fast_logits_are_near(void **state)
     tiny_free(&t);
 }
 
+/* Prompts in bf16: cuBLASLt multiplies, and where it has nothing for a shape our own kernels do. */
+static void fast_products_are_near(void **state)
+{
+    enum { LONG = 100 };
+    const struct split split[] = {{.chunk = LONG},
+                                  {.chunk = LONG, .fast = true},
+                                  {.tp = 2, .chunk = LONG, .fast = true},
+                                  {.tp = 3, .chunk = LONG, .fast = true},
+                                  {.chunk = LONG, .fast = true}};
+    const struct model m = tiny_llama(2);
+    struct tiny t = tiny_make(&m, NUM_BF16, 7);
+    float *got[COUNT(split)];
+    int ids[LONG];
+    (void)state;
+    if (!on_the_model())
+        skip();
+    setenv("TANDEM_CUBLASLT", BUILD_DIR "/model/fake/libcublasLt.so.13", 1);
+    for (int i = 0; i < LONG; i++)
+        ids[i] = (i * 37 + 11) % m.n_vocab;
+    for (size_t i = 0; i < COUNT(split); i++) {
+        double worst = 0;
+        if (i == COUNT(split) - 1)
+            setenv("FAKE_BLAS_NONE", "1", 1);
+        struct plan p = plan_of(&m, NUM_BF16, NUM_BF16, split[i]);
+        p.ctx = 128, p.pages = 8, p.max_tok = LONG;
+        assert_int_equal(gpu_libraries(&p, apart()) & LIBRARY_BLAS,
+                         split[i].fast ? LIBRARY_BLAS : 0);
+        got[i] = logits_of(&p, t.store, apart(), ids, LONG);
+        for (size_t k = 0; k < (size_t)LONG * (size_t)m.n_vocab; k++)
+            worst = fmax(worst, fabs((double)(got[i][k] - got[0][k])));
+        if (!(worst < 0.05) || (worst > 0) != (i > 0 && i < COUNT(split) - 1))
+            fail_msg("split %zu: %g", i, worst);
+    }
+    unsetenv("FAKE_BLAS_NONE");
+    for (size_t i = 0; i < COUNT(split); i++)
+        test_free(got[i]);
+    tiny_free(&t);
+}
+
 static void more_ranks_than_gpus_are_refused_without_peers(void **state)
 {
     const struct model m = tiny_llama(2);
@@ -395,6 +434,7 @@ int main(void)
         cmocka_unit_test(groups_of_gpus_give_the_same_bits),
         cmocka_unit_test(gpus_that_do_not_reach_each_other_give_the_same_bits),
         cmocka_unit_test(fast_logits_are_near),
+        cmocka_unit_test(fast_products_are_near),
         cmocka_unit_test(more_ranks_than_gpus_are_refused_without_peers),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(rows_that_travel_to_experts_change_no_bit),

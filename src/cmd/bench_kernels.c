@@ -180,7 +180,7 @@ static void bench_product(struct bench *b, enum num type, int n, bool cut)
     struct product p = {
         .x = mat_sample(&b->pool, n, b->in), .y = mat_sample(&b->pool, n, b->out), .cut = cut};
     p.planes = (struct planes){.n = 1, .at[0] = p.y};
-    p.w = (struct weight){type, b->out, b->in, 0, cut ? SHARES : 1, p.part};
+    p.w = (struct weight){type, b->out, b->in, 0, cut ? SHARES : 1, p.part, NULL};
     for (int i = 0; i < p.w.n_part; i++)
         p.part[i] = (struct part){b->out, len(share(b->in, p.w.n_part, i)), NULL};
     make_weight(b, &p);

@@ -33,6 +33,7 @@ struct gpu_ask {
     int heads, head_dim;              /* query heads of the rank */
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* operations are timed, by dev_ops.lap */
+    bool fast;                        /* products of many rows by cuBLASLt */
     bool records;                     /* steps may be recorded: no host has a part in them */
     int warpgroups;                   /* as struct gpu has it */
 };
@@ -61,7 +62,7 @@ struct group_ask {
 };
 
 /* NVIDIA's, which are opened at run time where they are wanted. */
-enum { LIBRARY_NCCL = 1 };
+enum { LIBRARY_NCCL = 1, LIBRARY_BLAS = 2 };
 
 struct plugin {
     unsigned abi; /* PLUGIN_ABI; the only field that may be read when it differs */
@@ -90,6 +91,9 @@ struct plugin {
      * took. */
     int (*load)(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
     void (*load_end)(struct dev *d);
+    /* Fill `to`, memory of the device of a multiple of 16 bytes, with w as w->plain has it;
+     * columns: w is cut by them. Waits. */
+    int (*plain)(struct dev *d, const struct weight *w, bool columns, void *to, struct err *e);
     /* Whether these of NVIDIA's libraries are here; -ENOENT, -ENOTSUP with one sentence. Calls no
      * CUDA. */
     int (*libraries)(unsigned which, struct err *e);

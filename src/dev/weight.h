@@ -42,7 +42,12 @@ struct weight {
     int first;      /* share of part[0] */
     int n_part;
     const struct part *part;
+    /* On a device that wants it so as well: bf16, row by row, [rows][weight_plain_stride()]. */
+    const void *plain;
 };
+
+/* Numbers from one row to the next: rows begin at multiples of 16 bytes. */
+static inline int weight_plain_stride(int cols) { return (cols + 7) / 8 * 8; }
 
 /* What one rank holds of an expert: the parts of gate and up have the rows that those of down have
  * columns. */

@@ -51,7 +51,7 @@ static void make_layer(struct gpu_layer *l, struct gpu_core *c, enum num type)
     *l = (struct gpu_layer){.c = c};
     for (int i = 0; i < MATRICES; i++) {
         int n = i == O || i == DOWN ? GPU_SHARES : 1;
-        l->w[i] = (struct weight){type, rows[i], cols[i], 0, n, l->part[i]};
+        l->w[i] = (struct weight){type, rows[i], cols[i], 0, n, l->part[i], NULL};
         l->numbers += (double)rows[i] * cols[i];
         for (int p = 0; p < n; p++) {
             l->part[i][p] = (struct part){rows[i], cols[i] / n, NULL};

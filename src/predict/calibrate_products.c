@@ -61,7 +61,7 @@ static void make_layer(struct core_bench *b, struct layer_weights *l, enum num t
     *l = (struct layer_weights){0};
     for (int i = 0; i < MATRICES; i++) {
         int n = shape[i].cut ? SHARES : 1;
-        l->w[i] = (struct weight){type, shape[i].rows, shape[i].cols, 0, n, l->part[i]};
+        l->w[i] = (struct weight){type, shape[i].rows, shape[i].cols, 0, n, l->part[i], NULL};
         l->numbers += (double)shape[i].rows * shape[i].cols;
         for (int p = 0; p < n; p++) {
             l->part[i][p] = (struct part){shape[i].rows, shape[i].cols / n, NULL};

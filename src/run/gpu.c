@@ -21,10 +21,23 @@ static struct gpu_ask ask_for(const struct plan *p, int rank, const struct gpus 
                             .draws = rank_draws(p, rank),
                             .heads = len(plan_share(p, rank, HEADS)),
                             .head_dim = m->head_dim,
+                            .fast = plan_fast(p) && p->weight == NUM_BF16,
                             .experts = model_experts(m),
                             .top = x->n ? x->top + (x->shared_ff > 0) : 0,
                             .expert_columns = max_int(len(plan_share(p, rank, EXPERT_COLUMNS)),
                                                       len(plan_share(p, rank, SHARED_COLUMNS)))};
+}
+
+/* Whether products of many rows are cuBLASLt's. */
+static bool fast_products(const struct plan *p) { return plan_fast(p) && p->weight == NUM_BF16; }
+
+/* Weights that cuBLASLt reads, beside the packed ones. */
+static size_t plain_bytes(const struct plan *p, int rank)
+{
+    struct arena data = {0};
+    if (fast_products(p))
+        weights_plain(NULL, p, rank, &data, NULL, NULL);
+    return data.used;
 }
 
 /* The rank's arenas, to be laid out in the same order as here. */
@@ -55,7 +68,7 @@ unsigned gpu_libraries(const struct plan *p, const struct gpus *g)
 {
     const bool nccl = (p->tp > 1 && gpu_adds_by(p, g) == GROUP_NCCL) ||
                       (p->pp > 1 && gpu_sends_by(p, g) == GROUP_NCCL);
-    return nccl ? LIBRARY_NCCL : 0;
+    return (nccl ? LIBRARY_NCCL : 0u) | (fast_products(p) ? LIBRARY_BLAS : 0u);
 }
 
 static size_t outbox_bytes(const struct plan *p)
@@ -137,7 +150,7 @@ struct gpu_need gpu_need(const struct plan *p, int rank, const struct gpus *g)
     return (struct gpu_need){.weights = weights,
                              .kv = kv,
                              .scratch = kept_bytes(part, on) - weights - kv + dev.used +
-                                        g->plugin->scratch_bytes(&ask, on)};
+                                        plain_bytes(p, rank) + g->plugin->scratch_bytes(&ask, on)};
 }
 
 /* What all ranks on a GPU need of it, reserves included. */
@@ -179,6 +192,11 @@ static void advise(const struct plan *p, const struct gpus *g, int gpu, size_t w
     const size_t all = g->gpu[gpu].memory, free = min_size(g->gpu[gpu].memory_free, all);
     static const enum num smaller[] = {NUM_BF16, NUM_INT8, NUM_INT4};
     int pages = gpu_pages(p, g);
+    if (fast_products(p)) {
+        snprintf(to, n, "; without --fast %.0f MiB less, for it keeps weights a second time",
+                 (double)plain_bytes(p, 0) / (1 << 20));
+        return;
+    }
     snprintf(to, n, "; take a smaller model");
     if (want <= all)
         snprintf(to, n,
@@ -359,6 +377,22 @@ static void load_weights(struct upload *u, struct rank *r, struct arena *host)
     pool_free(&u->pool);
 }
 
+static void fill_plain(void *arg, struct weight *w, bool columns, void *at)
+{
+    struct upload *u = arg;
+    w->plain = at;
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->plain(u->d, w, columns, at, u->e);
+}
+
+/* Out of the weights that are there. */
+static void load_plain(struct upload *u, struct rank *r)
+{
+    struct arena data;
+    if (fast_products(r->plan) && !get_arena(u, plain_bytes(r->plan, r->id), &data))
+        weights_plain(&r->weights, r->plan, r->id, &data, fill_plain, u);
+}
+
 /* The angles of all positions, a few rows at a time. */
 static void load_rotations(struct upload *u, struct rank *r)
 {
@@ -447,6 +481,7 @@ int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int
         return u.rc;
     lay_out(r, p, id, host, &dev, &peer);
     load_weights(&u, r, host);
+    load_plain(&u, r);
     if (get_kept(&u, KEPT_CACHE, plan_kv_bytes(p, id), &cache))
         return u.rc;
     rank_own_cache(r, cache.base);

@@ -50,7 +50,7 @@ static void place_matrix(struct context *c, const struct piece *pc)
     }
     if (part)
         *(struct weight *)weights_field(c->to, pc) =
-            (struct weight){type, len(pc->row), len(pc->col), pc->first, pc->n_part, part};
+            (struct weight){type, len(pc->row), len(pc->col), pc->first, pc->n_part, part, NULL};
 }
 
 static void place(void *arg, const struct piece *pc)
@@ -148,6 +148,30 @@ void weights_copies(const struct weights *own, const struct weights *whole, cons
                     int rank, weights_copy_fn *fn, void *arg)
 {
     plan_pieces(p, rank, copy_of, &(struct copies){own, whole, fn, arg});
+}
+
+struct plain {
+    const struct weights *own;
+    struct arena *data;
+    weights_plain_fn *fn;
+    void *arg;
+};
+
+static void plain_of(void *arg, const struct piece *pc)
+{
+    const struct plain *c = arg;
+    const size_t rows = (size_t)len(pc->row), stride = (size_t)weight_plain_stride(len(pc->col));
+    if (!pc->matrix || pc->type != NUM_BF16 || pc->layer < 0 || pc->expert >= 0)
+        return;
+    void *at = arena_get(c->data, rows * stride * sizeof(uint16_t));
+    if (c->fn && rows && stride)
+        c->fn(c->arg, weights_field(c->own, pc), pc->cut == CUT_COLS, at);
+}
+
+void weights_plain(const struct weights *own, const struct plan *p, int rank, struct arena *data,
+                   weights_plain_fn *fn, void *arg)
+{
+    plan_pieces(p, rank, plain_of, &(struct plain){own, data, fn, arg});
 }
 
 static void add_bytes(void *arg, const struct piece *pc)

@@ -32,6 +32,12 @@ typedef void weights_copy_fn(void *arg, void *to, const void *from, size_t bytes
 void weights_copies(const struct weights *own, const struct weights *whole, const struct plan *p,
                     int rank, weights_copy_fn *fn, void *arg);
 
+/* Lay out, in `data`, copies in bf16 row by row (struct weight's `plain`) of the matrices of layers
+ * in bf16, experts' apart, and call fn for each (NULL: only the sizes come out). */
+typedef void weights_plain_fn(void *arg, struct weight *w, bool columns, void *at);
+void weights_plain(const struct weights *own, const struct plan *p, int rank, struct arena *data,
+                   weights_plain_fn *fn, void *arg);
+
 /* The struct weight or mat that a piece names. */
 void *weights_field(const struct weights *w, const struct piece *pc);
 

@@ -75,7 +75,7 @@ static void add_expert(struct dev *d, int64_t *y, const struct mat *x, const str
     d->ops->matmul(d, x, both, COUNT(both));
     d->ops->swiglu(d, &gate, &up);
     for (const struct part *p = e->down.part; p < e->down.part + e->down.n_part; p++) {
-        struct weight one = {e->down.type, p->rows, p->cols, e->down.first, 1, p};
+        struct weight one = {e->down.type, p->rows, p->cols, e->down.first, 1, p, NULL};
         share.dim = p->cols;
         if (p->cols)
             d->ops->matmul(d, &share, &(struct term){&leaf, &one, &none}, 1);

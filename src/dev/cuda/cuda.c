@@ -1,5 +1,6 @@
 /* cuda.c - the plugin: what dev/plugin.h promises, over runtime.h. */
 #include "dev/cuda/cuda.h"
+#include "dev/cuda/blas.h"
 #include "dev/cuda/runtime.h"
 
 #include <unistd.h>
@@ -111,7 +112,8 @@ static size_t room_bytes(const struct gpu_ask *a, int sm)
 
 static size_t scratch_bytes(const struct gpu_ask *a, const struct gpu *g)
 {
-    return room_bytes(a, g->sm) + cuda_batch_bytes(a) + cuda_draw_bytes(a);
+    return room_bytes(a, g->sm) + cuda_batch_bytes(a) + cuda_draw_bytes(a) +
+           (a->fast ? BLAS_WORK : 0);
 }
 
 /* ------------------------------------------------------------------------------- the device */
@@ -164,7 +166,18 @@ static int get_all(struct dev *d, int sm, struct err *e)
 
 static int find_libraries(unsigned which, struct err *e)
 {
-    return which & LIBRARY_NCCL ? nccl_group_check(e) : 0;
+    struct blas_library blas;
+    int rc = which & LIBRARY_NCCL ? nccl_group_check(e) : 0;
+    return rc || !(which & LIBRARY_BLAS) ? rc : blas_library_open(&blas, e);
+}
+
+static int open_blas(struct dev *d, struct err *e)
+{
+    struct cuda *c = cuda_of(d);
+    char *work;
+    int rc = cuda_memory(d, BLAS_WORK, &work, e);
+    c->blas = pool_get(&c->pool, sizeof(*c->blas));
+    return rc ? rc : blas_open(c->blas, work, e);
 }
 
 static int watch(struct dev *d, const void *from, size_t bytes, const void **to, struct err *e)
@@ -198,7 +211,8 @@ static int open_gpu(struct dev *d, const struct gpu_ask *ask, struct err *e)
         rc = gpu_stream(&c->stream);
     if (rc)
         return err_set(e, -ENODEV, "GPU %d cannot be used: %s", ask->gpu, gpu_error(rc));
-    return get_all(d, about.sm, e);
+    rc = get_all(d, about.sm, e);
+    return rc || !ask->fast ? rc : open_blas(d, e);
 }
 
 extern const struct plugin tandem_plugin;
@@ -213,6 +227,7 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .kept = cuda_kept,
     .load = cuda_load,
     .load_end = cuda_load_end,
+    .plain = cuda_plain,
     .libraries = find_libraries,
     .watch = watch,
     .group_bytes = cuda_group_bytes,

@@ -51,6 +51,7 @@ struct cuda {
     struct cuda_watch watch[CUDA_GROUPS];
     int n_watch;
 
+    struct blas *blas;            /* NULL: all products are our own */
     struct cuda_experts *experts; /* tables of the device, one per layer with experts */
     struct cuda_lane lane[LOAD_LANES];
     struct pool pool;
@@ -78,6 +79,12 @@ int cuda_keep(int gpu, const size_t *bytes, int n, int *fd, struct err *e);
 int cuda_kept(struct dev *d, int fd, size_t bytes, bool zero, char **to, struct err *e);
 int cuda_load(struct dev *d, int lane, void *to, const void *from, size_t bytes, struct err *e);
 void cuda_load_end(struct dev *d);
+
+/* cuBLASLt (fast.c, blas.h): true when it takes the call. */
+bool cuda_fast_matmul(struct dev *d, const struct mat *x, const struct term *term, int n);
+bool cuda_fast_partial(struct dev *d, struct planes *y, const struct mat *x,
+                       const struct weight *w);
+int cuda_plain(struct dev *d, const struct weight *w, bool columns, void *to, struct err *e);
 
 /* Groups: comm/peer/group.c, comm/nccl/group.c. */
 int nccl_group_check(struct err *e); /* is NCCL here? */

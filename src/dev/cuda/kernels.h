@@ -95,6 +95,11 @@ int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int c
 int gpu_clip(void *stream, float *x, int n, int dim, float limit);
 int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
                  int n_term, const struct gpu_room *);
+/* to[rows][stride] of bf16 = w, whose parts hold successive rows, or columns; numbers behind the
+ * last column of a row are left as they are. */
+int gpu_plain(void *stream, void *to, int stride, const struct gpu_weight *w, bool columns);
+/* to[n][stride] = x in bf16, zeros behind the last column; stride is even. */
+int gpu_round_rows(void *stream, void *to, int stride, const float *x, int n, int dim);
 /* plane[i] is the sum of the i-th complete subtree of the shares of w (base/tree.h). */
 int gpu_partial(void *stream, float *const plane[GPU_PLANES], int n_plane, const float *x, int n,
                 const struct gpu_weight *w, const struct gpu_room *);

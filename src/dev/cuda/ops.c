@@ -101,7 +101,7 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
 {
     struct gpu_term to[GPU_TERMS];
     must(n <= GPU_TERMS);
-    if (cuda_of(d)->replays)
+    if (cuda_of(d)->replays || cuda_fast_matmul(d, x, term, n))
         return;
     for (int i = 0; i < n; i++)
         to[i] = (struct gpu_term){term[i].y->at, weight_of(term[i].w), bias_of(term[i].bias)};
@@ -113,6 +113,8 @@ static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
 {
     float *plane[GPU_PLANES];
     must(y->n <= GPU_PLANES);
+    if (cuda_of(d)->replays || cuda_fast_partial(d, y, x, w))
+        return;
     for (int i = 0; i < y->n; i++)
         plane[i] = y->at[i].at;
     ENQUEUE(OP_PARTIAL, gpu_partial(stream_of(d), plane, y->n, x->at, x->n,
@@ -265,6 +267,16 @@ const struct dev_ops cuda_ops = {
     .waited_ns = cuda_waited_ns,
     .lap = cuda_lap,
 };
+
+int cuda_plain(struct dev *d, const struct weight *w, bool columns, void *to, struct err *e)
+{
+    const struct gpu_weight from = weight_of(w);
+    void *stream = stream_of(d);
+    int rc = gpu_plain(stream, to, weight_plain_stride(w->cols), &from, columns);
+    if (!rc)
+        rc = gpu_wait(stream);
+    return rc ? err_set(e, -EIO, "weights cannot be laid out for cuBLASLt: %s", gpu_error(rc)) : 0;
+}
 
 /* ------------------------------------------------------------------------------- experts */
 
