@@ -1,13 +1,10 @@
 /* test_engine.c - many requests at once give what each alone gives: in every layout, with and
  * without guesses, with too few pages, and when a rank is killed. */
-#include "engine/engine.h"
-#include "tiny.h"
+#include "engine_help.h"
 
-#include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
-enum { REQUESTS = 24, MAX_NEW = 40, PROMPT = 70, WANTED = 64 };
+enum { REQUESTS = 24, MAX_NEW = 40, PROMPT = 70 };
 
 static struct plan make_plan(const struct model *m, int tp, int pp, int pages)
 {
@@ -26,112 +23,6 @@ static struct plan make_plan(const struct model *m, int tp, int pp, int pages)
     p.pages = pages;
     p.max_out = 32;
     return p;
-}
-
-/* ------------------------------------------------------------------------------- a client */
-
-struct answer {
-    int tok[128], n_tok;
-    float logprob[128];
-    struct logprobs prompt[128];
-    int n_prompt_logprobs;
-    enum finish finish;
-    bool ended, is_end;
-    int n_cached;
-};
-
-struct client {
-    struct engine *engine;
-    uint64_t id[WANTED];
-    struct answer answer[WANTED];
-    int n, ended;
-    pthread_mutex_t lock;
-    pthread_cond_t bell;
-    bool rung;
-};
-
-static void ring(void *arg)
-{
-    struct client *c = arg;
-    pthread_mutex_lock(&c->lock);
-    c->rung = true;
-    pthread_cond_signal(&c->bell);
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void take(void *arg, const struct engine_event *ev)
-{
-    struct client *c = arg;
-    for (int i = 0; i < c->n; i++) {
-        struct answer *a = &c->answer[i];
-        if (c->id[i] != ev->id)
-            continue;
-        assert_false(a->ended);
-        if (ev->prompt >= 0) {
-            a->prompt[ev->prompt] = ev->logprobs;
-            a->n_prompt_logprobs++;
-        } else if (ev->token >= 0) {
-            a->logprob[a->n_tok] = ev->logprobs.chosen.logprob;
-            a->tok[a->n_tok++] = ev->token;
-        }
-        if (ev->finish != RUNNING) {
-            a->ended = true;
-            a->finish = ev->finish;
-            a->is_end = ev->is_end;
-            a->n_cached = ev->n_cached;
-            c->ended++;
-        }
-        return;
-    }
-    fail_msg("an event for nobody");
-}
-
-static void open_client(struct client *c, const struct plan *p, const struct tiny *t,
-                        struct engine_opts opts)
-{
-    struct err e;
-    memset(c, 0, sizeof(*c));
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->bell, NULL);
-    opts.team.isa = isa_best();
-    opts.wake = ring, opts.arg = c;
-    if (engine_start(&c->engine, p, t->store, &opts, &e))
-        fail_msg("%s", e.text);
-}
-
-static void wait_bell(struct client *c)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
-    pthread_mutex_lock(&c->lock);
-    while (!c->rung)
-        if (pthread_cond_timedwait(&c->bell, &c->lock, &until))
-            fail_msg("no event for a minute");
-    c->rung = false;
-    pthread_mutex_unlock(&c->lock);
-    engine_events(c->engine, take, c);
-}
-
-static void wait_all(struct client *c)
-{
-    while (c->ended < c->n)
-        wait_bell(c);
-}
-
-static void ask(struct client *c, const struct engine_request *r)
-{
-    struct err e;
-    if (engine_submit(c->engine, r, &c->id[c->n], &e))
-        fail_msg("%s", e.text);
-    c->n++;
-}
-
-static void close_client(struct client *c)
-{
-    engine_stop(c->engine);
-    pthread_mutex_destroy(&c->lock);
-    pthread_cond_destroy(&c->bell);
 }
 
 /* ------------------------------------------------------------------------------- requests */
@@ -208,14 +99,33 @@ static void expect_same(const struct client *c, const struct alone *want)
     }
 }
 
+/* What the drive of an engine did. */
+struct deeds {
+    int restarts;
+    uint64_t rows, fed; /* fed: whose tokens were still being drawn */
+};
+
+static void count_deed(void *arg, const struct drive_event *ev)
+{
+    struct deeds *d = arg;
+    d->restarts += ev->deed == DRIVE_RESTART;
+    if (ev->deed != DRIVE_STEP)
+        return;
+    const struct batch *b = &ev->step->batch;
+    for (int i = 0; i < b->n_tok; i++)
+        d->rows++, d->fed += b->tok[i] < 0;
+}
+
 /* ------------------------------------------------------------------------------- claims */
 
 static void expect_answers_as_alone(enum num kv)
 {
     static const struct {
         int tp, pp, pages, draft;
-    } kind[] = {{1, 1, 200, 0}, {2, 1, 200, 0}, {1, 1, 200, 6},
-                {1, 2, 200, 3}, {1, 3, 10, 0},  {3, 1, 9, 4}};
+        bool ahead;
+    } kind[] = {{1, 1, 200, 0, false}, {2, 1, 200, 0, false}, {1, 1, 200, 6, false},
+                {1, 2, 200, 3, false}, {1, 3, 10, 0, false},  {3, 1, 9, 4, false},
+                {1, 1, 200, 0, true},  {3, 1, 9, 0, true}};
     struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct alone want;
@@ -225,7 +135,11 @@ static void expect_answers_as_alone(enum num kv)
         p.kv = kv;
         struct client c;
         struct engine_stats s;
-        open_client(&c, &p, &t, (struct engine_opts){.draft = kind[k].draft});
+        struct deeds d = {0};
+        open_client(&c, &p, &t,
+                    (struct engine_opts){.draft = kind[k].draft,
+                                         .sched.ahead = kind[k].ahead,
+                                         .watch = {count_deed, &d}});
         for (int i = 0; i < REQUESTS; i++) {
             struct engine_request r = request(i);
             ask(&c, &r);
@@ -235,6 +149,7 @@ static void expect_answers_as_alone(enum num kv)
         engine_stats(c.engine, &s);
         if (kind[k].pages < 30)
             assert_true(s.preempted > 0);
+        assert_int_equal(d.fed > 0, kind[k].ahead);
         if (kind[k].draft)
             assert_true(s.drafted > 0 && s.accepted > 0);
         assert_int_equal(s.finished[FINISH_LENGTH], REQUESTS);
@@ -289,20 +204,6 @@ static void a_draft_model_changes_no_token(void **state)
     tiny_free(&t);
 }
 
-/* What the drive of an engine did. */
-struct deeds {
-    int restarts;
-    uint64_t rows;
-};
-
-static void count_deed(void *arg, const struct drive_event *ev)
-{
-    struct deeds *d = arg;
-    d->restarts += ev->deed == DRIVE_RESTART;
-    if (ev->deed == DRIVE_STEP)
-        d->rows += (uint64_t)ev->step->batch.n_tok;
-}
-
 /* Its keeper, when parent is asked for. */
 static void kill_rank(struct client *c, int rank, bool parent)
 {
@@ -320,8 +221,8 @@ static void kill_rank(struct client *c, int rank, bool parent)
 }
 
 /* All requests, while processes are killed; what it cost is in s and d. */
-static void answer_under_fire(int tp, int pp, int kills, bool keeper, struct engine_stats *s,
-                              struct deeds *d)
+static void answer_under_fire(int tp, int pp, bool ahead, int kills, bool keeper,
+                              struct engine_stats *s, struct deeds *d)
 {
     struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
@@ -330,7 +231,7 @@ static void answer_under_fire(int tp, int pp, int kills, bool keeper, struct eng
     struct plan p = make_plan(&m, tp, pp, 200);
     struct client c;
     *d = (struct deeds){0};
-    open_client(&c, &p, &t, (struct engine_opts){.watch = {count_deed, d}});
+    open_client(&c, &p, &t, (struct engine_opts){.sched.ahead = ahead, .watch = {count_deed, d}});
     for (int i = 0; i < REQUESTS; i++) {
         struct engine_request r = request(i);
         ask(&c, &r);
@@ -359,13 +260,13 @@ static void answer_under_fire(int tp, int pp, int kills, bool keeper, struct eng
 
 static void a_killed_rank_changes_no_token_and_nothing_is_computed_again(void **state)
 {
-    const int split[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}};
+    const int split[][3] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {1, 1, true}, {2, 1, true}};
     (void)state;
     for (size_t i = 0; i < COUNT(split); i++) {
         struct engine_stats s, quiet;
         struct deeds d, want;
-        answer_under_fire(split[i][0], split[i][1], 0, false, &quiet, &want);
-        answer_under_fire(split[i][0], split[i][1], 5, false, &s, &d);
+        answer_under_fire(split[i][0], split[i][1], split[i][2], 0, false, &quiet, &want);
+        answer_under_fire(split[i][0], split[i][1], split[i][2], 5, false, &s, &d);
         assert_true(s.restarts > 0);
         assert_int_equal(s.replaced, s.restarts);
         assert_int_equal(d.restarts, 0);
@@ -380,7 +281,7 @@ static void a_killed_keeper_costs_no_request_and_changes_no_token(void **state)
     struct engine_stats s;
     struct deeds d;
     (void)state;
-    answer_under_fire(2, 1, 2, true, &s, &d);
+    answer_under_fire(2, 1, true, 2, true, &s, &d);
     assert_true(s.restarts > 0);
     assert_int_equal(s.replaced, 0);
     assert_int_equal(d.restarts, s.restarts);
@@ -438,15 +339,14 @@ static bool take_turn(void *ctx, int token)
     return ++*n < 6;
 }
 
-static void guides_bans_biases_and_lists_are_kept(void **state)
+static void expect_rules_kept(struct engine_opts opts)
 {
     struct model m = tiny_llama(3);
     struct tiny t = tiny_make(&m, NUM_F32, 11);
     struct plan p = make_plan(&m, 1, 1, 200);
     struct client c;
     int turn = 0;
-    (void)state;
-    open_client(&c, &p, &t, (struct engine_opts){.draft = 4});
+    open_client(&c, &p, &t, opts);
     struct engine_request r = request(2);
     r.max_new = 12;
     ask(&c, &r); /* 0: free */
@@ -495,6 +395,13 @@ static void guides_bans_biases_and_lists_are_kept(void **state)
     tiny_free(&t);
 }
 
+static void guides_bans_biases_and_lists_are_kept(void **state)
+{
+    (void)state;
+    expect_rules_kept((struct engine_opts){.draft = 4});
+    expect_rules_kept((struct engine_opts){.sched.ahead = true});
+}
+
 static void cancelled_late_and_too_many_requests_end_as_told(void **state)
 {
     struct model m = tiny_llama(3);
@@ -505,7 +412,7 @@ static void cancelled_late_and_too_many_requests_end_as_told(void **state)
     uint64_t id;
     (void)state;
     p.max_seq = 1;
-    open_client(&c, &p, &t, (struct engine_opts){.queue.waiting = 3});
+    open_client(&c, &p, &t, (struct engine_opts){.queue.waiting = 3, .sched.ahead = true});
     struct engine_request r = request(0);
     r.max_new = 120;
     ask(&c, &r);

@@ -218,6 +218,63 @@ static void without_memory_to_spare_steps_are_not_recorded(void **state)
     assert_non_null(first->recorded);
 }
 
+/* Begin a step of three tokens and end it: tokens are drawn from logits, or, if there are none, the
+ * three are what the host wants. */
+static void begin_fed(struct dev *d, const int tok[3], const struct mat *logits,
+                      const struct draw_rows *rows)
+{
+    const int zero[3] = {0};
+    struct batch b = {.n_tok = 3,
+                      .n_seq = 1,
+                      .n_out = rows ? rows->n : 0,
+                      .tok = tok,
+                      .pos = zero,
+                      .slot = zero,
+                      .seq = zero,
+                      .page = zero,
+                      .stride = 1,
+                      .out = zero,
+                      .draws = rows};
+    dev_begin(d, &b);
+    const struct mat told = {1, 3, NUM_F32, (void *)(uintptr_t)b.tok};
+    if (rows)
+        assert_true(dev_draw(d, logits, rows));
+    dev_end(d, rows ? logits : &told);
+}
+
+static void a_step_behind_another_gets_the_tokens_that_this_one_draws(void **state)
+{
+    enum { WORDS = 128 };
+    static struct dev d; /* lasts as long as the process */
+    float here[2 * WORDS];
+    const struct draw_row greedy = {
+        .sampling = {.top_p = 1, .repetition = 1}, .given = -1, .n_top = -1};
+    const struct draw_row row[2] = {greedy, greedy};
+    (void)state;
+    struct err e;
+    open_device(&d, true);
+    assert_true(d.leads);
+    struct mat logits = rows_on(&d, 2, WORDS, NULL), none = {1, 3, NUM_F32, NULL};
+    for (int turn = 0; turn < 5; turn++) { /* met, recorded, replayed */
+        const int most[2] = {turn * 17 + 3, 100 - turn}, known[3] = {1, 2, 3},
+                  fed[3] = {~1, 55, ~0};
+        int token[2] = {-1, -1};
+        const struct draw_rows rows = {.n = 2, .row = row, .token = token};
+        memset(here, 0, sizeof(here));
+        for (int i = 0; i < 2; i++)
+            here[i * WORDS + most[i]] = 1;
+        assert_int_equal(tandem_plugin.load(&d, 0, logits.at, here, sizeof(here), &e), 0);
+        begin_fed(&d, known, &logits, &rows);
+        begin_fed(&d, fed, NULL, NULL);
+        dev_fetch(&d, &logits);
+        assert_memory_equal(token, most, sizeof(most));
+        const struct mat got = dev_fetch(&d, &none);
+        assert_int_equal(d.err, 0);
+        const int want[3] = {most[1], 55, most[0]};
+        assert_memory_equal(got.at, want, sizeof(want));
+    }
+}
+
 static void pages_of_sequences_are_as_long_as_the_step_needs(void **state)
 {
     const int stride = record_keys(600) / KV_PAGE, zero[SEQS] = {0}, pos[SEQS] = {599, 3, 20};
@@ -319,6 +376,7 @@ int main(void)
         cmocka_unit_test(kept_memory_is_one_however_often_it_is_mapped_and_threads_fill_it),
         cmocka_unit_test(a_replayed_step_reads_its_own_batch),
         cmocka_unit_test(without_memory_to_spare_steps_are_not_recorded),
+        cmocka_unit_test(a_step_behind_another_gets_the_tokens_that_this_one_draws),
         cmocka_unit_test(pages_of_sequences_are_as_long_as_the_step_needs),
         cmocka_unit_test(operations_are_timed_and_named_in_their_order),
         cmocka_unit_test(shapes_are_recorded_when_met_again_and_the_oldest_gives_way),

@@ -21,7 +21,7 @@ static uint64_t mix(uint64_t past, int tok)
     return h ^ h >> 29;
 }
 
-static int drawn(uint64_t past) { return (int)(past >> 20) % VOCAB; }
+static int drawn(uint64_t past) { return (int)((past >> 20) % VOCAB); }
 
 /* What one sequence alone would hold after its prompt and n new tokens. */
 static void answer_alone(const int *prompt, int n_prompt, int *tok, int n)
@@ -45,7 +45,8 @@ struct world {
     struct sched_step *flying[8];
     int token[8][1024];
     int n_flying, flight, finished, cancelled, guess;
-    uint64_t rows, steps;
+    bool ahead;
+    uint64_t rows, steps, led; /* led: with a step before it on its way */
 };
 
 static int pick(struct world *w, int n)
@@ -61,6 +62,7 @@ static void open_world(struct world *w, int ctx, int pages, struct sched_limits 
     w->plan.pages = pages;
     w->seed = 1;
     w->flight = limits.flight;
+    w->ahead = limits.ahead;
     struct arena measure = {0};
     sched_new(&w->plan, &limits, &measure);
     w->memory = aligned_alloc(64, measure.used);
@@ -87,21 +89,27 @@ static uint64_t *cell(struct world *w, const struct batch *b, int seq, int pos)
     return &w->kv[page * KV_PAGE + pos % KV_PAGE];
 }
 
+/* A token, or what was drawn in the step before. */
+static int tok_of(const struct batch *b, int i, const int *before)
+{
+    return b->tok[i] < 0 ? before[~b->tok[i]] : b->tok[i];
+}
+
 /* All rows store before any reads, as in a layer. */
-static void compute(struct world *w, const struct sched_step *s, int *token)
+static void compute(struct world *w, const struct sched_step *s, const int *before, int *token)
 {
     const struct batch *b = &s->batch;
     assert_in_range(b->n_tok, 1, 1 << 20);
     for (int i = 0; i < b->n_tok; i++) {
         uint64_t past = b->pos[i] ? *cell(w, b, b->seq[i], b->pos[i] - 1) : 0;
         assert_ptr_equal(cell(w, b, b->seq[i], b->pos[i]), &w->kv[b->slot[i]]);
-        w->kv[b->slot[i]] = mix(past, b->tok[i]);
+        w->kv[b->slot[i]] = mix(past, tok_of(b, i, before));
     }
     for (int i = 0; i < b->n_tok; i++) { /* the whole past, not only the last key */
         const struct seq *q = s->part[b->seq[i]].seq;
         uint64_t past = 0;
         for (int p = 0; p <= b->pos[i]; p++) {
-            past = mix(past, q->tok[p]);
+            past = mix(past, p < b->pos[i] ? q->tok[p] : tok_of(b, i, before));
             assert_true(*cell(w, b, b->seq[i], p) == past);
         }
     }
@@ -122,6 +130,7 @@ static struct seq *add(struct world *w, const int *prompt, int n_prompt, int n_n
     q->want = n_prompt - 1;
     q->client = client;
     q->priority = priority;
+    q->follows = w->ahead && pick(w, 20);
     for (int i = 0; i < MAX_SEQ; i++)
         if (!w->live[i]) {
             w->live[i] = q;
@@ -203,11 +212,14 @@ static void finish_oldest(struct world *w)
 /* One more step on its way, or one less. False: nothing is left. */
 static bool turn(struct world *w, int prompt_tok)
 {
-    if (w->n_flying < w->flight) {
+    if (w->n_flying < w->flight ||
+        (w->ahead && w->n_flying == w->flight && sched_may_lead(w->sched))) {
         struct sched_step *s = sched_next(w->sched, prompt_tok);
         if (s) {
-            w->flying[w->n_flying] = s;
-            compute(w, s, w->token[w->n_flying++]);
+            const int at = w->n_flying++;
+            w->led += at >= w->flight;
+            w->flying[at] = s;
+            compute(w, s, at ? w->token[at - 1] : NULL, w->token[at]);
             return true;
         }
     }
@@ -240,6 +252,7 @@ static void random_loads_end_with_the_answers_of_one_alone(void **state)
         struct world w;
         struct sched_limits l = small;
         l.flight = 1 + kind % 3;
+        l.ahead = l.flight == 1 && kind > 5;
         l.no_prefix = kind % 4 == 3;
         l.max_out = kind % 5 ? 64 : 5;
         open_world(&w, 320, kind % 2 ? 24 : 200, l); /* 24 pages: somebody is always preempted */
@@ -262,7 +275,7 @@ static void random_loads_end_with_the_answers_of_one_alone(void **state)
                 w.cancelled++;
                 end(&w, q);
             }
-            if (kind % 6 == 5 && !pick(&w, 60)) { /* the ranks died */
+            if ((kind % 6 == 5 || kind == 18) && !pick(&w, 60)) { /* the ranks died */
                 w.n_flying = 0;
                 memset(w.kv, 0xFF, (size_t)w.plan.pages * KV_PAGE * sizeof(*w.kv));
                 sched_restart(w.sched);
@@ -276,6 +289,7 @@ static void random_loads_end_with_the_answers_of_one_alone(void **state)
         }
         assert_int_equal(begun, w.finished + w.cancelled);
         assert_true(w.finished > 75);
+        assert_int_equal(w.led > 100, l.ahead);
         close_world(&w);
     }
 }
@@ -343,7 +357,7 @@ static void a_long_prompt_takes_no_more_than_its_part_of_a_step(void **state)
         assert_int_equal(s->decode_rows, 4);
         assert_in_range(s->batch.n_tok, 5, 36);
         w.flying[w.n_flying++] = s;
-        compute(&w, s, w.token[0]);
+        compute(&w, s, NULL, w.token[0]);
         finish_oldest(&w);
         steps++;
     }
@@ -396,7 +410,7 @@ static void the_logits_of_a_whole_prompt_can_be_wanted(void **state)
         s = sched_next(w.sched, 64);
         assert_int_equal(s->batch.n_out, s->batch.n_tok);
         assert_in_range(s->batch.n_out, 1, 24);
-        compute(&w, s, w.token[0]);
+        compute(&w, s, NULL, w.token[0]);
         keep[0] = s->part[0].n;
         sched_commit(w.sched, s, keep);
     }

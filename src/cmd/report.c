@@ -43,10 +43,11 @@ void report_text(FILE *to, const struct opened *at, struct team *t, const struct
 
 static json_t *rank_json(int r, const struct rank_memory *m, const struct rank_time *t)
 {
-    return json_pack("{s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "rank", r, "core",
-                     m->core, "weight_bytes", (json_int_t)m->weights, "kv_bytes", (json_int_t)m->kv,
-                     "scratch_bytes", (json_int_t)m->scratch, "compute_s", t->compute, "wait_s",
-                     t->wait, "move_s", t->move, "calls", (json_int_t)t->calls, "bytes_read",
+    return json_pack("{s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "rank", r,
+                     "core", m->core, "weight_bytes", (json_int_t)m->weights, "kv_bytes",
+                     (json_int_t)m->kv, "scratch_bytes", (json_int_t)m->scratch, "compute_s",
+                     t->compute, "wait_s", t->wait, "move_s", t->move, "idle_s", t->idle, "led",
+                     (json_int_t)t->led, "calls", (json_int_t)t->calls, "bytes_read",
                      (json_int_t)t->bytes);
 }
 

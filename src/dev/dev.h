@@ -25,7 +25,7 @@
  * of one sequence stand together, in ascending position. */
 struct batch {
     int n_tok, n_seq, n_out;
-    const int *tok;  /* [n_tok] */
+    const int *tok;  /* [n_tok]; ~i: what the device drew from row i in the step before */
     const int *pos;  /* [n_tok] position in its sequence */
     const int *slot; /* [n_tok] where key and value go: page * KV_PAGE + pos % KV_PAGE */
     const int *seq;  /* [n_tok] which sequence */
@@ -106,6 +106,8 @@ typedef void dev_together_fn(void *arg, int thread, int n);
 struct dev_ops {
     const char *name;
     void (*begin)(struct dev *, struct batch *); /* NULL, as the next: memory is the host's */
+    void (*end)(struct dev *, const struct mat *m);
+    bool (*passed)(struct dev *);
     struct mat (*fetch)(struct dev *, const struct mat *m);
     void (*embed)(struct dev *, struct mat *y, const struct weight *w, int first, const int *tok);
     void (*norm)(struct dev *, struct mat *y, const struct mat *x, const struct mat *w, float eps);
@@ -147,6 +149,7 @@ struct dev {
     int err;         /* sticky */
     const char *why; /* of err, in words; NULL: strerror() tells */
     void *ctx;
+    bool leads;           /* a step may begin while the one before it runs: dev_end() */
     struct counted count; /* the counting device only */
 };
 
@@ -157,6 +160,17 @@ static inline void dev_begin(struct dev *d, struct batch *b)
     if (!d->err && d->ops->begin)
         d->ops->begin(d, b);
 }
+
+/* Of a device that leads: all of the step is told to it, and m, as dev_fetch() takes it, is on its
+ * way. Another step may begin now, but no third before dev_fetch() has returned what came of this
+ * one, and none whose rows the host fetches beside another one's. dev_passed(): it is all there. */
+static inline void dev_end(struct dev *d, const struct mat *m)
+{
+    if (!d->err && d->leads)
+        d->ops->end(d, m);
+}
+
+static inline bool dev_passed(struct dev *d) { return d->err || !d->leads || d->ops->passed(d); }
 
 /* A step ends: wait until all of it is done. Returns m where the host may read and write it, until
  * the next step; of a mat without rows, only the wait is wanted, and of logits from which tokens

@@ -61,6 +61,7 @@ int engine_start(struct engine **out, const struct plan *p, const struct store *
     x->opts = *opts;
     x->opts.team.keep_logits = false;
     x->opts.draft = min_int(x->opts.draft, SCHED_GUESSES);
+    x->opts.sched.ahead = (opts->sched.ahead || opts->team.gpus) && !opts->draft;
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_init(&x->team_lock, NULL);
     pthread_cond_init(&x->bell, NULL);

@@ -66,7 +66,7 @@ struct engine {
     int restarts;
     uint64_t copied;           /* by teams that are no more; see engine_stats */
     struct sched_step *unsent; /* chosen, but the ranks died before they had it; NULL: none */
-    struct flying flying[PLAN_STAGES]; /* as drive.flying */
+    struct flying flying[PLAN_STAGES + 1]; /* as drive.flying */
     struct draw *draw;
     uint64_t *allow;
     int *keep;

@@ -183,6 +183,13 @@ struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *all
     return d;
 }
 
+bool job_follows(const struct job *r, int draft)
+{
+    const struct engine_request *a = &r->ask;
+    return !draft && !a->guide.ctx && !needs_past(&a->sampling) && !a->n_bad &&
+           r->n_new >= a->min_new;
+}
+
 static bool is_among(int token, const int *list, int n)
 {
     for (int i = 0; i < n; i++)

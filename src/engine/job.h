@@ -27,6 +27,10 @@ void job_free(struct job *r); /* the guide too */
  * as needed, that the draw may point to. */
 struct draw job_draw(struct job *r, const struct plan *p, int pos, uint64_t *allow);
 
+/* Whether the token after the next is drawn in a way that does not depend on the next: no guide,
+ * penalty or ban looks at it, and nobody guesses. */
+bool job_follows(const struct job *r, int draft);
+
 /* A token was drawn and appended to the sequence; *is_end tells whether it is one of the ends.
  * Returns what follows. */
 enum finish job_take(struct job *r, int token, bool *is_end);

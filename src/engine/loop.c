@@ -99,6 +99,7 @@ static void admit(struct engine *x, struct job *r)
 {
     r->next = x->live;
     x->live = r;
+    r->seq->follows = job_follows(r, x->opts.draft);
     drive_add(&x->drive, r->seq);
 }
 
@@ -289,6 +290,8 @@ static void take_tokens(struct engine *x, struct job *r, const struct sched_part
         finished(x, r, state);
     else if (!x->drafter)
         job_guess(r, x->opts.draft);
+    if (state == RUNNING)
+        r->seq->follows = job_follows(r, x->opts.draft);
 }
 
 static int right_guesses(const struct sched_part *part, const struct team_result *res)
@@ -338,13 +341,13 @@ static int late_rank(struct engine *x)
 }
 
 static void account(struct engine *x, const struct flying *f, const struct sched_step *step,
-                    double end)
+                    double begun, double end)
 {
-    double took = end - f->begun;
+    double took = end - begun;
     int late = late_rank(x);
     pthread_mutex_lock(&x->lock);
     x->step_ring[x->n_step_ring++ % STEP_RING] =
-        (struct engine_step){.start_s = f->begun,
+        (struct engine_step){.start_s = begun,
                              .seconds = took,
                              .predicted_s = f->predicted,
                              .rows = step->batch.n_tok,
@@ -369,13 +372,15 @@ static int take_step(struct engine *x, struct err *e)
         return 0;
     if (rc)
         return rc;
-    double end = now_s();
-    account(x, &f, step, end);
+    /* A step that was chosen ahead began when the one before it ended. */
+    double end = now_s(),
+           begun = x->drive.ahead && x->last_commit > f.begun ? x->last_commit : f.begun;
+    account(x, &f, step, begun, end);
     for (int i = 0; i < step->n_seq; i++) {
         const struct sched_part *part = &step->part[i];
         x->keep[i] = part->n - part->n_guess + right_guesses(part, &res);
     }
-    drive_commit(&x->drive, x->keep, end - f.begun);
+    drive_commit(&x->drive, x->keep, end - begun);
     memmove(x->flying, x->flying + 1, (size_t)x->drive.n_flying * sizeof(*x->flying));
     for (int i = 0; i < step->n_seq; i++) {
         const struct sched_part *part = &step->part[i];

@@ -396,12 +396,18 @@ void team_times(struct team *t, struct rank_time *to, bool reset)
         struct rank_time now = {.compute = 1e-9 * (double)atomic_load(&s->compute_ns),
                                 .wait = 1e-9 * (double)atomic_load(&s->wait_ns),
                                 .move = 1e-9 * (double)atomic_load(&s->move_ns),
+                                .idle = 1e-9 * (double)atomic_load(&s->idle_ns),
                                 .calls = atomic_load(&s->calls),
-                                .bytes = atomic_load(&s->bytes)};
+                                .bytes = atomic_load(&s->bytes),
+                                .led = atomic_load(&s->led)};
         struct rank_time *old = &t->since[r];
-        to[r] = (struct rank_time){now.compute - old->compute, now.wait - old->wait,
-                                   now.move - old->move, now.calls - old->calls,
-                                   now.bytes - old->bytes};
+        to[r] = (struct rank_time){.compute = now.compute - old->compute,
+                                   .wait = now.wait - old->wait,
+                                   .move = now.move - old->move,
+                                   .idle = now.idle - old->idle,
+                                   .calls = now.calls - old->calls,
+                                   .bytes = now.bytes - old->bytes,
+                                   .led = now.led - old->led};
         if (reset)
             *old = now;
     }

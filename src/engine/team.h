@@ -98,7 +98,9 @@ uint64_t team_copied(const struct team *t);
 /* Since the last call with reset: seconds each rank spent. */
 struct rank_time {
     double compute, wait, move; /* kernels; waiting for other ranks; reading and adding */
+    double idle;                /* between the end of a step and what the next one computes */
     uint64_t calls, bytes;      /* of collectives */
+    uint64_t led;               /* steps that were told to a GPU while another one ran */
 };
 void team_times(struct team *t, struct rank_time *to, bool reset); /* [plan_ranks] */
 

@@ -25,7 +25,8 @@ enum { MAILBOX_FLIGHT_MAX = PLAN_STAGES + 1 };
 
 struct slot { /* pointers are valid in every process: the mapping is inherited by fork */
     int n_tok, n_seq, n_out, stride;
-    int *tok, *pos, *slot, *seq, *page, *out;
+    int *tok, *pos, *slot, *seq, *page,
+        *out; /* tok ~i: the one drawn from row i of the step before */
     struct draw_row *draw;
     int *seen;               /* [max_seq * ctx] */
     struct token_bias *bias; /* [max_seq * SAMPLE_BIAS] */
@@ -45,8 +46,9 @@ struct rank_state {
     _Atomic uint64_t copied;   /* bytes of weights copied to GPUs */
     char why[512]; /* of it, or of a start that failed, written before; "": errno tells */
     _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
-    struct cache_figures cache;  /* when experts are cached */
-    struct op_time op[OP_COUNT]; /* when steps are profiled */
+    _Atomic uint64_t idle_ns, led; /* between two steps; steps that began behind a running one */
+    struct cache_figures cache;    /* when experts are cached */
+    struct op_time op[OP_COUNT];   /* when steps are profiled */
 };
 
 struct mailbox {

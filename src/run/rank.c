@@ -99,6 +99,7 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     r->plan = p;
     r->id = id;
     r->layers = p->stage[plan_stage(p, id)];
+    r->tok = arena_get(host, (size_t)T * sizeof(int));
     r->kv = arena_get(host, (size_t)m->n_layer * sizeof(*r->kv));
     for (int t = 0; t < p->tp; t++)
         r->words[t + 1] = plan_share(p, t, WORDS).hi;

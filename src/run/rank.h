@@ -57,8 +57,9 @@ struct rank {
     struct mat rotation[MODEL_KINDS]; /* [ctx][head_dim] angles of all positions, on a device that
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */
-    int words[SHARES_MAX + 1];        /* first word of every slice, for the join */
-    struct runs q_runs, k_runs;       /* the shares of q and k, which norms over rows add up */
+    int *tok;                   /* [max_tok] of the step, when some were drawn in the step before */
+    int words[SHARES_MAX + 1];  /* first word of every slice, for the join */
+    struct runs q_runs, k_runs; /* the shares of q and k, which norms over rows add up */
 };
 
 /* Lay out everything a rank owns for itself: tables in `host`, numbers in `dev`, and what the
@@ -79,6 +80,15 @@ void rank_own_cache(struct rank *r, char *pool);
 static inline bool rank_draws(const struct plan *p, int id)
 {
     return plan_stage(p, id) == p->pp - 1 && plan_slice(p, id) == 0;
+}
+
+/* The rank that does. */
+static inline int rank_drawer(const struct plan *p)
+{
+    int id = 0;
+    while (!rank_draws(p, id))
+        id++;
+    return id;
 }
 
 /* The largest row a matmul of the plan reads, for the device's scratch. */

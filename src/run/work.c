@@ -39,6 +39,25 @@ struct drawing {
     _Atomic int next;
 };
 
+/* A step between its begin and its end. */
+struct doing {
+    struct slot *s;
+    struct draw_rows rows;
+    bool draws, rest; /* tokens are drawn at this rank; by the device, but for some */
+    struct mat logits;
+    uint64_t begun_ns;
+};
+
+/* A rank at work: of the steps after number `done`, those up to `begun` are on the device. */
+struct work {
+    struct rank *r;
+    struct mailbox *m;
+    struct doing doing[2];
+    uint64_t begun, done;
+    uint64_t ended_ns; /* when the last step did */
+    void *scratch;
+};
+
 /* Draw the token after row i, or take the given one; a row without a sane number gives -1. */
 static void draw_row(const struct drawing *g, int i, char *scratch)
 {
@@ -97,17 +116,6 @@ static void draw_on_threads(struct rank *r, struct drawing *g)
 
 static const struct mat nothing;
 
-/* One step on the device. */
-static void compute(struct rank *r, struct batch b, struct drawing *g)
-{
-    dev_begin(r->dev, &b);
-    forward(r, &b);
-    g->rest = b.draws && dev_draw(r->dev, &r->act.logits, b.draws);
-    g->logits = dev_fetch(r->dev, b.draws ? &r->act.logits : &nothing);
-    comm_end(r->tp);
-    comm_end(r->pp);
-}
-
 /* What failed, for whoever reads the rank's state. */
 static int error_of(const struct rank *r, struct rank_state *state)
 {
@@ -145,34 +153,132 @@ static void account(struct rank *r, struct rank_state *state, uint64_t ns)
     add(&state->compute_ns, ns > wait + move ? ns - wait - move : 0);
 }
 
+/* Tokens that the step before drew; until it has, their rank is waited for. */
+static void take_drawn(struct work *w, struct batch *b, uint64_t step)
+{
+    struct mailbox *m = w->m;
+    const struct slot *before = &m->slot[(step - 1) % (uint64_t)m->flight];
+    int *tok = w->r->tok, fed = 0;
+    for (int i = 0; i < b->n_tok; i++)
+        fed += b->tok[i] < 0;
+    if (!fed || w->begun != w->done) /* the device knows them */
+        return;
+    while (atomic_load(&m->rank[rank_drawer(w->r->plan)].done) < step - 1) {
+        if (atomic_load(&m->stop))
+            break;
+        cpu_pause();
+    }
+    for (int i = 0; i < b->n_tok; i++)
+        tok[i] = b->tok[i] < 0 ? before->token[~b->tok[i]] : b->tok[i];
+    b->tok = tok;
+}
+
+/* The device had nothing to do since the last step's end, or has another step to do. */
+static void account_begin(const struct work *w)
+{
+    struct rank_state *state = &w->m->rank[w->r->id];
+    if (w->begun != w->done)
+        add(&state->led, 1);
+    else if (w->ended_ns)
+        add(&state->idle_ns, now_ns() - w->ended_ns);
+}
+
+static void begin_step(struct work *w)
+{
+    struct rank *r = w->r;
+    const uint64_t step = w->begun + 1;
+    struct slot *s = &w->m->slot[step % (uint64_t)w->m->flight];
+    struct doing *g = &w->doing[step % 2];
+    *g = (struct doing){
+        .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits), .begun_ns = now_ns()};
+    struct batch b = slot_batch(s);
+    take_drawn(w, &b, step);
+    r->turns.holders = s->holders;
+    g->draws = rank_draws(r->plan, r->id) && b.n_out;
+    b.draws = g->draws ? &g->rows : NULL;
+    if (!r->dev->leads)
+        account_begin(w);
+    dev_begin(r->dev, &b);
+    forward(r, &b);
+    g->rest = g->draws && dev_draw(r->dev, &r->act.logits, &g->rows);
+    g->logits = g->draws ? r->act.logits : nothing;
+    dev_end(r->dev, &g->logits);
+    if (r->dev->leads) /* only now all of it is there */
+        account_begin(w);
+    w->begun = step;
+}
+
+/* Returns what failed. */
+static int finish_step(struct work *w)
+{
+    struct rank *r = w->r;
+    struct rank_state *state = &w->m->rank[r->id];
+    const uint64_t step = w->done + 1;
+    struct doing *g = &w->doing[step % 2];
+    g->logits = dev_fetch(r->dev, &g->logits);
+    comm_end(r->tp);
+    comm_end(r->pp);
+    int err = error_of(r, state);
+    struct drawing d = {.r = r,
+                        .s = g->s,
+                        .rows = &g->rows,
+                        .rest = g->rest,
+                        .logits = g->logits,
+                        .scratch = w->scratch};
+    if (g->draws && !err)
+        draw_on_threads(r, &d);
+    if (r->turns.watched && !err)
+        loads_set(w->m->load, r->plan, r->layers, r->turns.watched);
+    const uint64_t now = now_ns();
+    account(r, state, now - (w->ended_ns > g->begun_ns ? w->ended_ns : g->begun_ns));
+    w->ended_ns = now;
+    atomic_store(&state->err, err);
+    if (!err) /* otherwise what is in the slot is no result */
+        atomic_store(&state->done, step);
+    atomic_fetch_add(&w->m->done_bell, 1);
+    futex_wake(&w->m->done_bell);
+    w->done = step;
+    return err;
+}
+
+/* The step on the device may have another one behind it: the host has no part in it. Ranks of a
+ * group would have to tell each other what was drawn. */
+static bool may_lead(const struct work *w)
+{
+    const struct plan *p = w->r->plan;
+    return w->r->dev->leads && p->tp == 1 && p->pp == 1 &&
+           !any_on_host(&w->doing[w->begun % 2].rows);
+}
+
+/* Until the step on the device is done; when the next one comes meanwhile, it begins. */
+static void lead(struct work *w)
+{
+    if (!may_lead(w))
+        return;
+    do
+        if (atomic_load(&w->m->submitted) > w->begun) {
+            begin_step(w);
+            return;
+        }
+    while (!dev_passed(w->r->dev));
+}
+
 void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
 {
-    struct rank_state *state = &m->rank[r->id];
-    const bool draws = rank_draws(r->plan, r->id);
+    const uint64_t done = atomic_load(&m->rank[r->id].done);
     const bool counts = plan_slice(r->plan, r->id) == 0 && !r->turns.unseen;
+    struct work w = {.r = r, .m = m, .begun = done, .done = done, .scratch = scratch};
 
     r->turns.load = counts ? m->load : NULL;
-    for (uint64_t step = atomic_load(&state->done) + 1; wait_step(m, step, spins); step++) {
-        struct slot *s = &m->slot[step % (uint64_t)m->flight];
-        uint64_t begin = now_ns();
-        r->turns.holders = s->holders;
-        const struct draw_rows rows = slot_draws(s, r->plan, m->keep_logits);
-        struct drawing g = {.r = r, .s = s, .rows = &rows, .scratch = scratch};
-        struct batch b = slot_batch(s);
-        b.draws = draws && b.n_out ? &rows : NULL;
-        compute(r, b, &g);
-        int err = error_of(r, state);
-        if (b.draws && !err)
-            draw_on_threads(r, &g);
-        if (r->turns.watched && !err)
-            loads_set(m->load, r->plan, r->layers, r->turns.watched);
-        account(r, state, now_ns() - begin);
-        atomic_store(&state->err, err);
-        if (!err) /* otherwise what is in the slot is no result */
-            atomic_store(&state->done, step);
-        atomic_fetch_add(&m->done_bell, 1);
-        futex_wake(&m->done_bell);
-        if (err)
+    for (;;) {
+        if (w.begun == w.done) {
+            if (!wait_step(m, w.begun + 1, spins))
+                return;
+            begin_step(&w);
+        }
+        if (w.begun == w.done + 1)
+            lead(&w);
+        if (finish_step(&w))
             return;
     }
 }

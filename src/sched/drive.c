@@ -10,13 +10,14 @@ struct sched_limits drive_limits(const struct plan *p, const struct sched_limits
     l.max_run = least(p->max_seq, wish->max_run);
     l.max_out = least(p->max_out, wish->max_out);
     l.flight = p->pp;
+    l.ahead = wish->ahead && p->pp == 1;
     return l;
 }
 
 void drive_open(struct drive *d, const struct plan *p, const struct sched_limits *l, double tpot_s,
                 struct arena *a)
 {
-    *d = (struct drive){.tpot_s = tpot_s, .max_tok = p->max_tok, .pp = p->pp};
+    *d = (struct drive){.tpot_s = tpot_s, .max_tok = p->max_tok, .pp = p->pp, .ahead = l->ahead};
     d->sched = sched_new(p, l, a);
 }
 
@@ -35,7 +36,7 @@ void drive_add(struct drive *d, struct seq *q)
 
 struct sched_step *drive_next(struct drive *d)
 {
-    if (d->n_flying == d->pp)
+    if (d->n_flying >= d->pp && !(d->ahead && d->n_flying == d->pp && sched_may_lead(d->sched)))
         return NULL;
     int rows =
         pace_prompt_rows(&d->pace, d->answering, d->live - d->answering, d->tpot_s, d->max_tok);

@@ -32,8 +32,9 @@ struct drive {
     double tpot_s;       /* see pace_prompt_rows() */
     int max_tok, pp;     /* of the plan */
     int live, answering; /* sequences that have not left; of them those with tokens drawn */
+    bool ahead;          /* one step more than there are stages, see sched_may_lead() */
     int n_flying;        /* steps on their way */
-    struct sched_step *flying[PLAN_STAGES]; /* oldest first */
+    struct sched_step *flying[PLAN_STAGES + 1]; /* oldest first */
 };
 
 /* What a plan lets its scheduler do; fields of wish that are not 0 lower that. */
@@ -46,7 +47,8 @@ void drive_open(struct drive *d, const struct plan *p, const struct sched_limits
 /* A new sequence waits. */
 void drive_add(struct drive *d, struct seq *q);
 
-/* The next step, as long as fewer than pp are on their way; NULL: nothing can be done now. */
+/* The next step, as long as fewer than pp are on their way, or one more than that when it may be
+ * chosen ahead; NULL: nothing can be done now. */
 struct sched_step *drive_next(struct drive *d);
 
 /* The oldest step is stored, `seconds` after it was chosen; keep as in sched_commit(). Returns it;

@@ -18,7 +18,7 @@ struct sched {
     struct seq **run; /* by priority, then the order of admission */
     int n_run, n_wait, stride;
     struct queue queue[SCHED_CLIENTS];
-    struct step_room *room; /* [flight + 1], taken in turns */
+    struct step_room *room; /* [flight + 1 or, ahead, + 2], taken in turns */
     bool names;             /* pages are given names, and found by them */
     size_t waiting_tok;
     uint64_t n_step, n_age, preempted;
@@ -48,8 +48,9 @@ struct sched *sched_new(const struct plan *p, const struct sched_limits *l, stru
     struct blocks blocks;
     blocks_init(&blocks, p->pages, a);
     struct seq **all = arena_get(a, (size_t)l->max_run * sizeof(struct seq *));
-    struct step_room *room = arena_get(a, ((size_t)l->flight + 1) * sizeof(*room));
-    for (int i = 0; i <= l->flight; i++) {
+    const int n_room = l->flight + 1 + l->ahead;
+    struct step_room *room = arena_get(a, (size_t)n_room * sizeof(*room));
+    for (int i = 0; i < n_room; i++) {
         struct step_room r = step_room(l, stride, a);
         if (room)
             room[i] = r;
@@ -249,10 +250,21 @@ struct filling {
     int rows, prompt_rows, out; /* left */
 };
 
+static bool is_ready(const struct seq *q) { return !q->leaving && position(q) < q->n_tok; }
+
+/* Its next token is being drawn, and may be known by where from; another one comes after it. */
+static bool is_fed(const struct seq *q)
+{
+    return q->follows && !q->leaving && q->flying == 1 && position(q) == q->n_tok &&
+           q->n_tok + 1 < q->n_max;
+}
+
 /* How many rows of q fit into the step: all it has, or what the rows of logits allow. */
 static int rows_for(const struct seq *q, const struct filling *f, int room)
 {
     int at = position(q), guesses = min_int(q->n_guess, q->n_max - 1 - q->n_tok);
+    if (at == q->n_tok)
+        return 1; /* of the token that is being drawn */
     int n = min_int(q->n_tok - at + max_int(guesses, 0), room);
     int quiet = max_int(min_int(q->want, q->n_tok) - at, 0); /* rows without logits */
     return min_int(n, quiet + f->out);
@@ -265,7 +277,7 @@ static void fill(const struct sched *s, struct step_room *r, const struct seq *q
     const struct sched_step *step = &r->step;
     int at = position(q), i = step->batch.n_tok, out = step->batch.n_out;
     for (int p = at; p < at + n; p++, i++) {
-        r->tok[i] = q->tok[p];
+        r->tok[i] = p < q->n_tok + q->n_guess ? q->tok[p] : ~q->drawn_at;
         r->pos[i] = p;
         r->slot[i] = q->page[p / KV_PAGE] * KV_PAGE + p % KV_PAGE;
         r->seq[i] = step->n_seq;
@@ -287,14 +299,16 @@ static void put(struct sched *s, struct filling *f, struct seq *q, int n)
         fill(s, f->to, q, n);
     b->n_tok += n;
     b->n_out += max_int(last - max_int(at, q->want), 0);
-    step->part[step->n_seq++] = (struct sched_part){.seq = q,
-                                                    .first = row,
-                                                    .n = n,
-                                                    .pos = at,
-                                                    .out = out,
-                                                    .n_out = b->n_out - out,
-                                                    .n_guess = max_int(last - q->n_tok, 0),
-                                                    .draws = last >= q->n_tok};
+    step->part[step->n_seq++] =
+        (struct sched_part){.seq = q,
+                            .first = row,
+                            .n = n,
+                            .pos = at,
+                            .out = out,
+                            .n_out = b->n_out - out,
+                            .n_guess = at < q->n_tok ? max_int(last - q->n_tok, 0) : 0,
+                            .draws = last >= q->n_tok};
+    q->drawn_at = b->n_out - 1;
     q->n_now += n;
     q->flying++;
     f->rows -= n;
@@ -321,7 +335,23 @@ static bool make_room(struct sched *s, int i, int n)
 
 static bool decodes(const struct seq *q) { return position(q) == q->n_tok - 1 && !q->flying; }
 
-static bool is_ready(const struct seq *q) { return !q->leaving && position(q) < q->n_tok; }
+/* It has no further row: it leaves, or the token on its way is its last. */
+static bool ends(const struct seq *q)
+{
+    return q->leaving || (q->follows && position(q) == q->n_tok && q->n_tok + 1 >= q->n_max);
+}
+
+bool sched_may_lead(const struct sched *s)
+{
+    int pages = 0;
+    for (int i = 0; i < s->n_run; i++) {
+        const struct seq *q = s->run[i];
+        if (!(is_ready(q) && q->flying) && !is_fed(q) && !ends(q))
+            return false;
+        pages += missing(q, 1);
+    }
+    return pages <= s->blocks.n_spare;
+}
 
 /* Those that draw go first; with steps on their way at once, each takes its part of them. */
 static void put_decoding(struct sched *s, struct filling *f)
@@ -332,7 +362,7 @@ static void put_decoding(struct sched *s, struct filling *f)
     most = (n + s->max.flight - 1) / s->max.flight;
     for (int i = 0; i < s->n_run && f->rows > 0 && f->out > 0 && most > 0; i++) {
         struct seq *q = s->run[i];
-        if (!is_ready(q) || !decodes(q))
+        if (!(is_ready(q) && decodes(q)) && !(s->max.ahead && is_fed(q)))
             continue;
         int rows = rows_for(q, f, f->rows);
         if (!make_room(s, i, rows)) {
@@ -383,7 +413,7 @@ static bool admit(struct sched *s)
 
 struct sched_step *sched_next(struct sched *s, int prompt_tok)
 {
-    struct step_room *r = &s->room[s->n_step % (uint64_t)(s->max.flight + 1)];
+    struct step_room *r = &s->room[s->n_step % (uint64_t)(s->max.flight + 1 + s->max.ahead)];
     struct filling f = {.to = r, .rows = s->max.max_tok, .out = s->max.max_out};
     r->step.n_seq = r->step.decode_rows = 0;
     r->step.batch = (struct batch){.tok = r->tok,

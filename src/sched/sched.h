@@ -26,7 +26,9 @@ enum { SCHED_CLIENTS = 64, SCHED_GUESSES = 15 };
 struct sched_limits {
     int max_tok, max_run, max_out; /* of one step: rows, sequences, rows of logits */
     int flight;                    /* steps on their way at once: pipeline stages */
-    bool no_prefix;                /* never share pages */
+    bool ahead;      /* with flight 1: a second step may be chosen while one is on its way, see
+                        seq.follows */
+    bool no_prefix;  /* never share pages */
     bool none_alike; /* no sequence begins as another: only who was preempted finds pages again */
     bool no_batch;   /* steps without arrays: nobody computes them, only their sizes matter */
 };
@@ -55,15 +57,19 @@ struct seq {
     /* The owner's: */
     uint64_t id, salt;
     int priority; /* smaller goes first */
+    bool follows; /* how its next token is drawn depends on none before it: while one is being
+                     drawn, the row of that one may be in the next step already */
 
     /* The scheduler's: */
     int n_cached;              /* tokens of the prompt that others had stored */
+    int drawn_at;              /* in the step on its way: the row of logits that its token is of */
     struct page_name name;     /* of the last page that was given one */
     uint64_t age;              /* order of arrival */
     struct seq *next, *before; /* of those that wait */
 };
 
-/* A step: the batch, and whose rows they are. Valid until `flight` more steps were chosen. */
+/* A step: the batch, and whose rows they are. A token of ~i in the batch is the one drawn from row
+ * i of the logits of the step before. Valid until `flight` more steps were chosen. */
 struct sched_step {
     struct batch batch; /* under no_batch, its counts only */
     int n_seq, decode_rows;
@@ -94,6 +100,10 @@ void sched_add(struct sched *s, struct seq *q);
 /* Choose the next step, of at most prompt_tok rows of prompts while any sequence draws. NULL:
  * nothing can be done now. */
 struct sched_step *sched_next(struct sched *s, int prompt_tok);
+
+/* Under sched_limits.ahead, with a step on its way: whether everybody who runs can be in the next
+ * one, so that nobody is late by one step because it was chosen early. */
+bool sched_may_lead(const struct sched *s);
 
 /* The rows of this step, the oldest on its way, are stored; of part i the first keep[i] count (the
  * rest were wrong guesses). The owner then appends what was drawn to seq->tok. */

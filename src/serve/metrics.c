@@ -245,7 +245,10 @@ static void put_rank_times(const struct writing *w, struct fleet *f, int ranks)
         {"rank_wait_seconds_total", "Time waiting for other ranks.",
          offsetof(struct rank_time, wait)},
         {"rank_transfer_seconds_total", "Time reading and adding what others sent.",
-         offsetof(struct rank_time, move)}};
+         offsetof(struct rank_time, move)},
+        {"rank_idle_seconds_total",
+         "Time between the end of a step and what the next one computes; without requests too.",
+         offsetof(struct rank_time, idle)}};
     struct rank_time time[PLAN_RANKS];
     char full[96], labels[224];
     for (size_t i = 0; i < COUNT(seconds); i++) {

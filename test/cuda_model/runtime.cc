@@ -512,6 +512,26 @@ int gpu_mark(void *mark, void *stream)
     });
 }
 
+/* The stream does what was told to it before the mark. */
+int gpu_mark_wait(void *mark, void *stream)
+{
+    const struct mark *m = (struct mark *)mark;
+    struct stream *s = stream_of(stream);
+    size_t done = 0;
+    open_memory();
+    for (; done < s->todo.size() && !s->error && !m->passed; done++)
+        s->error = s->todo[done]();
+    close_memory();
+    s->todo.erase(s->todo.begin(), s->todo.begin() + (long)done);
+    return s->error;
+}
+
+int gpu_mark_passed(bool *passed, void *mark, void *stream)
+{
+    *passed = true;
+    return gpu_mark_wait(mark, stream);
+}
+
 int gpu_mark_seconds(double *seconds, void *from, void *to)
 {
     const struct mark *a = (struct mark *)from, *b = (struct mark *)to;

@@ -130,25 +130,28 @@ static int get_drawing(struct dev *d, struct err *e)
 {
     struct cuda *c = cuda_of(d);
     const size_t tokens = (size_t)c->ask.max_out * sizeof(int);
-    void *logits = NULL, *token = NULL;
+    void *logits = NULL, *token[2] = {NULL};
     char *room = NULL;
     if (!c->ask.draws)
         return 0;
     int rc = cuda_memory(d, cuda_draw_bytes(&c->ask), &room, e);
-    if (!rc)
-        rc = get_host(c, tokens, &token, e);
+    for (int i = 0; !rc && i < 2; i++)
+        rc = get_host(c, tokens, &token[i], e);
     if (!rc)
         rc = get_host(c, (size_t)c->ask.words * tokens, &logits, e);
+    for (int i = 0; i < 2; i++)
+        c->step[i].token_pinned = token[i];
     c->token = (int *)(void *)room;
     c->draw_room = room + round_up(tokens, CUDA_ALIGN);
-    c->token_pinned = token, c->pinned = logits;
+    c->pinned = logits;
+    d->leads = !rc && !c->ask.profile;
     return rc;
 }
 
 static int get_all(struct dev *d, int sm, struct err *e)
 {
     struct cuda *c = cuda_of(d);
-    void *batch = NULL;
+    void *batch[2] = {NULL};
     char *room = NULL;
     c->batch_bytes = cuda_batch_bytes(&c->ask);
     c->room = (struct gpu_room){
@@ -156,11 +159,13 @@ static int get_all(struct dev *d, int sm, struct err *e)
     int rc = cuda_memory(d, c->batch_bytes, &c->batch, e);
     if (!rc)
         rc = cuda_memory(d, c->room.bytes, &room, e);
-    if (!rc)
-        rc = get_host(c, c->batch_bytes, &batch, e);
+    for (int i = 0; !rc && i < 2; i++)
+        rc = get_host(c, c->batch_bytes, &batch[i], e);
+    for (int i = 0; i < 2; i++)
+        c->step[i].batch_pinned = batch[i];
     if (!rc)
         rc = get_drawing(d, e);
-    c->room.at = room, c->batch_pinned = batch;
+    c->room.at = room;
     return rc;
 }
 

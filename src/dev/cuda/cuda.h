@@ -23,19 +23,28 @@ struct cuda_lane {
     void *stream[CUDA_PIECES], *pinned[CUDA_PIECES];
 };
 
+/* What of a step is the host's, while another one begins or runs. */
+struct cuda_step {
+    const struct draw_rows *drawn; /* its tokens are drawn on the GPU; NULL: none is */
+    char *batch_pinned;            /* its batch on the way there */
+    int *token_pinned;             /* [max_out] its tokens on the way back */
+    void *mark;                    /* where it ends in the stream; NULL: no step was here yet */
+};
+
 struct cuda {
     struct gpu_ask ask;
     void *stream;
     struct gpu_room room;
     uint64_t waited_ns;
 
-    char *batch, *batch_pinned; /* a step's batch here, and on its way here */
+    char *batch; /* a step's batch here */
     size_t batch_bytes;
-    int keys;                      /* of the step: no row sees more */
-    float *pinned;                 /* [max_out][words] on its way to the host */
-    struct gpu_draw_rows draws;    /* of the step */
-    const struct draw_rows *drawn; /* of the step, once its tokens are drawn here */
-    int *token, *token_pinned;     /* [max_out] drawn here, and on their way to the host */
+    int keys;                   /* of the step: no row sees more */
+    float *pinned;              /* [max_out][words] on its way to the host */
+    struct gpu_draw_rows draws; /* of the step */
+    int *token;                 /* [max_out] drawn here */
+    struct cuda_step step[2];   /* taken in turns */
+    uint64_t ended, fetched;    /* steps */
     char *draw_room;
 
     const void *watched; /* copied to the host at the end of every step */
@@ -58,6 +67,9 @@ struct cuda {
 };
 
 static inline struct cuda *cuda_of(struct dev *d) { return d->ctx; }
+
+/* That begins, or has begun last and did not end yet. */
+static inline struct cuda_step *cuda_step(struct cuda *c) { return &c->step[c->ended % 2]; }
 
 /* Remember a failure of CUDA's, if it is one, in d->err and d->why. */
 void cuda_note(struct dev *d, int code);
@@ -94,6 +106,8 @@ int cuda_group(struct dev *d, struct comm *c, const struct group_ask *ask, struc
 /* The batch on the device: bytes of the largest step; and taking one there (cuda_ops.begin). */
 size_t cuda_batch_bytes(const struct gpu_ask *);
 void cuda_begin(struct dev *d, struct batch *b);
+void cuda_end(struct dev *d, const struct mat *m);
+bool cuda_passed(struct dev *d);
 struct mat cuda_fetch(struct dev *d, const struct mat *m);
 size_t cuda_draw_bytes(const struct gpu_ask *); /* draw_room and token */
 

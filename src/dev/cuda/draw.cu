@@ -3,6 +3,21 @@
  */
 #include "dev/cuda/drawing.h"
 
+enum { FEED_THREADS = 64 };
+
+__global__ static void feed_tokens(int *tok, int n, const int *token)
+{
+    const int i = blockIdx.x * FEED_THREADS + threadIdx.x;
+    if (i < n && tok[i] < 0)
+        tok[i] = token[~tok[i]];
+}
+
+extern "C" int gpu_feed(void *stream, int *tok, int n, const int *token)
+{
+    return LAUNCH(feed_tokens, (n + FEED_THREADS - 1) / FEED_THREADS, FEED_THREADS, 0, stream, tok,
+                  n, token);
+}
+
 /* ------------------------------------------------------------------------------- rules */
 
 /* As penalise() of run/sample.c: a token counts twice for every time that it was generated, and

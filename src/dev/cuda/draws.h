@@ -8,7 +8,8 @@
 /* Bytes of what a step of so many rows takes along at most, of a vocabulary of so many words. */
 size_t draws_bytes(int max_out, int max_seq, int ctx, int words);
 
-/* Which kernels are needed for it, as a number. */
+/* Which kernels are needed for it, as a number of so many bits. */
+enum { DRAWS_KIND_BITS = 4 };
 static inline int draws_kind(const struct gpu_draw_rows *r)
 {
     return r->any | r->rules << 1 | r->warm << 2 | r->ranked << 3;

@@ -154,6 +154,8 @@ struct gpu_draw_rows {
     bool any;                 /* row that is not skipped */
     bool rules, warm, ranked; /* penalties or biases; temperatures; top-k or top-p */
 };
+/* Of tok[n], ~i becomes token[i]. */
+int gpu_feed(void *stream, int *tok, int n, const int *token);
 /* token[n]: what sample() of run/sample.h draws from logits[n][words], which are overwritten. At
  * most GPU_DRAW_WORDS. room: gpu_draw_bytes(), zeroed once before the first call, and of this
  * stream's calls only. */

@@ -176,7 +176,7 @@ static bool cuda_draw(struct dev *d, const struct mat *logits, const struct draw
     struct cuda *c = cuda_of(d);
     if (!c->draws.any)
         return false;
-    c->drawn = rows;
+    cuda_step(c)->drawn = rows;
     ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), c->token, logits->at, logits->n, logits->dim,
                                   &c->draws, c->draw_room));
     return true;
@@ -245,6 +245,8 @@ static uint64_t cuda_waited_ns(struct dev *d) { return cuda_of(d)->waited_ns; }
 const struct dev_ops cuda_ops = {
     .name = "cuda",
     .begin = cuda_begin,
+    .end = cuda_end,
+    .passed = cuda_passed,
     .fetch = cuda_fetch,
     .embed = cuda_embed,
     .norm = cuda_norm,

@@ -151,5 +151,19 @@ int gpu_mark_seconds(double *seconds, void *from, void *to)
     return rc;
 }
 
+int gpu_mark_passed(bool *passed, void *mark, void *stream)
+{
+    const cudaError_t rc = cudaEventQuery(mark);
+    (void)stream;
+    *passed = rc != cudaErrorNotReady;
+    return rc == cudaErrorNotReady ? 0 : (int)rc;
+}
+
+int gpu_mark_wait(void *mark, void *stream)
+{
+    (void)stream;
+    return (int)cudaEventSynchronize(mark);
+}
+
 void gpu_span_begin(const char *name) { nvtxRangePushA(name); }
 void gpu_span_end(void) { nvtxRangePop(); }

@@ -77,6 +77,9 @@ int gpu_record_free(void *recorded);
 int gpu_mark_new(void **mark);
 int gpu_mark(void *mark, void *stream);
 int gpu_mark_seconds(double *seconds, void *from, void *to);
+/* Whether the stream has passed it; and until it has. What failed before it appears in both. */
+int gpu_mark_passed(bool *passed, void *mark, void *stream);
+int gpu_mark_wait(void *mark, void *stream);
 
 /* What this thread does from here to the end has a name, for profilers that look on (NVTX); spans
  * lie within each other. Costs nothing when none does. */

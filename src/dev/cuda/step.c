@@ -26,12 +26,12 @@ static int wait_watched(const struct cuda *c)
     return rc;
 }
 
-/* Wait for the stream; what failed on the GPU shows here. */
-static void wait_all(struct dev *d)
+/* Wait for a step; what failed on the GPU shows here. */
+static void wait_step(struct dev *d, const struct cuda_step *s)
 {
     struct cuda *c = cuda_of(d);
     uint64_t begin = now_ns();
-    cuda_note(d, c->n_watch ? wait_watched(c) : gpu_wait(c->stream));
+    cuda_note(d, c->n_watch ? wait_watched(c) : gpu_mark_wait(s->mark, c->stream));
     c->waited_ns += now_ns() - begin;
 }
 
@@ -58,7 +58,7 @@ size_t cuda_draw_bytes(const struct gpu_ask *a)
 /* The next n numbers of the batch on its way; they come from `from`, if it is there. */
 static int *put(struct cuda *c, size_t *used, const int *from, int n)
 {
-    int *to = (int *)(void *)(c->batch_pinned + *used);
+    int *to = (int *)(void *)(cuda_step(c)->batch_pinned + *used);
     if (from && n)
         memcpy(to, from, (size_t)n * sizeof(int));
     *used += (size_t)n * sizeof(int);
@@ -66,9 +66,9 @@ static int *put(struct cuda *c, size_t *used, const int *from, int n)
     return to;
 }
 
-static int *there(const struct cuda *c, const int *here)
+static int *there(struct cuda *c, const int *here)
 {
-    return (int *)(void *)(c->batch + ((const char *)here - c->batch_pinned));
+    return (int *)(void *)(c->batch + ((const char *)here - cuda_step(c)->batch_pinned));
 }
 
 /* Where things lie follows from the step's shape alone, so that a recording finds them. */
@@ -96,11 +96,12 @@ static struct batch put_batch(struct cuda *c, const struct batch *b, int stride,
 static void put_draws(struct cuda *c, const struct draw_rows *rows, size_t *used)
 {
     c->draws = (struct gpu_draw_rows){0};
-    c->drawn = NULL;
+    cuda_step(c)->drawn = NULL;
     if (!rows || !c->ask.draws || c->ask.words > GPU_DRAW_WORDS)
         return;
     *used = round_up(*used, 8);
-    *used += draws_put(&c->draws, c->batch_pinned + *used, c->batch + *used, rows, c->ask.words);
+    *used += draws_put(&c->draws, cuda_step(c)->batch_pinned + *used, c->batch + *used, rows,
+                       c->ask.words);
     must(*used <= c->batch_bytes);
 }
 
@@ -139,16 +140,24 @@ void cuda_begin(struct dev *d, struct batch *b)
 {
     struct cuda *c = cuda_of(d);
     int most = 0;
+    bool fed = false;
     size_t used = 0;
     cuda_laps_begin(d);
-    for (int i = 0; i < b->n_tok; i++)
+    for (int i = 0; i < b->n_tok; i++) {
         most = max_int(most, b->pos[i] + 1);
+        fed |= b->tok[i] < 0;
+    }
+    must(!fed || c->token);
     c->keys = record_keys(most);
+    int *tok = (int *)(void *)c->batch; /* the first there */
     *b = put_batch(c, b, pages_of(c->keys), &used);
     put_draws(c, b->draws, &used);
-    cuda_note(d, gpu_copy_in(c->batch, c->batch_pinned, used, c->stream));
+    cuda_note(d, gpu_copy_in(c->batch, cuda_step(c)->batch_pinned, used, c->stream));
+    const int kind = draws_kind(&c->draws) | fed << DRAWS_KIND_BITS;
     if (!d->err)
-        look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys, draws_kind(&c->draws)});
+        look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys, kind});
+    if (fed && !d->err && !c->replays)
+        cuda_note(d, gpu_feed(c->stream, tok, b->n_tok, c->token));
 }
 
 /* What was recorded, or recorded now, is run. */
@@ -167,43 +176,67 @@ static void run_record(struct dev *d)
 static void bring(struct dev *d, const struct mat *m)
 {
     struct cuda *c = cuda_of(d);
-    if (!c->drawn) {
+    const struct cuda_step *s = cuda_step(c);
+    if (!s->drawn) {
         cuda_note(d, gpu_copy_out(c->pinned, m->at, mat_bytes(m), c->stream));
         return;
     }
-    cuda_note(d, gpu_copy_out(c->token_pinned, c->token, (size_t)m->n * sizeof(int), c->stream));
+    cuda_note(d, gpu_copy_out(s->token_pinned, c->token, (size_t)m->n * sizeof(int), c->stream));
     for (int i = 0; i < m->n && !d->err; i++)
-        if (draw_on_host(c->drawn, i))
+        if (draw_on_host(s->drawn, i))
             cuda_note(d, gpu_copy_out(c->pinned + (size_t)i * (size_t)m->dim, mat_row(m, i),
                                       (size_t)m->dim * sizeof(float), c->stream));
 }
 
-static void take_tokens(const struct cuda *c)
+void cuda_end(struct dev *d, const struct mat *m)
 {
-    const struct draw_rows *rows = c->drawn;
+    struct cuda *c = cuda_of(d);
+    struct cuda_step *s = cuda_step(c);
+    if (c->record)
+        run_record(d);
+    if (m->n && !d->err) {
+        must(m->n <= c->ask.max_out && m->dim <= c->ask.words);
+        bring(d, m);
+    }
+    if (!d->err && c->watched_bytes)
+        cuda_note(d, gpu_copy_out(c->watched_pinned, c->watched, c->watched_bytes, c->stream));
+    if (!s->mark && !d->err)
+        cuda_note(d, gpu_mark_new(&s->mark));
+    if (!d->err)
+        cuda_note(d, gpu_mark(s->mark, c->stream));
+    c->ended++;
+}
+
+bool cuda_passed(struct dev *d)
+{
+    struct cuda *c = cuda_of(d);
+    bool passed = true;
+    cuda_note(d, gpu_mark_passed(&passed, c->step[c->fetched % 2].mark, c->stream));
+    return passed;
+}
+
+static void take_tokens(const struct cuda_step *s)
+{
+    const struct draw_rows *rows = s->drawn;
     for (int i = 0; i < rows->n; i++)
         if (!draw_on_host(rows, i))
-            rows->token[i] = c->token_pinned[i];
+            rows->token[i] = s->token_pinned[i];
 }
 
 struct mat cuda_fetch(struct dev *d, const struct mat *m)
 {
     struct cuda *c = cuda_of(d);
     struct mat to = *m;
-    if (c->record)
-        run_record(d);
-    if (m->n) {
-        must(m->n <= c->ask.max_out && m->dim <= c->ask.words);
+    if (c->ended == c->fetched)
+        cuda_end(d, m);
+    struct cuda_step *s = &c->step[c->fetched++ % 2];
+    if (m->n)
         to.at = c->pinned;
-        if (!d->err)
-            bring(d, m);
-    }
-    if (!d->err && c->watched_bytes)
-        cuda_note(d, gpu_copy_out(c->watched_pinned, c->watched, c->watched_bytes, c->stream));
     if (!d->err)
-        wait_all(d);
-    if (!d->err && c->drawn)
-        take_tokens(c);
+        wait_step(d, s);
+    if (!d->err && s->drawn)
+        take_tokens(s);
+    s->drawn = NULL;
     cuda_laps_end(d);
     return to;
 }
