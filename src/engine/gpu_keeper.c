@@ -66,7 +66,7 @@ static void keep(const struct plan *p, const struct gpus *g, int gpu, int to)
 /* Nothing else of the keeper's lives on in it; it ends with the keeper. */
 static _Noreturn void run(const struct plan *p, const struct gpus *g, int gpu, int fd, pid_t parent)
 {
-    char name[16], none;
+    char name[32], none;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     snprintf(name, sizeof(name), "gpu-keeper-%d", gpu);
     prctl(PR_SET_NAME, name);
