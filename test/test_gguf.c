@@ -153,7 +153,8 @@ static void whole_numbers_are_taken_without_loss(void **state)
         assert_int_equal(t->pairs, HEAD);
         /* a part from the middle, beginning at a group and ending inside one */
         struct part p = {10, 40, NULL};
-        struct stored from = {t->data, t->type, COLS, 8, 32, t->pairs};
+        struct stored from = {
+            .at = t->data, .type = t->type, .stride = COLS, .row = 8, .col = 32, .pairs = t->pairs};
         p.at = aligned_alloc(64, part_bytes(t->type, p.rows, p.cols));
         struct part f = {10, 40, aligned_alloc(64, part_bytes(NUM_F32, 10, 40))};
         assert_int_equal(part_pack(&p, t->type, &from), 0);

@@ -245,7 +245,7 @@ static void fast_products_are_near(void **state)
         p.ctx = 128, p.pages = 8, p.max_tok = LONG;
         assert_int_equal(gpu_libraries(&p, apart()) & LIBRARY_BLAS,
                          split[i].fast ? LIBRARY_BLAS : 0);
-        got[i] = logits_of(&p, t.store, apart(), ids, LONG);
+        got[i] = logits_of(&p, t.store, apart(), ids, LONG, NULL);
         for (size_t k = 0; k < (size_t)LONG * (size_t)m.n_vocab; k++)
             worst = fmax(worst, fabs((double)(got[i][k] - got[0][k])));
         if (!(worst < 0.05) || (worst > 0) != (i > 0 && i < COUNT(split) - 1))
