@@ -1,6 +1,7 @@
 /* test_engine.c - many requests at once give what each alone gives: in every layout, with and
  * without guesses, with too few pages, and when a rank is killed. */
 #include "engine_help.h"
+#include "process.h"
 
 #include <signal.h>
 
@@ -209,15 +210,10 @@ static void kill_rank(struct client *c, int rank, bool parent)
 {
     struct team_memory host;
     struct rank_memory of[PLAN_RANKS] = {0};
-    int pid, up = 0;
-    char path[64], name[64], state;
     engine_memory(c->engine, &host, of);
-    snprintf(path, sizeof(path), "/proc/%d/stat", of[rank].pid);
-    FILE *f = fopen(path, "r");
-    if (f && fscanf(f, "%d (%63[^)]) %c %d", &pid, name, &state, &up) == 4 && c->ended < c->n)
-        kill(parent ? up : pid, SIGKILL);
-    if (f)
-        fclose(f);
+    const pid_t up = parent_of(of[rank].pid);
+    if (up && c->ended < c->n)
+        kill(parent ? up : of[rank].pid, SIGKILL);
 }
 
 /* All requests, while processes are killed; what it cost is in s and d. */
