@@ -250,7 +250,8 @@ static void sum_there(struct gpu *g, const struct layer *l, const void *experts,
     struct gpu_room room = {gpu_put(g, NULL, room_bytes), room_bytes, 4, 0};
     int64_t *y = gpu_put(g, NULL, (size_t)(n * HIDDEN) * sizeof(*y));
     gpu_ok(gpu_experts(g->stream, y, gpu_put_mat(g, &x), n, HIDDEN, experts, EXPERTS,
-                       l->expert[0].gate.type, l->columns, gpu_put(g, l->chosen + first, choices),
+                       l->expert[0].gate.type, l->columns, 8,
+                       gpu_put(g, l->chosen + first, choices),
                        gpu_put(g, l->weight + first, choices), PER_ROW, &room));
     gpu_take(g, sum, y, (size_t)(n * HIDDEN) * sizeof(*y));
 }
@@ -328,7 +329,7 @@ static void assert_same_sums(const int64_t *got, const int64_t *want, int n)
 static void experts_are_the_reference_bit_by_bit(void **state)
 {
     (void)state;
-    static const int rows[] = {1, 2, 9, 70};
+    static const int rows[] = {1, 2, 9, 40, 70}; /* streamed; in tiles of 32 and of 64 rows */
     struct gpu g = gpu_help_begin();
     for (size_t i = 0; i < COUNT(types) * COUNT(rows); i++) {
         struct layer l;
@@ -399,7 +400,7 @@ static void too_little_room_for_one_row_is_an_error(void **state)
     layer_begin(&l, NUM_F32, 1, 7);
     struct gpu_room room = {gpu_put(&g, NULL, 64), 64, 4, 0};
     assert_int_not_equal(gpu_experts(g.stream, NULL, NULL, 1, HIDDEN, put_experts(&g, &l), EXPERTS,
-                                     NUM_F32, l.columns, NULL, NULL, PER_ROW, &room),
+                                     NUM_F32, l.columns, 8, NULL, NULL, PER_ROW, &room),
                          0);
     gpu_drop(&g);
     help_end(&l.h);

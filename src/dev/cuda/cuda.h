@@ -76,8 +76,20 @@ void cuda_note(struct dev *d, int code);
 
 extern const struct dev_ops cuda_ops;
 
-/* The device's table of n experts, made at the first call. NULL: no memory, which was noted. */
-const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n);
+/* The experts of a layer, made at the first call, in the first step, which is never recorded.
+ * table: the device's, gate, up and down of each; NULL: no memory, which was noted. Of those that
+ * are here: their type, the most columns, and the most parts of a gate or up. */
+struct cuda_experts {
+    const struct expert *of;
+    enum num type;
+    int columns, parts;
+    void *table;
+    struct cuda_experts *next;
+};
+const struct cuda_experts *cuda_experts(struct dev *d, const struct expert *expert, int n);
+
+/* As kernels want a weight. */
+struct gpu_weight cuda_weight(const struct weight *w);
 
 /* What operations take, by marks between them (cuda_ops.lap); around the step. */
 void cuda_laps_open(struct cuda *c);

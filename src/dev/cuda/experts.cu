@@ -1,10 +1,10 @@
 /* experts.cu - sums of experts: rows are grouped on the GPU, multiplied (experts_stream.cu,
- * experts_plain.cu), and added in fixed point, so that every order gives the CPU's bits. More rows
- * than the room holds are done some after the others.
+ * experts_plain.cu; many of each by experts_tile.cu), and added in fixed point, so that every order
+ * gives the CPU's bits. More rows than the room holds are done some after the others.
  */
 #include "dev/cuda/experts.h"
 
-enum { THREADS = 512, FEW = 8, ROOM_ROWS = 512 };
+enum { THREADS = 512, FEW = 8, ROOM_ROWS = 2048 };
 
 /* ------------------------------------------------------------------------------- grouping */
 
@@ -77,6 +77,19 @@ __global__ static void finish_sums(const __grid_constant__ struct experts e)
 
 /* ------------------------------------------------------------------------------- the room */
 
+/* Rows of tiles. Few rows of each expert: eight are done as fast as its weights can be read, in
+ * bf16 sixteen. Many: larger tiles, so that less is read twice. */
+static int tile_rows_of(const struct experts *e)
+{
+    const int each = e->rows / e->n_expert;
+    if (e->type == NUM_F32 || e->type == NUM_F16)
+        return FEW;
+    if (each > 2 * FEW)
+        return each > TILE_ROWS * 5 / 8 ? TILE_ROWS : TILE_ROWS / 2;
+    const bool wide = e->type == NUM_BF16 || e->type == NUM_FP8;
+    return wide && e->rows > FEW * e->n_expert ? 2 * FEW : FEW;
+}
+
 /* Where things are in the room for so many rows of x; the value is how many bytes that takes. */
 static size_t place(struct experts *e, int n, char *room)
 {
@@ -86,11 +99,9 @@ static size_t place(struct experts *e, int n, char *room)
         used += (bytes + 255) / 256 * 256;
         return (void *)at;
     };
-    const bool whole = format_whole(e->type), ready = format_grouped(e->type);
+    const bool whole = format_whole(e->type);
     e->n = n, e->rows = n * e->per_row;
-    /* Few rows for each expert: tiles of eight. Whole numbers and f32 have no others. */
-    e->tile_rows =
-        (e->type == NUM_BF16 || e->type == NUM_FP8) && e->rows > FEW * e->n_expert ? 2 * FEW : FEW;
+    e->tile_rows = tile_rows_of(e);
     e->tiles = parts_of(e->rows, e->tile_rows) + e->n_expert;
     e->tiles = e->tiles < e->rows ? e->tiles : e->rows;
     const size_t rows = (size_t)e->rows, values = rows * (size_t)e->columns * sizeof(float);
@@ -105,29 +116,34 @@ static size_t place(struct experts *e, int n, char *room)
     e->up = (float *)take(values);
     e->x_scale =
         (struct x_scale *)take(whole ? (x_s > down_s ? x_s : down_s) * sizeof(struct x_scale) : 0);
-    e->ready = (char *)take(ready ? (x > down ? x : down) : 0);
+    e->ready = (char *)take(wants_ready(*e) ? (x > down ? x : down) : 0);
     return used;
 }
 
-/* For ROOM_ROWS rows, or all; of the format that needs most. */
+/* For ROOM_ROWS rows, or all; of the formats that need most. */
 size_t experts_room_bytes(const struct gpu_sizes *s)
 {
-    struct experts e = {};
-    e.dim = s->max_dim, e.n_expert = s->experts + 1, e.per_row = s->top + 1;
-    e.columns = s->expert_columns;
     const int rows = s->max_tok < ROOM_ROWS ? s->max_tok : ROOM_ROWS;
-    e.type = NUM_INT8_G32;
-    const size_t whole = place(&e, rows, NULL);
-    e.type = NUM_FP8;
-    const size_t pairs = place(&e, rows, NULL);
-    return !s->experts ? 0 : whole > pairs ? whole : pairs;
+    size_t most = 0;
+    for (enum num type : {NUM_INT8_G32, NUM_BF16, NUM_FP8}) {
+        struct experts e = {};
+        e.dim = s->max_dim, e.n_expert = s->experts, e.per_row = s->top;
+        e.columns = s->expert_columns, e.type = type;
+        const size_t bytes = s->experts ? place(&e, rows, NULL) : 0;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 /* ------------------------------------------------------------------------------- a call */
 
 static int multiply(void *stream, const struct experts *e, bool down)
 {
+    const int error = wants_ready(*e) ? experts_prepare(stream, e, down) : 0;
+    if (error)
+        return error;
     return e->type == NUM_F32 || e->type == NUM_F16 ? experts_plain(stream, e, down)
+           : tiled(*e)                              ? experts_tile(stream, e, down)
                                                     : experts_stream(stream, e, down);
 }
 
@@ -137,20 +153,21 @@ static int sum_experts(void *stream, const struct experts *e)
     int error =
         LAUNCH(begin_sums, 1 + blocks, THREADS, 2 * (size_t)e->n_expert * sizeof(int), stream, *e);
     error = error ? error : multiply(stream, e, false);
-    error = error ? error : gpu_swiglu(stream, e->gate, e->up, e->rows, e->columns);
+    if (!error && !wants_ready(*e))
+        error = gpu_swiglu(stream, e->gate, e->up, e->rows, e->columns);
     error = error ? error : multiply(stream, e, true);
     return error ? error : LAUNCH(finish_sums, blocks, THREADS, 0, stream, *e);
 }
 
 extern "C" int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
                            const struct gpu_weight *expert, int n_expert, enum num type,
-                           int columns, const int *chosen, const float *weight, int per_row,
-                           const struct gpu_room *room)
+                           int columns, int parts, const int *chosen, const float *weight,
+                           int per_row, const struct gpu_room *room)
 {
     struct experts e = {};
     int most = n;
     e.dim = dim, e.expert = expert, e.n_expert = n_expert, e.type = type, e.columns = columns;
-    e.per_row = per_row;
+    e.parts = parts, e.per_row = per_row;
     while (most > 1 && place(&e, most, NULL) > room->bytes)
         most = (most + 1) / 2;
     if (n && place(&e, most, (char *)room->at) > room->bytes)

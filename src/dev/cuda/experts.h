@@ -1,6 +1,5 @@
 /* experts.h - a layer's experts: rows are grouped by expert, and a product's block of threads makes
- * outputs of some rows of one expert. What experts.cu, experts_stream.cu and experts_plain.cu
- * share.
+ * outputs of some rows of one expert. What the files experts*.cu share.
  *
  * Sorted rows: every choice of a row is one, those of an expert stand together. No row is dropped
  * and none is padded.
@@ -10,6 +9,8 @@
 
 #include "dev/cuda/number.h"
 #include "dev/cuda/product.h"
+
+enum { TILE_ROWS = 64 }; /* of the largest tiles */
 
 /* Sorted rows first .. end - 1, at most tile_rows, are of one expert; expert < 0: there is no such
  * tile. */
@@ -26,7 +27,7 @@ struct experts {
     const int *chosen;
     const float *weight;
     enum num type;
-    int columns;                /* the most that an expert has */
+    int columns, parts;         /* the most that an expert has, and parts of a gate or up */
     int rows, tiles, tile_rows; /* of sorted rows; tiles at most */
 
     /* In the room. */
@@ -39,7 +40,13 @@ struct experts {
     char *ready;
 };
 
-/* Rows made ready: of x for gate and up, then of gate for down, whose shares begin anew. */
+/* Whether products want their rows made ready: formats in groups, and tiles of more than 16 rows.
+ */
+GPU_BOTH bool tiled(const struct experts &e) { return e.tile_rows > 16; }
+GPU_BOTH bool wants_ready(const struct experts &e) { return format_grouped(e.type) || tiled(e); }
+
+/* Rows made ready, in bytes: of x for gate and up, then of gate for down, whose shares begin anew.
+ */
 GPU_BOTH int x_ready_row(const struct experts &e)
 {
     return up_to(e.dim, X_BLOCK) * ready_bytes(e.type);
@@ -54,8 +61,11 @@ GPU_BOTH int down_groups(const struct experts &e)
     return parts_of(e.columns, format_group(e.type)) + GPU_PARTS;
 }
 
-/* Pairs of blocks of outputs of gate and of up, at most: parts may end in the midst of one. */
-GPU_BOTH int gate_blocks(const struct experts &e) { return parts_of(e.columns, PAIR) + GPU_PARTS; }
+/* Blocks of so many outputs of gate and of up, at most: parts may end in the midst of one. */
+GPU_BOTH int gate_blocks(const struct experts &e, int outputs)
+{
+    return parts_of(e.columns, outputs) + e.parts - 1;
+}
 
 /* ------------------------------------------------------------------------------- products */
 
@@ -71,15 +81,15 @@ GPU_INLINE void begin_product(struct product *p, const struct experts &e, bool d
     p->together = down;
 }
 
-/* Of gate, or of up when blockIdx.z, the part and the pair that block `block` makes; false: none.
- */
+/* Of gate, or of up when blockIdx.z, the part and which `outputs` of it block `block` makes; false:
+ * none. */
 GPU_INLINE bool gate_product(struct product *p, const struct experts &e, int expert, int block,
-                             struct duty *duty)
+                             int outputs, struct duty *duty)
 {
     const struct gpu_weight *w = &e.expert[3 * expert + (int)blockIdx.z];
     int part = 0, out = 0;
-    while (part < w->n_part && block >= parts_of(w->part[part].rows, PAIR)) {
-        block -= parts_of(w->part[part].rows, PAIR);
+    while (part < w->n_part && block >= parts_of(w->part[part].rows, outputs)) {
+        block -= parts_of(w->part[part].rows, outputs);
         out += w->part[part++].rows;
     }
     if (part == w->n_part)
@@ -178,5 +188,10 @@ size_t experts_room_bytes(const struct gpu_sizes *);
 /* Each enqueues a product of all tiles: gate and up from x, or y from gate. */
 int experts_stream(void *stream, const struct experts *e, bool down);
 int experts_plain(void *stream, const struct experts *e, bool down);
+int experts_tile(void *stream, const struct experts *e, bool down);
+
+/* Makes rows ready for them, where they want that: of x, or of what stands between up and down,
+ * which then nobody else works out. */
+int experts_prepare(void *stream, const struct experts *e, bool down);
 
 #endif

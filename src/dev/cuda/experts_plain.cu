@@ -16,7 +16,7 @@ __global__ static void __launch_bounds__(PLAIN_THREADS, 2)
         duty = down_product(p, e, tile.expert, (int)blockIdx.x);
         struct add_terms<ROWS> add(e, tile.end);
         plain_rows<BYTES, ROWS>(*p, duty, at, add);
-    } else if (gate_product(p, e, tile.expert, (int)blockIdx.x, &duty)) {
+    } else if (gate_product(p, e, tile.expert, (int)blockIdx.x, PAIR, &duty)) {
         struct put_rows put = {*p, tile.end};
         plain_rows<BYTES, ROWS>(*p, duty, at, put);
     }
@@ -25,8 +25,8 @@ __global__ static void __launch_bounds__(PLAIN_THREADS, 2)
 template <int BYTES, int ROWS> static int launch(void *stream, const struct experts *e, bool down)
 {
     const size_t shared = plain_bytes<BYTES, ROWS>() + sizeof(struct product);
-    const dim3 grid((unsigned)(down ? parts_of(e->dim, PAIR) : gate_blocks(*e)), (unsigned)e->tiles,
-                    down ? 1 : 2);
+    const dim3 grid((unsigned)(down ? parts_of(e->dim, PAIR) : gate_blocks(*e, PAIR)),
+                    (unsigned)e->tiles, down ? 1 : 2);
     return down ? LAUNCH((experts_kernel<BYTES, ROWS, true>), grid, dim3(PLAIN_THREADS), shared,
                          stream, *e)
                 : LAUNCH((experts_kernel<BYTES, ROWS, false>), grid, dim3(PLAIN_THREADS), shared,

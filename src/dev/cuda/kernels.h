@@ -124,11 +124,12 @@ struct gpu_deal {
 };
 int gpu_deal_rows(void *stream, int *chosen, int n, int top, bool shared, const struct gpu_deal *);
 /* y[n][dim], 64-bit fixed point. expert: n_expert times gate, up, down, in the device's memory, all
- * of `type` and none with more than `columns` columns. A choice that is none of them adds nothing.
- */
+ * of `type`; none has more than `columns` columns, nor its gate or up more than `parts` parts. A
+ * choice that is none of them adds nothing. */
 int gpu_experts(void *stream, int64_t *y, const float *x, int n, int dim,
                 const struct gpu_weight *expert, int n_expert, enum num type, int columns,
-                const int *chosen, const float *weight, int per_row, const struct gpu_room *);
+                int parts, const int *chosen, const float *weight, int per_row,
+                const struct gpu_room *);
 int gpu_settle(void *stream, float *x, const int64_t *y, int n, int dim);
 
 /* How the token after a row is drawn, as struct draw_row of dev/draw.h; and its draw, u. */

@@ -29,7 +29,7 @@ static void *stream_of(struct dev *d) { return cuda_of(d)->stream; }
 
 static const float *bias_of(const struct mat *bias) { return bias->n ? bias->at : NULL; }
 
-static struct gpu_weight weight_of(const struct weight *w)
+struct gpu_weight cuda_weight(const struct weight *w)
 {
     struct gpu_weight to = {
         .type = w->type, .rows = w->rows, .cols = w->cols, .first = w->first, .n_part = w->n_part};
@@ -52,8 +52,8 @@ static struct gpu_kv kv_of(const struct kv *c)
 static void cuda_embed(struct dev *d, struct mat *y, const struct weight *w, int first,
                        const int *tok)
 {
-    ENQUEUE(OP_EMBED,
-            gpu_embed(stream_of(d), y->at, y->n, AT(struct gpu_weight, weight_of(w)), first, tok));
+    ENQUEUE(OP_EMBED, gpu_embed(stream_of(d), y->at, y->n, AT(struct gpu_weight, cuda_weight(w)),
+                                first, tok));
 }
 
 static void cuda_norm(struct dev *d, struct mat *y, const struct mat *x, const struct mat *w,
@@ -104,7 +104,7 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
     if (cuda_of(d)->replays || cuda_fast_matmul(d, x, term, n))
         return;
     for (int i = 0; i < n; i++)
-        to[i] = (struct gpu_term){term[i].y->at, weight_of(term[i].w), bias_of(term[i].bias)};
+        to[i] = (struct gpu_term){term[i].y->at, cuda_weight(term[i].w), bias_of(term[i].bias)};
     ENQUEUE(OP_MATMUL, gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
 }
 
@@ -118,7 +118,7 @@ static void cuda_partial(struct dev *d, struct planes *y, const struct mat *x,
     for (int i = 0; i < y->n; i++)
         plane[i] = y->at[i].at;
     ENQUEUE(OP_PARTIAL, gpu_partial(stream_of(d), plane, y->n, x->at, x->n,
-                                    AT(struct gpu_weight, weight_of(w)), &cuda_of(d)->room));
+                                    AT(struct gpu_weight, cuda_weight(w)), &cuda_of(d)->room));
 }
 
 static void cuda_add(struct dev *d, struct mat *x, const struct mat *y, const struct mat *bias)
@@ -203,36 +203,17 @@ static void cuda_deal(struct dev *d, struct routed *r, const struct deal *deal)
     ENQUEUE(OP_DEAL, gpu_deal_rows(stream_of(d), r->expert, r->n, r->top, r->shared, &to));
 }
 
-/* Of the experts that are here. */
-static enum num type_of(const struct expert *expert, int n)
-{
-    int i = 0;
-    while (i + 1 < n && !expert[i].gate.n_part)
-        i++;
-    return expert[i].gate.type;
-}
-
-/* Of the expert that has most. */
-static int columns_of(const struct expert *expert, int n)
-{
-    int most = 0;
-    for (int i = 0; i < n; i++)
-        most = max_int(most, expert[i].gate.rows);
-    return most;
-}
-
 static void cuda_sum_experts(struct dev *d, struct mat *y, const struct mat *x,
                              const struct expert *expert, int n_expert, const struct routed *routed,
                              const struct expert_room *room)
 {
-    const struct gpu_weight *table = cuda_experts(d, expert, n_expert);
+    const struct cuda_experts *e = cuda_experts(d, expert, n_expert);
     (void)room;          /* the CPU's; kernels have a room of their own */
     must(!routed->turn); /* which is the host's */
-    if (table)
-        ENQUEUE(OP_EXPERTS,
-                gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, table, n_expert,
-                            type_of(expert, n_expert), columns_of(expert, n_expert), routed->expert,
-                            routed->weight, routed_row(routed), &cuda_of(d)->room));
+    if (e->table)
+        ENQUEUE(OP_EXPERTS, gpu_experts(stream_of(d), y->at, x->at, x->n, x->dim, e->table,
+                                        n_expert, e->type, e->columns, e->parts, routed->expert,
+                                        routed->weight, routed_row(routed), &cuda_of(d)->room));
 }
 
 static void cuda_settle(struct dev *d, struct mat *x, const struct mat *y)
@@ -272,51 +253,10 @@ const struct dev_ops cuda_ops = {
 
 int cuda_plain(struct dev *d, const struct weight *w, bool columns, void *to, struct err *e)
 {
-    const struct gpu_weight from = weight_of(w);
+    const struct gpu_weight from = cuda_weight(w);
     void *stream = stream_of(d);
     int rc = gpu_plain(stream, to, weight_plain_stride(w->cols), &from, columns);
     if (!rc)
         rc = gpu_wait(stream);
     return rc ? err_set(e, -EIO, "weights cannot be laid out for cuBLASLt: %s", gpu_error(rc)) : 0;
-}
-
-/* ------------------------------------------------------------------------------- experts */
-
-/* Made once per layer, in the first step, which is never recorded. */
-struct cuda_experts {
-    const struct expert *of;
-    void *table;
-    struct cuda_experts *next;
-};
-
-static void *make_table(struct dev *d, const struct expert *expert, int n)
-{
-    const size_t bytes = 3 * (size_t)n * sizeof(struct gpu_weight);
-    struct gpu_weight *here = malloc(bytes);
-    void *at = NULL;
-    must(here);
-    for (int i = 0; i < n; i++) {
-        here[3 * i] = weight_of(&expert[i].gate);
-        here[3 * i + 1] = weight_of(&expert[i].up);
-        here[3 * i + 2] = weight_of(&expert[i].down);
-    }
-    cuda_note(d, gpu_alloc(&at, bytes));
-    if (!d->err)
-        cuda_note(d, gpu_copy_in(at, here, bytes, stream_of(d)));
-    if (!d->err)
-        cuda_note(d, gpu_wait(stream_of(d)));
-    free(here);
-    return d->err ? NULL : at;
-}
-
-const struct gpu_weight *cuda_experts(struct dev *d, const struct expert *expert, int n)
-{
-    struct cuda *c = cuda_of(d);
-    for (struct cuda_experts *x = c->experts; x; x = x->next)
-        if (x->of == expert)
-            return x->table;
-    struct cuda_experts *x = pool_get(&c->pool, sizeof(*x));
-    *x = (struct cuda_experts){expert, make_table(d, expert, n), c->experts};
-    c->experts = x;
-    return x->table;
 }

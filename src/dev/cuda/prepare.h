@@ -4,12 +4,12 @@
 
 #include "dev/cuda/product.h"
 
-/* A warp rounds X_BLOCK columns of a piece, four in each lane; of its `cols` columns the first
- * `there` are there, the others are 0. ready, scale and x are the row's, from the piece's begin on;
- * the scale of group g is scale[g * ready_rows]. */
-template <int GROUP, bool FOUR_BITS>
-GPU_INLINE void round_block(char *ready, struct x_scale *scale, int ready_rows, const float *x,
-                            int there, int cols, int block)
+/* A warp rounds X_BLOCK columns of a piece, four in each lane: x[column], floats or what gives
+ * them; of its `cols` columns the first `there` are there, the others are 0. ready, scale and x are
+ * the row's, from the piece's begin on; the scale of group g is scale[g * ready_rows]. */
+template <int GROUP, bool FOUR_BITS, class X>
+GPU_INLINE void round_block(char *ready, struct x_scale *scale, int ready_rows, X x, int there,
+                            int cols, int block)
 {
     const int lane = (int)threadIdx.x % 32, column = block * X_BLOCK + 4 * lane;
     float v[4];
@@ -45,7 +45,7 @@ GPU_INLINE void round_block(char *ready, struct x_scale *scale, int ready_rows, 
 }
 
 /* The same for e4m3: rounded to bf16, of each 16 columns first the first halves of all fours. */
-GPU_INLINE void pair_block(char *ready, const float *x, int there, int block)
+template <class X> GPU_INLINE void pair_block(char *ready, X x, int there, int block)
 {
     const int lane = (int)threadIdx.x % 32, column = block * X_BLOCK + 4 * lane, four = lane % 4;
     float v[4];
