@@ -1,0 +1,41 @@
+/* gpu_inside.h - what the files behind gpu.h share. */
+#ifndef TANDEM_RUN_GPU_INSIDE_H
+#define TANDEM_RUN_GPU_INSIDE_H
+
+#include "run/gpu.h"
+
+static inline const struct gpu *gpu_of(const struct gpus *g, int rank)
+{
+    return &g->gpu[gpus_index(g, rank)];
+}
+
+/* What the rank's device is asked for. */
+struct gpu_ask gpu_ask_for(const struct plan *p, int rank, const struct gpus *g);
+
+/* Whether products of many rows are cuBLASLt's; the weights that it reads, beside the packed ones.
+ */
+bool gpu_fast_products(const struct plan *p);
+size_t gpu_plain_bytes(const struct plan *p, int rank);
+
+/* The rank's arenas, to be laid out in the same order each time. */
+void gpu_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
+                 struct arena *dev, struct arena *peer);
+
+/* Has every rank a GPU of its own? */
+bool gpu_one_each(const struct plan *p, const struct gpus *g);
+
+/* What a rank's groups are for; where their memory is and who the rank is comes later. */
+struct group_ask gpu_slices(const struct plan *p, const struct gpus *g);
+struct group_ask gpu_stages(const struct plan *p, const struct gpus *g);
+
+/* What a rank's groups take before its peer arena, and for messages between stages. */
+size_t gpu_slices_bytes(const struct plan *p, const struct gpus *g);
+size_t gpu_stages_bytes(const struct plan *p, const struct gpus *g);
+
+/* Bytes that memory takes when it is not kept: what other ranks map are whole blocks. */
+size_t gpu_apart(enum gpu_kept_part part, size_t bytes);
+
+/* What all ranks on a GPU need of it, reserves included. */
+struct gpu_need gpu_need_of(const struct plan *p, const struct gpus *g, int gpu);
+
+#endif

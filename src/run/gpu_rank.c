@@ -1,0 +1,252 @@
+/* gpu_rank.c - a rank on its GPU: opened, laid out, its weights copied there, its groups joined.
+ * See gpu.h. */
+#include "model/rope.h"
+#include "run/gpu_inside.h"
+
+struct copy {
+    char *to;
+    const char *from;
+    size_t bytes;
+};
+
+/* What goes to the GPU, and where there it may go. */
+struct upload {
+    const struct gpu_start *start;
+    const struct gpu_kept *kept; /* the rank's; NULL: nothing is kept */
+    struct dev *d;
+    struct err *e;
+    int rc;
+    struct pool pool;
+    struct copy *copy;
+    size_t n, room, bytes;
+    _Atomic size_t next;
+    _Atomic int failed;
+};
+
+static bool is_there(const struct upload *u) { return u->kept && atomic_load(u->start->complete); }
+
+static void upload(struct upload *u, void *to, const void *from, size_t bytes)
+{
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->load(u->d, 0, to, from, bytes, u->e);
+}
+
+/* Memory for an arena of so many bytes, zeroed. */
+static int get_arena(struct upload *u, size_t bytes, struct arena *to)
+{
+    to->used = 0, to->size = bytes;
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->memory(u->d, bytes, &to->base, u->e);
+    return u->rc;
+}
+
+/* The same, where it outlives the rank if anything does; weights and cache are as they were left
+ * when they are there. */
+static int get_kept(struct upload *u, enum gpu_kept_part part, size_t bytes, struct arena *to)
+{
+    const bool zero = !is_there(u) || (part != KEPT_WEIGHTS && part != KEPT_CACHE);
+    if (!u->kept || u->kept->fd[part] < 0)
+        return get_arena(u, gpu_apart(part, bytes), to);
+    to->used = 0, to->size = bytes;
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->kept(u->d, u->kept->fd[part], bytes, zero, &to->base, u->e);
+    return u->rc;
+}
+
+/* In pieces, so that threads end at about the same time. */
+static void add_copy(void *arg, void *to, const void *from, size_t bytes)
+{
+    enum { MOST = 32 << 20 };
+    struct upload *u = arg;
+    for (size_t at = 0; at < bytes; at += MOST) {
+        if (u->n == u->room) {
+            struct copy *old = u->copy;
+            u->room = u->room ? 2 * u->room : 1024;
+            u->copy = pool_get(&u->pool, u->room * sizeof(*u->copy));
+            if (old)
+                memcpy(u->copy, old, u->n * sizeof(*old));
+        }
+        u->copy[u->n++] =
+            (struct copy){(char *)to + at, (const char *)from + at, min_size(MOST, bytes - at)};
+    }
+    u->bytes += bytes;
+}
+
+/* One thread reads memory slower than a GPU takes it. */
+static void copy_some(void *arg, int thread, int n)
+{
+    struct upload *u = arg;
+    (void)n;
+    if (thread >= LOAD_LANES)
+        return;
+    for (size_t i; !atomic_load(&u->failed) && (i = atomic_fetch_add(&u->next, 1)) < u->n;) {
+        const struct copy *c = &u->copy[i];
+        struct err e;
+        int rc = u->start->gpus->plugin->load(u->d, thread, c->to, c->from, c->bytes, &e);
+        if (rc && !atomic_exchange(&u->failed, 1))
+            u->rc = rc, *u->e = e;
+    }
+}
+
+static void load_weights(struct upload *u, struct rank *r, struct arena *host)
+{
+    struct arena data;
+    if (get_kept(u, KEPT_WEIGHTS, plan_weight_bytes(r->plan, r->id), &data))
+        return;
+    weights_lay_out(&r->weights, r->plan, r->id, host, &data);
+    must(data.used == data.size);
+    if (is_there(u))
+        return;
+    weights_copies(&r->weights, u->start->whole, r->plan, r->id, add_copy, u);
+    dev_together(u->start->host, copy_some, u);
+    atomic_fetch_add(u->start->copied, u->rc ? 0 : u->bytes);
+    pool_free(&u->pool);
+}
+
+static void fill_plain(void *arg, struct weight *w, bool columns, void *at)
+{
+    struct upload *u = arg;
+    w->plain = at;
+    if (!u->rc)
+        u->rc = u->start->gpus->plugin->plain(u->d, w, columns, at, u->e);
+}
+
+/* Out of the weights that are there. */
+static void load_plain(struct upload *u, struct rank *r)
+{
+    struct arena data;
+    if (gpu_fast_products(r->plan) && !get_arena(u, gpu_plain_bytes(r->plan, r->id), &data))
+        weights_plain(&r->weights, r->plan, r->id, &data, fill_plain, u);
+}
+
+/* The angles of all positions, a few rows at a time. */
+static void load_rotations(struct upload *u, struct rank *r)
+{
+    enum { ROWS = 512 };
+    const struct model *m = &r->plan->model;
+    float *at = malloc((size_t)ROWS * (size_t)m->head_dim * sizeof(*at));
+    int pos[ROWS];
+    must(at);
+    for (int k = 0; k < MODEL_KINDS; k++)
+        for (int lo = 0; lo < r->rotation[k].n; lo += ROWS) {
+            struct span rows = {lo, min_int(lo + ROWS, r->rotation[k].n)};
+            struct mat there = mat_rows(&r->rotation[k], rows);
+            struct mat here = {len(rows), m->head_dim, NUM_F32, at};
+            for (int i = 0; i < len(rows); i++)
+                pos[i] = lo + i;
+            rope_angles(&here, &m->kind[k].rope, pos);
+            upload(u, there.at, here.at, mat_bytes(&here));
+        }
+    free(at);
+}
+
+/* Every run computes the experts that it holds. */
+static void load_holders(struct upload *u, struct rank *r)
+{
+    const struct experts *x = &r->plan->model.experts;
+    if (!r->turns.held)
+        return;
+    const struct placement even = placement_even(x->n, r->plan->ep);
+    for (int l = 0; l < r->plan->model.n_layer; l++)
+        upload(u, r->turns.held + (size_t)l * (size_t)x->n, even.holders,
+               (size_t)x->n * sizeof(*even.holders));
+}
+
+/* Of the rank's layers. */
+static void watch_loads(struct upload *u, struct rank *r)
+{
+    const size_t row = (size_t)(r->plan->model.experts.n + 2) * sizeof(uint64_t);
+    const void *at = NULL;
+    if (r->turns.seen && !u->rc)
+        u->rc = u->start->gpus->plugin->watch(u->d, turns_seen(&r->turns, r->layers.lo),
+                                              (size_t)len(r->layers) * row, &at, u->e);
+    r->turns.watched = at;
+}
+
+size_t gpu_tables(const struct plan *p, int rank)
+{
+    struct weights w;
+    struct rank r;
+    struct arena host = {0}, data = {0}, dev = {0}, peer = {0};
+    gpu_lay_out(&r, p, rank, &host, &dev, &peer);
+    weights_lay_out(&w, p, rank, &host, &data);
+    return host.used;
+}
+
+/* The peer arena stands behind what the group keeps for itself. */
+static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p,
+                     struct arena *peer)
+{
+    const size_t before = gpu_slices_bytes(p, to->gpus);
+    struct arena all, pp;
+    to->peer_bytes = peer->used;
+    if (get_kept(u, KEPT_SLICES, before + peer->used, &all))
+        return;
+    *peer = (struct arena){.base = all.base + before, .size = to->peer_bytes};
+    to->tp = p->tp > 1 ? all.base : NULL;
+    if (p->pp > 1 && !get_kept(u, KEPT_STAGES, gpu_stages_bytes(p, to->gpus), &pp))
+        to->pp = pp.base;
+}
+
+int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int id,
+                  const struct gpu_start *start, struct arena *host, struct err *e)
+{
+    struct arena tables = {0}, dev = {0}, peer = {0}, cache;
+    const struct gpus *g = start->gpus;
+    struct gpu_ask ask = gpu_ask_for(p, id, g);
+    *to = (struct gpu_rank){.gpus = g, .kept = start->kept};
+    ask.profile = start->profile;
+    ask.records = !start->profile;
+    ask.warpgroups = gpu_of(g, id)->warpgroups;
+    gpu_lay_out(r, p, id, &tables, &dev, &peer);
+    struct upload u = {
+        .start = start, .kept = start->kept ? &start->kept[id] : NULL, .d = &to->dev, .e = e};
+    u.rc = g->plugin->open(u.d, &ask, e);
+    get_peer(&u, to, p, &peer);
+    if (get_arena(&u, dev.used, &dev))
+        return u.rc;
+    gpu_lay_out(r, p, id, host, &dev, &peer);
+    load_weights(&u, r, host);
+    load_plain(&u, r);
+    if (get_kept(&u, KEPT_CACHE, plan_kv_bytes(p, id), &cache))
+        return u.rc;
+    rank_own_cache(r, cache.base);
+    load_rotations(&u, r);
+    load_holders(&u, r);
+    watch_loads(&u, r);
+    g->plugin->load_end(u.d);
+    if (!u.rc && u.kept)
+        atomic_store(start->complete, 1);
+    return u.rc;
+}
+
+/* Descriptors of the ranks from `first`, every `stride`-th. */
+static const int *kept_of(const struct gpu_rank *g, enum gpu_kept_part part, int first, int stride,
+                          int n, int *fd)
+{
+    for (int i = 0; g->kept && i < n; i++)
+        fd[i] = g->kept[first + i * stride].fd[part];
+    return g->kept ? fd : NULL;
+}
+
+int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void *pp_cards,
+                  struct wait wait, struct comm *tp, struct comm *pp, struct err *e)
+{
+    const struct plan *p = r->plan;
+    const int slice = plan_slice(p, r->id), stage = plan_stage(p, r->id);
+    int slices_fd[SHARES_MAX], stages_fd[PLAN_STAGES];
+    struct group_ask slices = gpu_slices(p, g->gpus), stages = gpu_stages(p, g->gpus);
+    slices.rank = slice;
+    slices.cards = tp_cards;
+    slices.memory = g->tp;
+    slices.peer_bytes = g->peer_bytes;
+    slices.kept = kept_of(g, KEPT_SLICES, stage * p->tp, 1, p->tp, slices_fd);
+    stages.rank = stage;
+    stages.cards = pp_cards;
+    stages.memory = g->pp;
+    stages.kept = kept_of(g, KEPT_STAGES, slice, p->tp, p->pp, stages_fd);
+    slices.wait = stages.wait = wait;
+    *tp = *pp = (struct comm){.ops = &comm_self, .size = 1};
+    int rc = g->tp ? g->gpus->plugin->group(&g->dev, tp, &slices, e) : 0;
+    return rc || !g->pp ? rc : g->gpus->plugin->group(&g->dev, pp, &stages, e);
+}
