@@ -71,8 +71,10 @@ size_t draws_put(struct gpu_draw_rows *out, char *to, const char *there, const s
                                   .seen = (const void *)arrays,
                                   .bias = (const void *)arrays,
                                   .allow = (const void *)arrays};
-    memcpy(at, d->seen, (size_t)seen * sizeof(int));
-    memcpy(at + before * 8, d->bias, (size_t)bias * sizeof(*d->bias));
+    if (seen)
+        memcpy(at, d->seen, (size_t)seen * sizeof(int));
+    if (bias)
+        memcpy(at + before * 8, d->bias, (size_t)bias * sizeof(*d->bias));
     for (int i = 0; i < d->n; i++) {
         row[i] = put_row(&d->row[i], words);
         row[i].bias += (int)before;
