@@ -58,6 +58,15 @@ static inline const char *num_name(enum num t)
     return name[t];
 }
 
+/* The format of that name; NUM_COUNT if none has it. */
+static inline enum num num_named(const char *name)
+{
+    int i = 0;
+    while (i < NUM_COUNT && strcmp(name, num_name((enum num)i)) != 0)
+        i++;
+    return (enum num)i;
+}
+
 static inline float bf16_to_f32(uint16_t b)
 {
     uint32_t u = (uint32_t)b << 16;

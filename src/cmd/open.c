@@ -85,10 +85,8 @@ static enum num stored_type(const struct store *s)
 
 static enum num choose_num(const char *name, enum num automatic)
 {
-    for (int i = 0; i < NUM_COUNT; i++)
-        if (!strcmp(num_name((enum num)i), name))
-            return (enum num)i;
-    return automatic;
+    const enum num named = num_named(name);
+    return named < NUM_COUNT ? named : automatic;
 }
 
 static int sequence_pages(const struct plan *p) { return (p->ctx + KV_PAGE - 1) / KV_PAGE; }

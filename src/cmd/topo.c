@@ -79,12 +79,8 @@ static void name_gpus(struct hardware *h, const struct gpus *g)
 /* Of weights; "all" is none. */
 static bool one_format(const char *name, enum num *to)
 {
-    for (int t = 0; t < NUM_COUNT; t++)
-        if (!strcmp(name, num_name((enum num)t))) {
-            *to = (enum num)t;
-            return true;
-        }
-    return false;
+    *to = num_named(name);
+    return *to < NUM_COUNT;
 }
 
 /* What every pair of GPUs sends. */

@@ -64,13 +64,11 @@ static int take_class(struct seen_steps *s, const char *line, bool measured, con
     if (!label(line, "rows", rows, sizeof(rows)) || !label(line, "dtype", dtype, sizeof(dtype)) ||
         !value(line, &sum) || !(strtod(rows, NULL) >= 1 && strtod(rows, NULL) <= 1 << 24))
         return err_set(e, -EINVAL, "%s: cannot read \"%.120s\"", what, line);
-    int format = 0;
-    while (format < NUM_COUNT && strcmp(dtype, num_name((enum num)format)) != 0)
-        format++;
-    if (format == NUM_COUNT || (s->n && format != (int)s->weight))
+    const enum num format = num_named(dtype);
+    if (format == NUM_COUNT || (s->n && format != s->weight))
         return err_set(e, -EINVAL, "%s: weights are %.15s: give the figures of one server", what,
                        dtype);
-    s->weight = (enum num)format;
+    s->weight = format;
     struct seen_class *c = class_of(s, strtod(rows, NULL));
     if (!c)
         return err_set(e, -EINVAL, "%s: more than %d classes of rows", what, SEEN_CLASSES);

@@ -2,6 +2,7 @@
 #include "run/packed.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -11,12 +12,13 @@
 
 enum { BLOCK = 16 << 20, ALIGN = 2 << 20, HEADER_MAX = 64 << 20, THREADS = 64 };
 
-static const char magic[8] = "TANDEMW1";
+static const char magic[8] = "TANDEMW2";
 
 struct header {
     char magic[8];
     uint64_t bytes, layout, begin, data_bytes;
-    uint32_t weight, shares;
+    uint64_t shares;
+    char weight[16];
 };
 
 static size_t blocks(size_t bytes) { return (bytes + BLOCK - 1) / BLOCK; }
@@ -38,7 +40,7 @@ int packed_parse(const void *bytes, size_t n, size_t file_bytes, struct packed *
     memcpy(&h, bytes, sizeof(h));
     size_t sums = blocks(h.data_bytes) * sizeof(uint64_t);
     bool sane = h.data_bytes > 0 && h.data_bytes <= file_bytes && h.begin % ALIGN == 0 &&
-                h.begin <= file_bytes - h.data_bytes && h.weight < NUM_COUNT &&
+                h.begin <= file_bytes - h.data_bytes && !h.weight[sizeof(h.weight) - 1] &&
                 h.bytes == sizeof(h) + sums + sizeof(uint64_t) && h.bytes <= h.begin;
     if (!sane || h.bytes > n)
         return err_set(e, -EINVAL, "%s: copy it again or run tandem pack again",
@@ -48,8 +50,14 @@ int packed_parse(const void *bytes, size_t n, size_t file_bytes, struct packed *
     memcpy(&sum, (const char *)bytes + h.bytes - sizeof(sum), sizeof(sum));
     if (sum != XXH3_64bits(bytes, h.bytes - sizeof(sum)))
         return err_set(e, -EINVAL, "its header is damaged: copy it again or run tandem pack again");
+    to->weight = num_named(h.weight);
+    if (to->weight == NUM_COUNT || !num_can_weigh(to->weight) || h.shares > SHARES_MAX)
+        return err_set(e, -EINVAL,
+                       "packed as \"%s\" for sums of %" PRIu64
+                       " shares, which this version does not know: run tandem pack again",
+                       h.weight, h.shares);
     to->begin = h.begin, to->bytes = h.data_bytes;
-    to->weight = (enum num)h.weight, to->shares = (int)h.shares, to->layout = h.layout;
+    to->shares = (int)h.shares, to->layout = h.layout;
     to->sum = malloc(sums);
     must(to->sum);
     memcpy(to->sum, (const char *)bytes + sizeof(h), sums);
@@ -188,8 +196,8 @@ static char *make_header(const struct plan *p, const char *data, size_t bytes, s
     *h = (struct header){.bytes = sizeof(*h) + (n + 1) * sizeof(uint64_t),
                          .layout = plan_weights_hash(p),
                          .data_bytes = bytes,
-                         .weight = (uint32_t)p->weight,
-                         .shares = (uint32_t)p->shares};
+                         .shares = (uint64_t)p->shares};
+    snprintf(h->weight, sizeof(h->weight), "%s", num_name(p->weight));
     memcpy(h->magic, magic, sizeof(magic));
     h->begin = round_up(h->bytes, ALIGN);
     char *text = malloc(h->bytes);

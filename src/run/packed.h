@@ -4,8 +4,9 @@
  * weights_lay_out() places for PLAN_WHOLE. It serves every layout with the same number of shares.
  * Numbers are little endian:
  *
- *     char magic[8] "TANDEMW1"; u64 header bytes; u64 layout; u64 data begins; u64 data bytes;
- *     u32 format; u32 shares; u64 checksum[blocks of 16 MiB]; u64 checksum of all before
+ *     char magic[8] "TANDEMW2"; u64 header bytes; u64 layout; u64 data begins; u64 data bytes;
+ *     u64 shares; char format[16] by its name; u64 checksum[blocks of 16 MiB]; u64 checksum of all
+ * before
  *
  * Checksums are XXH3-64. `layout` is plan_weights_hash(): it differs when the model's shape, the
  * format or the shares differ, so a file of another model is refused. Another packing gets another
