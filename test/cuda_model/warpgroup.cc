@@ -128,12 +128,14 @@ float load_from_block(const float *at, int block)
     return value;
 }
 
-/* As on a GPU, whose first KiB of a block is CUDA's. */
-enum { SHARED_FROM = 1024 };
+/* As on a GPU, whose first KiB of a block is CUDA's, and where addresses tell the block of the
+ * cluster. */
+enum { SHARED_FROM = 1024, BLOCK_AT = 24 };
 
 uint32_t gpu_shared_address(const void *at)
 {
-    return (uint32_t)((const char *)at - model_shared_of(model_block())) + SHARED_FROM;
+    return ((uint32_t)((const char *)at - model_shared_of(model_block())) + SHARED_FROM) |
+           (uint32_t)model_block() << BLOCK_AT;
 }
 
 /* ------------------------------------------------------------------------------- products */

@@ -259,10 +259,12 @@ static inline int gpu_launch_clusters(void (*kernel)(Takes...), unsigned cluster
 #include <warpgroup_model.h>
 #endif
 
-/* Describes the matrix b whose first brick is there: `stride` bytes from 8 columns to the next. */
+/* Describes the matrix b whose first brick is there: `stride` bytes from 8 columns to the next. An
+ * address has the number of the block in its cluster from bit 24 on, a description has not ("Matrix
+ * descriptor": of the address 18 bits). */
 GPU_INLINE uint64_t matrix_at(const void *shared, int stride)
 {
-    return (uint64_t)(gpu_shared_address(shared) >> 4) | (uint64_t)(BRICK >> 4) << 16 |
+    return (uint64_t)((gpu_shared_address(shared) & 0x3ffff) >> 4) | (uint64_t)(BRICK >> 4) << 16 |
            (uint64_t)(stride >> 4) << 32;
 }
 
