@@ -4,7 +4,8 @@
  *
  * Who includes it says first what a rank of the kind is: struct group, with what it keeps, and
  * struct cards, what ranks share; and then has open_group(), which opens d->c over d->peer,
- * close_group(), wait_group(), which waits for the stream as the device does, and two_shots().
+ * close_group(), wait_group(), which waits for the stream as the device does, two_shots(), and
+ * brings_all(): do rows go to all ranks, whoever needs them?
  */
 #ifndef TANDEM_GPU_GROUPS_H
 #define TANDEM_GPU_GROUPS_H
@@ -48,6 +49,7 @@ static int open_group(struct desk *d);
 static void close_group(struct desk *d);
 static int wait_group(struct desk *d);
 static bool two_shots(int size, size_t bytes);
+static bool brings_all(void);
 
 static int open_desk(struct desk *d)
 {
@@ -551,6 +553,8 @@ static void a_raised_stop_word_ends_the_wait(void **state)
     }
 }
 
+#include "gpu_groups_rows.h"
+
 /* All of them. */
 #define GPU_GROUP_TESTS                                                                            \
     cmocka_unit_test(sums_have_the_bits_of_one_rank),                                              \
@@ -560,6 +564,7 @@ static void a_raised_stop_word_ends_the_wait(void **state)
         cmocka_unit_test(merge_keeps_every_bit_of_the_only_owner),                                 \
         cmocka_unit_test(join_puts_columns_side_by_side_at_rank_0_only),                           \
         cmocka_unit_test(messages_arrive_in_order_between_any_two),                                \
+        cmocka_unit_test(rows_go_to_those_that_need_them_and_back),                                \
         cmocka_unit_test(nobody_reads_what_was_already_overwritten),                               \
         cmocka_unit_test(recorded_calls_can_be_replayed),                                          \
         cmocka_unit_test(a_raised_stop_word_ends_the_wait),

@@ -112,8 +112,8 @@ static void some_ids(int ids[TOKENS], int n_vocab)
 }
 
 /* The CPU's bits in every split. */
-static void equals_cpu(const struct model *m, enum num weight, enum num kv,
-                       const struct split *split, size_t n)
+static void equals_cpu_on(const struct gpus *gpus, const struct model *m, enum num weight,
+                          enum num kv, const struct split *split, size_t n)
 {
     struct tiny t = tiny_make(m, weight == NUM_F16 ? NUM_F16 : NUM_F32, 7);
     int ids[TOKENS];
@@ -122,12 +122,18 @@ static void equals_cpu(const struct model *m, enum num weight, enum num kv,
     float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
     for (size_t i = 0; i < n; i++) {
         p = plan_of(m, weight, kv, split[i]);
-        float *got = logits_of(&p, t.store, the_gpus(), ids, TOKENS, NULL);
+        float *got = logits_of(&p, t.store, gpus, ids, TOKENS, NULL);
         same(&p, got, want, TOKENS);
         test_free(got);
     }
     test_free(want);
     tiny_free(&t);
+}
+
+static void equals_cpu(const struct model *m, enum num weight, enum num kv,
+                       const struct split *split, size_t n)
+{
+    equals_cpu_on(the_gpus(), m, weight, kv, split, n);
 }
 
 /* One token at a time is recorded and replayed. */
@@ -307,18 +313,18 @@ static void rows_that_travel_to_experts_change_no_bit(void **state)
     equals_cpu(&m, NUM_F32, NUM_F32, split, 3);
 }
 
-static void rows_do_not_travel_to_experts_by_nccl(void **state)
+static void nor_do_those_that_nccl_brings(void **state)
 {
-    const struct split split = {.tp = 2, .ep = 2, .sp = true, .chunk = 4};
+    const struct split split[] = {{.tp = 2, .ep = 2, .sp = true, .chunk = TOKENS},
+                                  {.tp = 2, .ep = 2, .sp = true, .chunk = 1},
+                                  {.tp = 4, .ep = 2, .sp = true, .chunk = 7},
+                                  {.tp = 2, .ep = 2, .chunk = 5}};
     const struct model m = mixture();
-    struct err e;
     (void)state;
-    if (!on_the_model())
+    if (on_the_model())
+        equals_cpu_on(apart(), &m, NUM_F32, NUM_F32, split, COUNT(split));
+    else
         skip();
-    struct plan p = plan_of(&m, NUM_F32, NUM_F32, split);
-    assert_int_equal(gpu_check(&p, apart(), &e), -ENOTSUP);
-    assert_non_null(strstr(e.text, "leave out --sp"));
-    assert_int_equal(gpu_check(&p, the_gpus(), &e), 0);
 }
 
 /* Whoever counts. */
@@ -438,8 +444,8 @@ int main(void)
         cmocka_unit_test(more_ranks_than_gpus_are_refused_without_peers),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(rows_that_travel_to_experts_change_no_bit),
+        cmocka_unit_test(nor_do_those_that_nccl_brings),
         cmocka_unit_test(rows_of_experts_are_counted_as_on_the_cpu),
-        cmocka_unit_test(rows_do_not_travel_to_experts_by_nccl),
         cmocka_unit_test(norms_over_whole_rows_are_the_cpus),
         cmocka_unit_test(no_split_changes_a_bit_of_bf16),
         cmocka_unit_test(a_trained_models_logits_are_the_cpus_or_near),

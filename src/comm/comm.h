@@ -90,9 +90,9 @@ static inline void comm_gather(struct comm *c, struct mat *m)
 /* The two all-to-alls of expert parallelism. Bit r of need[t] says that rank r computes something
  * of row t; all ranks have the same need[m->n], so each knows how many rows come from where, and a
  * row keeps its place on every rank. dispatch: a row goes from its owner to the others that need
- * it, to each once. combine, the way back: the owner's row of `to` becomes the sum of that row of
- * `from` over the ranks that need it (NUM_I64; every row has one at least). Rows of others are not
- * touched. need lies where the numbers do: for a group on GPUs in the GPU's memory.
+ * it, to each once (by NCCL to all). combine, the way back: the owner's row of `to` becomes the sum
+ * of that row of `from` over the ranks that need it (NUM_I64; every row has one at least). Rows of
+ * others are not touched. need lies where the numbers do: for a group on GPUs in the GPU's memory.
  */
 static inline void comm_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
 {

@@ -71,11 +71,6 @@ static int check_kinds(const struct plan *p, const struct gpus *g, struct err *e
 /* NCCL takes a GPU for one rank only. */
 static int check_groups(const struct plan *p, const struct gpus *g, struct err *e)
 {
-    if (plan_dispatches(p) && gpu_adds_by(p, g) == GROUP_NCCL)
-        return err_set(e, -ENOTSUP,
-                       "ep=%d with sp: rows travel to experts between GPUs that read each other's "
-                       "memory, not by NCCL: leave out --sp%s",
-                       p->ep, plan_fast(p) ? " or --fast" : "");
     if (!(gpu_libraries(p, g) & LIBRARY_NCCL) || gpu_one_each(p, g))
         return 0;
     return err_set(e, -ENOTSUP,

@@ -27,11 +27,12 @@ __global__ void __launch_bounds__(THREADS) add_planes(V *to, const size_t n, con
     V stack[DEPTH] = {};
     if (i >= n)
         return;
+    const uint32_t need = x.need ? x.need[i / x.dim] : ~0u;
     for (int p = 0; p < x.n_plane; p++) {
 #pragma unroll
         for (int k = DEPTH - 1; k > 0; k--)
             stack[k] = stack[k - 1];
-        stack[0] = static_cast<const V *>(x.plane[p])[i];
+        stack[0] = need >> p & 1 ? static_cast<const V *>(x.plane[p])[i] : V(0);
         for (int left = x.adds[p]; left > 0; left--) {
             stack[0] = add(stack[1], stack[0]);
 #pragma unroll

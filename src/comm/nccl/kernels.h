@@ -14,11 +14,14 @@ extern "C" {
 enum { NCCL_PLANES = 32 };
 
 /* to[n] = the planes, added in the order of comm/sum.h: after plane i, adds[i] additions of the two
- * topmost terms. Numbers are f32, or (whole) 64-bit fixed point. `to` overlaps no plane. */
+ * topmost terms. Numbers are f32, or (whole) 64-bit fixed point. `to` overlaps no plane.
+ * need: of rows of `dim` numbers, bit i of need[row] says that plane i counts; NULL: all count. */
 struct nccl_terms {
     bool whole;
     uint8_t n_plane, adds[NCCL_PLANES];
     const void *plane[NCCL_PLANES];
+    const uint32_t *need;
+    int dim;
 };
 int nccl_add(void *stream, void *to, size_t n, const struct nccl_terms *);
 

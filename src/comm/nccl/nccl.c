@@ -363,6 +363,33 @@ static void nccl_gather(struct comm *c, struct mat *m)
         spread(c, m, &rows);
 }
 
+/* ------------------------------------------------------------------------------- rows */
+
+/* Who needs which row only the GPU knows, and what NCCL is to send the host says: so all rows go to
+ * all ranks. */
+static void nccl_rows_out(struct comm *c, struct mat *m, const uint32_t *need)
+{
+    (void)need;
+    nccl_gather(c, m);
+}
+
+/* The way back: every rank's plane of a row to its owner, who adds those that count. */
+static void nccl_rows_back(struct comm *c, struct mat *to, const struct mat *from,
+                           const uint32_t *need)
+{
+    const struct comm_nccl *p = c->ctx;
+    const struct ranges rows = rows_of(to, c->size);
+    const struct planes own = {.n = 1, .at = {*from}};
+    struct brought b = all_planes(c, NUM_I64);
+    if (!enqueues(c, length(&rows, c->rank) * sizeof(int64_t) * (size_t)(c->size - 1)))
+        return;
+    b.terms.need = need + share(to->n, c->size, c->rank).lo, b.terms.dim = to->dim;
+    bring_parts(c, &own, &rows, sizeof(int64_t), &b);
+    if (!c->err)
+        note(c, nccl_add(p->opts.stream, (int64_t *)to->at + rows.lo[c->rank],
+                         length(&rows, c->rank), &b.terms));
+}
+
 /* ------------------------------------------------------------------------------- no sums */
 
 /* Of numbers that one rank at most has, a sum of whole numbers is the bits, exactly. */
@@ -441,6 +468,8 @@ static const struct comm_ops comm_nccl_ops = {
     .sum = nccl_sum,
     .scatter_sum = nccl_scatter_sum,
     .gather = nccl_gather,
+    .dispatch = nccl_rows_out,
+    .combine = nccl_rows_back,
     .merge = nccl_bits,
     .join = nccl_columns_in_turns,
     .send = nccl_message_out,

@@ -4,7 +4,8 @@
  * Sums keep to the tree: NCCL only brings planes, of large mats a part to each rank, and every rank
  * adds what it got (kernels.h), so the bits are those of every other group. `fast`: a rank adds its
  * own planes, NCCL the ranks' sums, in an order that depends on the number of ranks, on their links
- * and on NCCL's version. Sums in fixed point are exact, and are always brought.
+ * and on NCCL's version. Sums in fixed point are exact, and are always brought. Rows that go to
+ * experts (dispatch) go to all ranks.
  *
  * Calls enqueue on the rank's stream and return, so they can be recorded. Communicators do not
  * block: whoever waits for the stream looks at the group meanwhile (comm_nccl_look()), which asks
