@@ -99,6 +99,13 @@ static int call_copy(struct bench *b, void *arg, int i)
     return gpu_copy(c->to, c->from, c->bytes, b->stream);
 }
 
+static int call_copy_in(struct bench *b, void *arg, int i)
+{
+    const struct copy *c = arg;
+    (void)i;
+    return gpu_copy_in(c->to, c->from, c->bytes, b->stream);
+}
+
 static void measure_copy(struct bench *b)
 {
     struct copy c = {.bytes = b->tiny ? 1 << 16 : 1 << 30};
@@ -287,48 +294,46 @@ static void measure_allreduce(struct bench *b)
         tell(b, "all-reduce 16 KiB, 2 processes", s, 0, 0);
 }
 
-struct load {
-    void *to, *pinned;
-    size_t bytes;
-};
-
-static int call_load(struct bench *b, void *arg, int i)
+/* Memory that is kept, as weights and caches are: 0, or the error's number. */
+static int map_kept(struct bench *b, void **at, size_t bytes)
 {
-    const struct load *l = arg;
-    (void)i;
-    return gpu_copy_in(l->to, l->pinned, l->bytes, b->stream);
+    int fd, code = gpu_keep(0, bytes, &fd);
+    if (code)
+        return code;
+    code = gpu_kept_map(at, fd, bytes);
+    close(fd);
+    return code ? code : gpu_clear(*at, bytes, b->stream);
 }
 
-/* The same in memory that is kept, as weights and caches are; 0: there is none. */
+/* The copy in such memory; 0 where there is none, and why not on standard error. */
 static void measure_kept(struct bench *b)
 {
     struct copy c = {.bytes = b->tiny ? 1 << 16 : 1 << 30};
     void *at[2] = {NULL};
     size_t unit;
-    int fd[2];
-    ok(gpu_keep_unit(0, &unit), "GPU 0");
-    for (int i = 0; unit && i < 2; i++) {
-        ok(gpu_keep(0, c.bytes, &fd[i]), "memory that is kept");
-        ok(gpu_kept_map(&at[i], fd[i], c.bytes), "memory that is kept");
-        ok(gpu_clear(at[i], c.bytes, b->stream), "memory that is kept");
-    }
+    int code = gpu_keep_unit(0, &unit);
+    for (int i = 0; unit && !code && i < 2; i++)
+        code = map_kept(b, &at[i], c.bytes);
+    if (code)
+        fprintf(stderr, "tandem-bench-gpu: memory that is kept: %s\n", gpu_error(code));
     c.to = at[0], c.from = at[1];
-    tell(b, "copy in kept memory", unit ? seconds_of(b, call_copy, &c) : 0, 2 * (double)c.bytes, 0);
-    for (int i = 0; unit && i < 2; i++) {
-        ok(gpu_kept_unmap(at[i], c.bytes), "memory that is kept");
-        close(fd[i]);
-    }
+    tell(b, "copy in kept memory", unit && !code ? seconds_of(b, call_copy, &c) : 0,
+         2 * (double)c.bytes, 0);
+    for (int i = 0; i < 2; i++)
+        if (at[i])
+            ok(gpu_kept_unmap(at[i], c.bytes), "memory that is kept");
 }
 
 static void measure_load(struct bench *b)
 {
-    struct load l = {.bytes = b->tiny ? 1 << 16 : 64 << 20};
-    l.to = filled(b, l.bytes);
-    ok(gpu_pinned(&l.pinned, l.bytes), "pinned memory");
-    memset(l.pinned, 1, l.bytes);
-    tell(b, "copy from the host", seconds_of(b, call_load, &l), (double)l.bytes, 0);
-    ok(gpu_pinned_free(l.pinned), "free");
-    ok(gpu_free(l.to), "free");
+    struct copy c = {.bytes = b->tiny ? 1 << 16 : 64 << 20};
+    void *pinned;
+    c.to = filled(b, c.bytes);
+    ok(gpu_pinned(&pinned, c.bytes), "pinned memory");
+    c.from = memset(pinned, 1, c.bytes);
+    tell(b, "copy from the host", seconds_of(b, call_copy_in, &c), (double)c.bytes, 0);
+    ok(gpu_pinned_free(pinned), "free");
+    ok(gpu_free(c.to), "free");
 }
 
 /* ------------------------------------------------------------------------------- all */
@@ -338,10 +343,7 @@ static void measure_all(struct bench *b)
     static const enum num formats[] = {NUM_BF16, NUM_FP8, NUM_INT8, NUM_INT4};
     const int hidden = b->tiny ? 256 : 4096, ff = b->tiny ? 512 : 14336;
     measure_copy(b);
-    measure_kept(b);
     measure_load(b);
-    tell(b, "memory of a process", 0, idle_bytes(), 0);
-    tell(b, "memory of a gpu-keeper", 0, keeper_bytes(), 0);
     tell(b, "kernel that does nearly nothing", seconds_of(b, call_add, NULL), 0, 0);
     if (!b->tiny) {
         measure_yardstick(b, 8192, 8192, 8192);
@@ -355,6 +357,9 @@ static void measure_all(struct bench *b)
         measure_attend(b, NUM_BF16, n_seq, 1, b->tiny ? 40 : 2048);
     measure_attend(b, NUM_INT8, b->tiny ? 1 : 64, 1, b->tiny ? 40 : 2048);
     measure_attend(b, NUM_BF16, 1, b->tiny ? 20 : 2048, b->tiny ? 40 : 2048);
+    measure_kept(b);
+    tell(b, "memory of a process", 0, idle_bytes(), 0);
+    tell(b, "memory of a gpu-keeper", 0, keeper_bytes(), 0);
     measure_allreduce(b);
 }
 

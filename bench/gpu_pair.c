@@ -164,19 +164,19 @@ double pair_processes(bool tiny)
 
 enum { KEPT = 64 << 20 };
 
-/* Say that it is there, and be there until standard input ends. */
+/* Say that it is there, and be there until standard input ends, or PATIENCE_S. */
 static int stay(void)
 {
     char c;
     if (write(STDOUT_FILENO, "\n", 1) != 1)
         return 1;
-    alarm(PATIENCE_S);
     return read(STDIN_FILENO, &c, 1) ? 1 : 0;
 }
 
 int idle_main(void)
 {
     void *stream;
+    alarm(PATIENCE_S);
     ok(gpu_use(0), "GPU 0");
     ok(gpu_stream(&stream), "stream");
     ok(gpu_wait(stream), "stream");
@@ -186,6 +186,7 @@ int idle_main(void)
 int keeper_main(void)
 {
     int fd;
+    alarm(PATIENCE_S);
     ok(gpu_keep(0, KEPT, &fd), "memory that is kept");
     ok(gpu_leave(0), "GPU 0");
     return stay();
