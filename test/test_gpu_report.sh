@@ -39,6 +39,7 @@ for n in ("steps-bf16", "steps-int8", "steps-int4"):
     assert len(parts[n]["steps"]) == 3 and parts[n]["start_s"] > 0
     assert all(s["ms"] > 0 and s["predicted_ms"] > 0 for s in parts[n]["steps"])
 assert parts["calibrate"]["profile"]["kind"] == "gpu" and parts["steps-bf16"]["predicted_by"] == "this-gpu.json"
+assert 0 <= parts["serve"]["idle_share"] <= 1
 assert parts["serve"]["load"]["finished"] == 4 and parts["serve"]["killed"]["restarts"] >= 1
 assert parts["serve"]["killed"]["failed"] == 0
 assert parts["serve"]["killed"]["kept"] == parts["serve"]["killed"]["restarts"]
@@ -81,7 +82,7 @@ cat >"$work/results.json" <<'J'
  "steps-int8": {"state": "skipped", "why": "no time was left"},
  "profile": {"state": "done", "steps": [{"step": "decode 1 at 512", "profile": [
    {"operation": "matmul", "calls": 9, "ms": 3.9, "share": 0.9}, {"operation": "rest", "calls": 0, "ms": 9, "share": 0.1}]}]},
- "serve": {"state": "done", "clients": 32, "ready_s": 9, "host_share": 0.02,
+ "serve": {"state": "done", "clients": 32, "ready_s": 9, "idle_share": 0.02,
    "load": {"output_tok_s": 4000, "ttft_p50_s": 0.1, "itl_p50_s": 0.008, "itl_max_s": 0.1, "failed": 0, "finished": 96}},
  "peers": {"state": "failed", "why": "x", "transformers": "5", "decode_eager_ms": 30.0, "decode_ms": 10.0, "batch_tok_s": 1000.0}}}
 J

@@ -5,6 +5,7 @@ import ctypes, json, os, shutil, signal, subprocess, sys, tempfile, time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUNDLE = os.path.join(ROOT, "BUNDLE.json")  # there: unpacked from gpu_report --bundle
 BEGAN = time.monotonic()
+ROOM = 20 << 30  # bytes, for a model of 16 GB
 
 
 class Skip(Exception):
@@ -25,6 +26,14 @@ class Ended:
         """Why it failed: the end of what it said."""
         text = (self.err.strip() or self.out.strip())[-2000:]
         return text or f"exit code {self.code}"
+
+
+def roomy():
+    """A folder with room for the model; one in memory only if there is no other."""
+    for place in (tempfile.gettempdir(), ROOT, "/dev/shm"):
+        if os.path.isdir(place) and os.access(place, os.W_OK) and shutil.disk_usage(place).free > ROOM:
+            return place
+    return tempfile.gettempdir()
 
 
 def find_gpu():
@@ -51,8 +60,9 @@ class Run:
         self.builds = not (self.bundle or self.dry or args.no_build)
         default = "build" if self.bundle or self.dry else "build-gpu"
         self.build = os.path.abspath(args.build or os.path.join(ROOT, default))
-        self.work = tempfile.mkdtemp(prefix="gpu_report-", dir=args.work)
+        self.work = tempfile.mkdtemp(prefix="gpu_report-", dir=args.work or (None if self.dry else roomy()))
         self.notes = []
+        self.started = []  # and not ended yet
         self.writing = None  # the process that writes the model meanwhile
         self.until = 0
         self.gpu = (80, 1) if self.dry else None
@@ -118,6 +128,7 @@ class Run:
         p = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, cwd=cwd, env=env,
                              start_new_session=True)
         p.out, p.err = out, err
+        self.started.append(p)
         return p
 
     def finish(self, p, limit):
@@ -134,12 +145,17 @@ class Run:
         return Ended(code, p.out.read(), err, time.monotonic() - begun)
 
     def kill(self, p):
-        """Whatever is left of its group: tandem's ranks, say."""
+        """Whatever is left of its group: tandem's ranks, say. What a driver holds is not waited for."""
         try:
             os.killpg(p.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-        p.wait()
+        try:
+            p.wait(5)
+        except subprocess.TimeoutExpired:
+            self.notes.append(f"process {p.pid} ({os.path.basename(p.args[0])}) did not end when it was killed")
+        if p in self.started:
+            self.started.remove(p)
 
     def command(self, command, limit, **more):
         """Ends when its time, or the part's, is over."""
@@ -164,6 +180,6 @@ class Run:
         return ended.out
 
     def end(self):
-        if self.writing:
-            self.kill(self.writing)
+        for p in self.started[:]:
+            self.kill(p)
         shutil.rmtree(self.work, ignore_errors=True)

@@ -58,8 +58,12 @@ def tell_notes(results, put):
         put(f"\n- warpgroup products, tried: {part(results, 'kernels')['warpgroups']}")
 
 
+def programs(results):
+    return part(results, "tests").get("of", []) + part(results, "tests-whole").get("of", [])
+
+
 def tell_tests(results, put):
-    of = part(results, "tests").get("of", [])
+    of = programs(results)
     if not of:
         return
     put("\n## Tests\n\n| program | claims that held | failed |\n|---|---|---|")
@@ -126,8 +130,8 @@ def tell_profile(results, put):
 def tell_serve(results, put):
     s, p = part(results, "serve"), part(results, "peers")
     if "load" in s:
-        put(f"\n## Server\n\n{s['clients']} clients at once; ready after {s['ready_s']:.1f} s; between steps "
-            f"{100 * s['host_share']:.1f} % of the time.\n\n| | tokens/s | TTFT P50 ms | ITL P50 ms | longest wait s | failed |\n"
+        put(f"\n## Server\n\n{s['clients']} clients at once; ready after {s['ready_s']:.1f} s; the GPU waits between "
+            f"steps for {100 * s['idle_share']:.1f} % of the time.\n\n| | tokens/s | TTFT P50 ms | ITL P50 ms | longest wait s | failed |\n"
             "|---|---|---|---|---|---|")
         for name, f in (("load", s["load"]), ("a rank killed", s.get("killed"))):
             if f:
@@ -233,13 +237,12 @@ def report(results):
 
 
 def failures(results):
-    tests = part(results, "tests").get("of", [])
-    return (sum(t["code"] not in (0, 77) for t in tests), sum(p["state"] == "failed" for p in results["parts"].values()))
+    return (sum(t["code"] not in (0, 77) for t in programs(results)), sum(p["state"] == "failed" for p in results["parts"].values()))
 
 
 def summary(results, out):
     tests, parts = failures(results)
-    return (f"{out}: {len(part(results, 'tests').get('of', []))} programs of tests, {tests} failed; {len(results['parts'])} parts, "
+    return (f"{out}: {len(programs(results))} programs of tests, {tests} failed; {len(results['parts'])} parts, "
             f"{parts} failed")
 
 
