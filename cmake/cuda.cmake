@@ -56,7 +56,8 @@ foreach(part tandem-cuda tandem-cuda-90a)
   target_compile_definitions(${part} PRIVATE _GNU_SOURCE)
   # Row operations give the CPU's bits: what is fused says so.
   target_compile_options(${part} PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions --Werror=all-warnings>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-fno-exceptions>
+    $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${TANDEM_WERROR}>>:--Werror=all-warnings>)
 endforeach()
 target_link_libraries(tandem-cuda PRIVATE CUDA::cudart_static)
 
