@@ -2,6 +2,8 @@
  * model of a GPU (cuda_model.h), or with the plugin that TANDEM_PLUGIN_PATH names. */
 #include "engine/engine.h"
 #include "engine/gpu_keeper.h"
+#include "gpus_help.h"
+#include "process.h"
 #include "run/load.h"
 #include "run/room.h"
 #include "tiny.h"
@@ -13,32 +15,6 @@
 #include <unistd.h>
 
 enum { REQUESTS = 4, NEW = 40, PROMPT = 12, WAIT_MS = 60000 };
-
-static void list_gpus(struct gpus *to)
-{
-    const struct plugin *plugin;
-    struct err e;
-    setenv("TANDEM_PLUGIN_PATH", BUILD_DIR "/model", 0); /* or a real one */
-    if (plugin_open(&plugin, &e) || plugin_gpus(plugin, to, &e))
-        fail_msg("%s", e.text);
-}
-
-static const struct gpus *the_gpus(void)
-{
-    static struct gpus gpus;
-    if (!gpus.n)
-        list_gpus(&gpus);
-    return &gpus;
-}
-
-/* What the model of a GPU can be told to be. */
-static void needs_model(void)
-{
-    if (strcmp(the_gpus()->gpu[0].name, "model of a GPU")) {
-        print_message("skipped: only on the model of a GPU\n");
-        skip();
-    }
-}
 
 static struct plan plan_of(const struct model *m, int tp, int pp)
 {
@@ -64,37 +40,12 @@ static void pause_ms(long ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 100
 
 /* ------------------------------------------------------------------------------- processes */
 
-static bool stat_of(int pid, char name[64], int *parent)
-{
-    char path[64], state;
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *f = pid > 0 ? fopen(path, "r") : NULL;
-    bool found = f && fscanf(f, "%d (%63[^)]) %c %d", &pid, name, &state, parent) == 4;
-    if (f)
-        fclose(f);
-    return found && state != 'Z';
-}
-
-static bool lives(int pid)
-{
-    char name[64];
-    int parent;
-    return stat_of(pid, name, &parent);
-}
-
 static void wait_gone(int pid)
 {
     for (int ms = 0; lives(pid); ms++) {
         assert_true(ms < WAIT_MS);
         pause_ms(1);
     }
-}
-
-static int parent_of(int pid)
-{
-    char name[64];
-    int parent;
-    return stat_of(pid, name, &parent) ? parent : 0;
 }
 
 /* The child of this process that keeps a GPU's memory; 0: none. */
@@ -105,7 +56,7 @@ static int gpu_keeper_of(int keeper)
     snprintf(path, sizeof(path), "/proc/%d/task/%d/children", keeper, keeper);
     FILE *f = fopen(path, "r");
     while (f && !found && fscanf(f, "%d", &pid) == 1)
-        if (stat_of(pid, name, &parent) && !strncmp(name, "gpu-keeper-", 11))
+        if (process_of(pid, name, &parent) && !strncmp(name, "gpu-keeper-", 11))
             found = pid;
     if (f)
         fclose(f);
@@ -288,9 +239,7 @@ static void nor_where_nccl_connects_ranks(void **state)
     struct gpus apart;
     (void)state;
     needs_model();
-    setenv("TANDEM_NCCL", BUILD_DIR "/model/fake/libnccl.so.2", 1);
-    setenv("TANDEM_MODEL_GPU", "gpus=2 peers=0", 1);
-    list_gpus(&apart);
+    list_apart(&apart, "gpus=2 peers=0");
     kill_ranks(&apart, split, COUNT(split));
     unsetenv("TANDEM_MODEL_GPU");
 }

@@ -1,6 +1,7 @@
 /* test_gpu_run.c - the whole way of a GPU: plugin, ranks, weights, steps, recordings, on the model
  * of a GPU (cuda_model.h). Where tensor cores do nothing the logits are the CPU's, bit by bit. The
  * trained model needs the shared test data. */
+#include "gpus_help.h"
 #include "model/folder.h"
 #include "run/gpu.h"
 #include "tiny.h"
@@ -8,34 +9,13 @@
 #include <math.h>
 #include <unistd.h>
 
-static const struct gpus *the_gpus(void)
-{
-    static struct gpus gpus;
-    const struct plugin *plugin;
-    struct err e;
-    if (gpus.n)
-        return &gpus;
-    setenv("TANDEM_PLUGIN_PATH", BUILD_DIR "/model", 0); /* or a real one */
-    if (plugin_open(&plugin, &e) || plugin_gpus(plugin, &gpus, &e))
-        fail_msg("%s", e.text);
-    return &gpus;
-}
-
-/* GPUs that do not read each other's memory, and a library in place of NCCL. */
 static const struct gpus *apart(void)
 {
     static struct gpus gpus;
-    struct err e;
-    if (gpus.n)
-        return &gpus;
-    setenv("TANDEM_MODEL_GPU", "gpus=4 peers=0", 1);
-    setenv("TANDEM_NCCL", BUILD_DIR "/model/fake/libnccl.so.2", 1);
-    if (plugin_gpus(the_gpus()->plugin, &gpus, &e))
-        fail_msg("%s", e.text);
+    if (!gpus.n)
+        list_apart(&gpus, "gpus=4 peers=0");
     return &gpus;
 }
-
-static bool on_the_model(void) { return !strcmp(the_gpus()->gpu[0].name, "model of a GPU"); }
 
 /* How the model is split, beside what every plan here has. */
 struct split {
@@ -170,25 +150,15 @@ static void gpus_that_do_not_reach_each_other_give_the_same_bits(void **state)
                                   {.tp = 3, .chunk = 7},
                                   {.tp = 2, .pp = 2, .chunk = 5},
                                   {.tp = 2, .chunk = 9, .sp = true}};
-    struct model m = tiny_llama(2);
-    struct tiny t = tiny_make(&m, NUM_F32, 7);
-    int ids[TOKENS];
+    const struct model m = tiny_llama(2);
     (void)state;
-    if (!on_the_model())
-        skip();
-    some_ids(ids, m.n_vocab);
-    struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
-    float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
+    needs_model();
     for (size_t i = 0; i < COUNT(split); i++) {
-        p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
+        const struct plan p = plan_of(&m, NUM_F32, NUM_F32, split[i]);
         assert_int_equal(gpu_libraries(&p, apart()), LIBRARY_NCCL);
         assert_int_equal(gpu_libraries(&p, the_gpus()), 0);
-        float *got = logits_of(&p, t.store, apart(), ids, TOKENS, NULL);
-        same(&p, got, want, TOKENS);
-        test_free(got);
     }
-    test_free(want);
-    tiny_free(&t);
+    equals_cpu_on(apart(), &m, NUM_F32, NUM_F32, split, COUNT(split));
 }
 
 /* --fast: sums of ranks in NCCL's order. */
@@ -204,8 +174,7 @@ static void fast_logits_are_near(void **state)
     struct tiny t = tiny_make(&m, NUM_F32, 7);
     int ids[TOKENS];
     (void)state;
-    if (!on_the_model())
-        skip();
+    needs_model();
     some_ids(ids, m.n_vocab);
     struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.chunk = TOKENS});
     float *want = logits_of(&p, t.store, NULL, ids, TOKENS, NULL);
@@ -238,8 +207,7 @@ static void fast_products_are_near(void **state)
     float *got[COUNT(split)];
     int ids[LONG];
     (void)state;
-    if (!on_the_model())
-        skip();
+    needs_model();
     setenv("TANDEM_CUBLASLT", BUILD_DIR "/model/fake/libcublasLt.so.13", 1);
     for (int i = 0; i < LONG; i++)
         ids[i] = (i * 37 + 11) % m.n_vocab;
@@ -268,8 +236,7 @@ static void more_ranks_than_gpus_are_refused_without_peers(void **state)
     const struct model m = tiny_llama(2);
     struct err e;
     (void)state;
-    if (!on_the_model())
-        skip();
+    needs_model();
     struct plan p = plan_of(&m, NUM_F32, NUM_F32, (struct split){.tp = 8, .chunk = 4});
     assert_int_equal(gpu_check(&p, apart(), &e), -ENOTSUP);
     assert_non_null(strstr(e.text, "a GPU each"));
@@ -321,10 +288,8 @@ static void nor_do_those_that_nccl_brings(void **state)
                                   {.tp = 2, .ep = 2, .chunk = 5}};
     const struct model m = mixture();
     (void)state;
-    if (on_the_model())
-        equals_cpu_on(apart(), &m, NUM_F32, NUM_F32, split, COUNT(split));
-    else
-        skip();
+    needs_model();
+    equals_cpu_on(apart(), &m, NUM_F32, NUM_F32, split, COUNT(split));
 }
 
 /* Whoever counts. */
