@@ -153,7 +153,8 @@ static void account(struct rank *r, struct rank_state *state, uint64_t ns)
     add(&state->compute_ns, ns > wait + move ? ns - wait - move : 0);
 }
 
-/* Tokens that the step before drew; until it has, their rank is waited for. */
+/* Tokens that the step before drew; until it has, their rank is waited for. Where it drew none the
+ * row is computed in vain, of any word. */
 static void take_drawn(struct work *w, struct batch *b, uint64_t step)
 {
     struct mailbox *m = w->m;
@@ -169,7 +170,7 @@ static void take_drawn(struct work *w, struct batch *b, uint64_t step)
         cpu_pause();
     }
     for (int i = 0; i < b->n_tok; i++)
-        tok[i] = b->tok[i] < 0 ? before->token[~b->tok[i]] : b->tok[i];
+        tok[i] = b->tok[i] < 0 ? max_int(before->token[~b->tok[i]], 0) : b->tok[i];
     b->tok = tok;
 }
 
