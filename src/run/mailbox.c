@@ -90,7 +90,8 @@ struct batch slot_batch(const struct slot *s)
                           .out = s->out};
 }
 
-struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits)
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits,
+                            int *token)
 {
     return (struct draw_rows){.n = s->n_out,
                               .row = s->draw,
@@ -99,5 +100,5 @@ struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool kee
                               .allow = s->allow,
                               .allow_words = allow_words(p),
                               .keep_logits = keep_logits,
-                              .token = s->token};
+                              .token = token};
 }

@@ -78,7 +78,8 @@ static inline size_t allow_words(const struct plan *p)
 int mailbox_flight(const struct plan *p);
 
 struct batch slot_batch(const struct slot *s);
-struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits);
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits,
+                            int *token);
 
 /* When all ranks have died: as many new ones begin behind the last step that all were done with.
  * Steps behind it are run once more and write the same. */

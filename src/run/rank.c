@@ -100,6 +100,7 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     r->id = id;
     r->layers = p->stage[plan_stage(p, id)];
     r->tok = arena_get(host, (size_t)T * sizeof(int));
+    r->drawn = arena_get(host, (size_t)p->max_out * sizeof(int));
     r->kv = arena_get(host, (size_t)m->n_layer * sizeof(*r->kv));
     for (int t = 0; t < p->tp; t++)
         r->words[t + 1] = plan_share(p, t, WORDS).hi;

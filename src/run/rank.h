@@ -58,6 +58,7 @@ struct rank {
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */
     int *tok;                   /* [max_tok] of the step, when some were drawn in the step before */
+    int *drawn;                 /* [max_out] by the device, until the step is known to be good */
     int words[SHARES_MAX + 1];  /* first word of every slice, for the join */
     struct runs q_runs, k_runs; /* the shares of q and k, which norms over rows add up */
 };

@@ -106,10 +106,15 @@ static bool any_on_host(const struct draw_rows *rows)
     return false;
 }
 
+/* What the device drew, and the rest. Only of a step that is known to be good: what was drawn in
+ * its slot two steps ago feeds the step before, which may have to be run again. */
 static void draw_on_threads(struct rank *r, struct drawing *g)
 {
-    for (int i = 0; i < g->rows->n; i++)
+    for (int i = 0; i < g->rows->n; i++) {
         g->s->top[i].n_top = -1;
+        if (g->rest && !draw_on_host(g->rows, i))
+            g->s->token[i] = g->rows->token[i];
+    }
     if (!g->rest || any_on_host(g->rows))
         dev_together(r->host, draw_some, g);
 }
@@ -191,7 +196,7 @@ static void begin_step(struct work *w)
     struct slot *s = &w->m->slot[step % (uint64_t)w->m->flight];
     struct doing *g = &w->doing[step % 2];
     *g = (struct doing){
-        .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits), .begun_ns = now_ns()};
+        .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits, r->drawn), .begun_ns = now_ns()};
     struct batch b = slot_batch(s);
     take_drawn(w, &b, step);
     r->turns.holders = s->holders;
