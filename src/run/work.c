@@ -252,8 +252,9 @@ static int finish_step(struct work *w)
 static bool may_lead(const struct work *w)
 {
     const struct plan *p = w->r->plan;
-    return w->r->dev->leads && p->tp == 1 && p->pp == 1 &&
-           !any_on_host(&w->doing[w->begun % 2].rows);
+    const struct doing *g = &w->doing[w->begun % 2];
+    return w->r->dev->leads && p->tp == 1 && p->pp == 1 && g->rest == g->draws &&
+           !any_on_host(&g->rows);
 }
 
 /* Until the step on the device is done; when the next one comes meanwhile, it begins. */
