@@ -160,7 +160,8 @@ static void open_gpu(struct keeper *k, struct rank *r, int id, struct gpu_rank *
                                     .host = threads,
                                     .kept = gpu_keepers_kept(&k->keepers),
                                     .complete = &state->complete,
-                                    .copied = &state->copied};
+                                    .copied = &state->copied,
+                                    .load = k->room->mailbox->load};
     struct err e;
     if (gpu_rank_open(gpu, r, k->p, id, &start, host, &e))
         give_up(state, &e);

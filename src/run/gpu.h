@@ -56,11 +56,12 @@ struct gpu_rank {
 struct gpu_start {
     const struct gpus *gpus;
     bool profile;
-    const struct weights *whole; /* the host's; not looked at when the GPU has the rank's */
-    struct dev *host;            /* whose threads read them */
-    const struct gpu_kept *kept; /* [ranks] NULL: the rank's memory is its own and ends with it */
-    _Atomic uint32_t *complete;  /* kept weights are all there; raised when they are */
-    _Atomic uint64_t *copied;    /* grows by the bytes of weights that were copied to the GPU */
+    const struct weights *whole;   /* the host's; not looked at when the GPU has the rank's */
+    struct dev *host;              /* whose threads read them */
+    const struct gpu_kept *kept;   /* [ranks] NULL: the rank's memory is its own and ends with it */
+    _Atomic uint32_t *complete;    /* kept weights are all there; raised when they are */
+    _Atomic uint64_t *copied;      /* grows by the bytes of weights that were copied to the GPU */
+    const struct layer_load *load; /* what ranks before it have counted; NULL: nothing */
 };
 
 /* In the process of the rank: open its device, lay the rank out in the GPU's memory with tables

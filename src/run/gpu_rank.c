@@ -152,14 +152,21 @@ static void load_holders(struct upload *u, struct rank *r)
                (size_t)x->n * sizeof(*even.holders));
 }
 
-/* Of the rank's layers. */
+/* Of the rank's layers, from where the ranks before it have come. */
 static void watch_loads(struct upload *u, struct rank *r)
 {
     const size_t row = (size_t)(r->plan->model.experts.n + 2) * sizeof(uint64_t);
+    const size_t bytes = (size_t)len(r->layers) * row;
+    uint64_t *there = turns_seen(&r->turns, r->layers.lo);
     const void *at = NULL;
-    if (r->turns.seen && !u->rc)
-        u->rc = u->start->gpus->plugin->watch(u->d, turns_seen(&r->turns, r->layers.lo),
-                                              (size_t)len(r->layers) * row, &at, u->e);
+    if (there && u->start->load) {
+        uint64_t *counted = pool_get(&u->pool, bytes);
+        loads_get(u->start->load, r->plan, r->layers, counted);
+        upload(u, there, counted, bytes);
+        pool_free(&u->pool);
+    }
+    if (there && !u->rc)
+        u->rc = u->start->gpus->plugin->watch(u->d, there, bytes, &at, u->e);
     r->turns.watched = at;
 }
 

@@ -36,6 +36,18 @@ void loads_set(struct layer_load *l, const struct plan *p, struct span layers,
     }
 }
 
+void loads_get(const struct layer_load *l, const struct plan *p, struct span layers,
+               uint64_t *counted)
+{
+    const int n = p->model.experts.n;
+    for (int i = layers.lo; i < layers.hi; i++, counted += n + 2) {
+        for (int e = 0; e < n; e++)
+            counted[e] = l[i].rows ? atomic_load(&l[i].rows[e]) : 0;
+        counted[n] = atomic_load(&l[i].most);
+        counted[n + 1] = atomic_load(&l[i].all);
+    }
+}
+
 void loads_add(struct layer_load *l, const int *rows, int n_expert, const struct turns *turns)
 {
     int most = 0, all = 0;

@@ -21,10 +21,14 @@ struct layer_load {
  * without experts. */
 struct layer_load *loads_lay_out(const struct plan *p, struct arena *a);
 
-/* What a device has counted since the start, of these layers: [layers][experts + 2] rows, most and
- * all. One thread per layer. */
+/* What a device has counted since the team's start, of these layers: [layers][experts + 2] rows,
+ * most and all. One thread per layer. */
 void loads_set(struct layer_load *l, const struct plan *p, struct span layers,
                const uint64_t *counted);
+
+/* The same back: what has been counted until now, for a device that goes on from there. */
+void loads_get(const struct layer_load *l, const struct plan *p, struct span layers,
+               uint64_t *counted);
 
 /* A step's rows of every expert, and its turns (NULL: there is one run). One thread per layer. */
 void loads_add(struct layer_load *l, const int *rows, int n_expert, const struct turns *turns);
