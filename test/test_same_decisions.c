@@ -2,14 +2,11 @@
  * while a watch writes down all that the engine's drive does; the simulator gets the same requests
  * at the same turns, and steps that take as long, and must do the same: every step with its
  * sequences, rows, pages and allowance of prompt rows, every arrival and every end. */
-#include "engine/engine.h"
+#include "engine_help.h"
 #include "predict/simulate.h"
 #include "process.h"
-#include "tiny.h"
 
-#include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 enum { REQUESTS = 48, PROMPT = 90, LENGTH = 128, ALL_EVENTS = 1 << 14, ALL_NUMBERS = 1 << 22 };
 
@@ -88,62 +85,21 @@ static void expect_same(const struct log *engine, const struct log *sim)
 
 /* ------------------------------------------------------------------------------- the engine */
 
-struct answer {
-    int tok[LENGTH], n_tok;
-    bool ended, cancelled;
-};
-
-struct client {
-    struct engine *engine;
+struct requests {
+    struct client client;
     struct engine_request ask[REQUESTS];
     int prompt[REQUESTS][PROMPT];
-    uint64_t id[REQUESTS]; /* 1, 2, ... */
-    struct answer answer[REQUESTS];
-    int n, ended;
-    pthread_mutex_t lock;
-    pthread_cond_t bell;
-    bool rung;
 };
 
-static void ring(void *arg)
+/* Their numbers are 1, 2, ... */
+static const struct answer *answer_to(const struct requests *r, uint64_t id)
 {
-    struct client *c = arg;
-    pthread_mutex_lock(&c->lock);
-    c->rung = true;
-    pthread_cond_signal(&c->bell);
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void take(void *arg, const struct engine_event *ev)
-{
-    struct client *c = arg;
-    struct answer *a = &c->answer[ev->id - 1];
-    if (ev->token >= 0)
-        a->tok[a->n_tok++] = ev->token;
-    if (ev->finish == RUNNING)
-        return;
-    a->ended = true;
-    a->cancelled = ev->finish == FINISH_CANCELLED;
-    c->ended++;
-}
-
-static void wait_bell(struct client *c)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
-    pthread_mutex_lock(&c->lock);
-    while (!c->rung)
-        if (pthread_cond_timedwait(&c->bell, &c->lock, &until))
-            fail_msg("no event for a minute");
-    c->rung = false;
-    pthread_mutex_unlock(&c->lock);
-    engine_events(c->engine, take, c);
+    return &r->client.answer[id - 1];
 }
 
 /* Every third begins as others do, for 40 or 64 tokens; three priorities, five clients, two salts.
  */
-static void make_request(struct client *c, int i)
+static const struct engine_request *make_request(struct requests *c, int i)
 {
     int n = 3 + i * 37 % (PROMPT - 3);
     for (int k = 0; k < n; k++)
@@ -158,16 +114,7 @@ static void make_request(struct client *c, int i)
                                         .salt = i % 12 == 9,
                                         .n_top = -1,
                                         .n_prompt_top = -1};
-}
-
-static void submit(struct client *c)
-{
-    struct err e;
-    int i = c->n++;
-    make_request(c, i);
-    if (engine_submit(c->engine, &c->ask[i], &c->id[i], &e))
-        fail_msg("%s", e.text);
-    assert_int_equal(c->id[i], i + 1);
+    return &c->ask[i];
 }
 
 /* Of a killed rank alone the scheduler hears nothing; with their keeper all ranks end, and weights
@@ -186,20 +133,17 @@ static void kill_the_keeper(struct client *c)
 static const double tpot_s =
     0.001; /* so short that it decides how many rows of prompts a step has */
 
-static void run_engine(struct client *c, const struct plan *p, const struct tiny *t, struct log *l,
-                       bool kills)
+static void run_engine(struct requests *r, const struct plan *p, const struct tiny *t,
+                       struct log *l, bool kills)
 {
-    struct err e;
     struct engine_stats stats;
-    struct engine_opts opts = {
-        .team.isa = isa_best(), .wake = ring, .arg = c, .tpot_s = tpot_s, .watch = {write_down, l}};
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->bell, NULL);
-    if (engine_start(&c->engine, p, t->store, &opts, &e))
-        fail_msg("%s", e.text);
+    struct client *c = &r->client;
+    open_client(c, p, t, (struct engine_opts){.tpot_s = tpot_s, .watch = {write_down, l}});
     while (c->n < REQUESTS) {
-        for (int group = 1 + c->n % 4; group > 0 && c->n < REQUESTS; group--)
-            submit(c);
+        for (int group = 1 + c->n % 4; group > 0 && c->n < REQUESTS; group--) {
+            ask(c, make_request(r, c->n));
+            assert_int_equal(c->id[c->n - 1], c->n);
+        }
         wait_bell(c);
         if (c->n % 5 == 0)
             engine_cancel(c->engine, c->id[c->n - 1 - c->n % 3]);
@@ -210,22 +154,19 @@ static void run_engine(struct client *c, const struct plan *p, const struct tiny
         if (kills && c->n % 8 == 0)
             kill_the_keeper(c);
     }
-    while (c->ended < c->n)
-        wait_bell(c);
+    wait_all(c);
     do { /* rows of those that were given up last may be on their way */
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         engine_stats(c->engine, &stats);
     } while (!stats.idle);
-    engine_stop(c->engine);
-    pthread_mutex_destroy(&c->lock);
-    pthread_cond_destroy(&c->bell);
+    close_client(c);
 }
 
 /* ------------------------------------------------------------------------------- the simulator */
 
 /* What the simulator is told so that its turns are the engine's. */
 struct script {
-    const struct client *client;
+    const struct requests *requests;
     struct trace_row row[REQUESTS];
     struct sim_cancel cancel[REQUESTS];
     struct sim_death death[REQUESTS];
@@ -243,7 +184,8 @@ static void make_script(struct script *to, const struct log *l, int pp)
     int flying = 0, live = 0, first = 0;
     for (int i = 0; i < l->n; i++) {
         const struct written *w = &l->at[i];
-        bool cancels = w->deed == DRIVE_REMOVE && to->client->answer[w->id - 1].cancelled;
+        bool cancels =
+            w->deed == DRIVE_REMOVE && answer_to(to->requests, w->id)->finish == FINISH_CANCELLED;
         if ((w->deed == DRIVE_ADD || cancels) && came < 0) {
             if (!flying && !live)
                 last = clock += 0.5;
@@ -297,14 +239,14 @@ static double step_takes(void *arg, int replica, const struct sched_step *step)
 static void as_asked(void *arg, uint64_t number, struct seq *q)
 {
     const struct script *s = arg;
-    const struct engine_request *ask = &s->client->ask[number];
-    const struct answer *a = &s->client->answer[number];
+    const struct engine_request *ask = &s->requests->ask[number];
+    const struct answer *a = answer_to(s->requests, number + 1);
     memcpy(q->tok, ask->prompt, (size_t)ask->n_prompt * sizeof(int));
     memcpy(q->tok + ask->n_prompt, a->tok, (size_t)a->n_tok * sizeof(int));
     q->priority = ask->priority, q->client = ask->client, q->salt = ask->salt;
 }
 
-static void run_simulator(const struct client *c, const struct plan *p, struct script *s,
+static void run_simulator(const struct requests *c, const struct plan *p, struct script *s,
                           struct log *l, struct sim_result *result)
 {
     struct err e;
@@ -357,13 +299,14 @@ static void expect_same_decisions(struct kind kind)
     if (plan_make(&p, &m, &ask, &e))
         fail_msg("%s", e.text);
     p.pages = kind.pages;
-    struct client *c = calloc(1, sizeof(*c));
+    struct requests *c = calloc(1, sizeof(*c));
     struct log *engine = calloc(1, sizeof(*engine)), *sim = calloc(1, sizeof(*sim));
     struct script *s = calloc(1, sizeof(*s));
     struct sim_result result;
+    assert_true((int)REQUESTS <= (int)WANTED);
     assert_true(c && engine && sim && s);
     run_engine(c, &p, &t, engine, kind.kills);
-    s->client = c;
+    s->requests = c;
     make_script(s, engine, kind.pp);
     run_simulator(c, &p, s, sim, &result);
     expect_same(engine, sim);
