@@ -2,6 +2,7 @@
  * tests (cuda_model/fake_nccl.c). NCCL refuses several ranks on one GPU, so on a real one a group
  * of one is tried, and those of more are skipped. */
 #include "comm/nccl/nccl.h"
+#include "comm/shots.h"
 
 struct group {
     struct comm_nccl ctx;

@@ -1,5 +1,6 @@
 /* test_gpu_peer.c - groups of ranks that map each other's memory. */
 #include "comm/peer/peer.h"
+#include "comm/shots.h"
 
 struct group {
     struct comm_peer ctx;

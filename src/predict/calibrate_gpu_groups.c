@@ -1,13 +1,14 @@
 /* calibrate_gpu_groups.c - what GPUs take to add, gather and send among them, from 1 KiB to 64 MiB,
  * by the group that the ranks of a model use. The twin of calibrate_sums.c. */
 #include "comm/comm.h"
+#include "comm/shots.h"
 #include "predict/calibrate_gpu_core.h"
 #include "predict/fit.h"
 
 #include <math.h>
 
 enum { ROWS = 64, SIZES = 9, ROUNDS = 5, UNRECORDED_ROWS = 65 };
-static const size_t least_bytes = 1 << 10, most_sent = 16 << 20, two_shot_bytes = 512 << 10;
+static const size_t least_bytes = 1 << 10, most_sent = 16 << 20;
 
 /* In memory that all members share. */
 struct groups_shared {
@@ -22,6 +23,7 @@ struct groups_shared {
 /* The same for all members. */
 struct groups_work {
     const struct gpus *gpus;
+    enum group_kind kind;
     int n, cut[GPUS + 1];
     size_t most; /* bytes of the largest mat */
 };
@@ -152,7 +154,7 @@ static int groups_member(struct member *m, void *arg, struct err *e)
     struct groups_shared *out = (void *)m->shared;
     struct groups b = {.m = m, .w = w};
     const size_t peer = 4 * plane_bytes(w);
-    struct group_ask group = {.kind = gpus_reach(w->gpus, w->n) ? GROUP_PEER : GROUP_NCCL,
+    struct group_ask group = {.kind = w->kind,
                               .rank = m->rank,
                               .size = w->n,
                               .rows = 1,
@@ -191,19 +193,24 @@ static int groups_member(struct member *m, void *arg, struct err *e)
 
 /* ------------------------------------------------------------------------------- the fit */
 
-/* The sizes at which the group takes this way: sums of more than two ranks are two-shot from about
- * half a MiB on. */
-static void add(struct level *to, const struct groups_shared *s, enum collective_op op,
-                enum collective_way way, int n)
+static bool two_shot(const struct groups_work *w, enum collective_op op, size_t bytes)
 {
+    return op == COLLECTIVE_SUM &&
+           (w->kind == GROUP_PEER ? comm_peer_two_shot(w->n, bytes) : comm_nccl_two_shot(bytes));
+}
+
+/* The sizes at which the group takes this way. */
+static void add(struct level *to, const struct groups_shared *s, const struct groups_work *w,
+                enum collective_op op, enum collective_way way)
+{
+    const int n = w->n;
     const struct gang g = {.ranks = n, .stride = 1};
     struct collective c = {.op = op, .way = way, .ranks = n};
     struct fit_point p[SIZES];
     double spread = 0;
     int points = 0;
     for (int i = 0; i < s->n[op]; i++) {
-        bool two = op == COLLECTIVE_SUM && n > 2 && s->bytes[op][i] >= two_shot_bytes;
-        if (two != (way == WAY_TWO_SHOT))
+        if (two_shot(w, op, s->bytes[op][i]) != (way == WAY_TWO_SHOT))
             continue;
         p[points].w = collective_reads(op, way, &g, (double)s->bytes[op][i]);
         p[points++].y = s->s[op][i].value;
@@ -218,7 +225,8 @@ static void add(struct level *to, const struct groups_shared *s, enum collective
 int calibrate_gpu_groups(struct members *g, const struct gpus *gpus, struct level *to,
                          struct gpu_links *links, struct err *e)
 {
-    struct groups_work w = {.gpus = gpus, .n = g->n};
+    struct groups_work w = {
+        .gpus = gpus, .kind = gpus_reach(gpus, g->n) ? GROUP_PEER : GROUP_NCCL, .n = g->n};
     w.most = gpus->gpu[0].memory_free > (size_t)32 << 30 ? 64 << 20 : 64 << 10;
     for (int r = 0; r < w.n; r++)
         w.cut[r + 1] = share(w.n <= 8 ? 8 : 32, w.n, r).hi;
@@ -228,7 +236,7 @@ int calibrate_gpu_groups(struct members *g, const struct gpus *gpus, struct leve
     const struct groups_shared *s = (void *)g->shared;
     for (int op = 0; !rc && op < COLLECTIVE_COUNT; op++)
         for (int way = WAY_ONE_SHOT; way <= WAY_TWO_SHOT; way++)
-            add(to, s, (enum collective_op)op, (enum collective_way)way, w.n);
+            add(to, s, &w, (enum collective_op)op, (enum collective_way)way);
     for (int i = 0; !rc && i < w.n; i++)
         for (int k = 0; k < w.n; k++)
             links->bytes_s[i][k] = i == k ? 0 : (double)s->pair_bytes / s->pair_s[i][k];

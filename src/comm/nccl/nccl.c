@@ -1,5 +1,6 @@
 /* nccl.c - see nccl.h. Finds out who is to get what, and enqueues it. */
 #include "comm/nccl/nccl.h"
+#include "comm/shots.h"
 #include "dev/cuda/runtime.h"
 
 #include <time.h>
@@ -7,13 +8,8 @@
 
 enum {
     ALIGN = 256,
-    /* Two shots bring less and take a second call. Not measured here: a bound like those of others
-     * for kernels of this kind. */
-    ONE_SHOT = 256 << 10,
     ABORT_S = 2, /* an abort that takes longer ends the process */
 };
-
-bool comm_nccl_two_shot(size_t bytes) { return bytes > ONE_SHOT; }
 
 static uint64_t now_ns(void)
 {
@@ -484,8 +480,8 @@ size_t comm_nccl_bytes(const struct nccl_use *u)
     sum_compile(&sum, u->size, u->cut);
     const size_t n = (size_t)u->rows * (size_t)u->dim, dim = (size_t)u->dim;
     const size_t part = n / (size_t)u->size + (dim > 16 ? dim : 16);
-    const size_t f32 = max_size(part * 4, min_size(n * 4, ONE_SHOT)) + ALIGN;
-    const size_t whole = max_size(part * 8, min_size(n * 8, ONE_SHOT)) + ALIGN;
+    const size_t f32 = max_size(part * 4, min_size(n * 4, NCCL_ONE_SHOT)) + ALIGN;
+    const size_t whole = max_size(part * 8, min_size(n * 8, NCCL_ONE_SHOT)) + ALIGN;
     const size_t planes = max_size(f32 * (size_t)sum.n_plane, whole * (size_t)u->size);
     return round_up(max_size(planes, (size_t)u->joined * 4), ALIGN);
 }

@@ -40,9 +40,6 @@ struct nccl_use {
 /* Bytes of the GPU's memory where what NCCL brings is put; a multiple of 256. */
 size_t comm_nccl_bytes(const struct nccl_use *);
 
-/* Whether a mat of so many bytes is summed part by part, each by one rank. */
-bool comm_nccl_two_shot(size_t bytes);
-
 struct comm_nccl_opts {
     int rank;
     struct nccl_use use;

@@ -1,5 +1,6 @@
 /* peer.c - see peer.h. Finds out what a kernel is to do, and enqueues it. */
 #include "comm/peer/peer.h"
+#include "comm/shots.h"
 
 #include <unistd.h>
 
@@ -10,14 +11,6 @@ static size_t state_bytes(void) { return round_up(sizeof(struct peer_state), ALI
 size_t comm_peer_bytes(size_t outbox_bytes)
 {
     return state_bytes() + PEER_SLOTS * round_up(outbox_bytes, ALIGN);
-}
-
-/* Two ranks read the same number of bytes either way. With more, two shots read less and meet once
- * more, 2 to 3 us. The bounds are those that others' kernels of this kind take between GPUs with
- * NVLink; not measured here. */
-bool comm_peer_two_shot(int size, size_t bytes)
-{
-    return size > 2 && bytes >= (size_t)(size <= 4 ? 512 : 256) << 10;
 }
 
 static char *outbox_of(const struct comm_peer *p, int rank)

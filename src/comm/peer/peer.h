@@ -2,7 +2,7 @@
  * them on one GPU if need be. The twin of comm/shm.h: same tree, same bits.
  *
  * Calls enqueue kernels on the rank's stream and return; see comm/peer/kernels.h. Sums of small
- * payloads are one-shot, of large ones two-shot.
+ * payloads are one-shot, of large ones two-shot (comm/shots.h).
  */
 #ifndef TANDEM_COMM_PEER_H
 #define TANDEM_COMM_PEER_H
@@ -26,9 +26,6 @@ struct peer_card {
 /* Bytes of a rank's memory before its peer arena; a multiple of 256. Outbox bytes: the largest
  * message for send (0 when the group never sends). */
 size_t comm_peer_bytes(size_t outbox_bytes);
-
-/* Whether a group of this size sums a mat of so many bytes in two shots. */
-bool comm_peer_two_shot(int size, size_t bytes);
 
 struct comm_peer_opts {
     int rank, size;         /* 2 to PEER_RANKS */
