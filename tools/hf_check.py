@@ -123,17 +123,18 @@ def compare(a, name, model, root, options=()):
     return good
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(about, cases, make_case, options=()):
+    """make_case(folder, name): a model there, and what transformers computes it with."""
+    p = argparse.ArgumentParser(description=about.splitlines()[0])
     p.add_argument("--tandem", default="build/tandem")
-    p.add_argument("cases", nargs="*", metavar="CASE", help=" ".join(CASES))
+    p.add_argument("cases", nargs="*", metavar="CASE", help=" ".join(cases))
     a = p.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as root:
-        good = [compare(a, name, make(f"{root}/{name}", *CASES[name]), root) for name in a.cases or CASES]
+        good = [compare(a, name, make_case(f"{root}/{name}", name), root, options) for name in a.cases or cases]
     print(f"{sum(good)} of {len(good)} cases within {BAR:g}")
     sys.exit(0 if all(good) else 1)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES, lambda folder, name: make(folder, *CASES[name]))

@@ -7,7 +7,7 @@ Writes small random models as programs that quantise to fp8 do: e4m3 with scales
 the same numbers times their scales, in float32; x is rounded to fp8 by neither. The bar is that of
 hf_check.py. Exit code 1 when a case misses it.
 """
-import argparse, json, os, sys, tempfile
+import json, os
 
 import torch
 from safetensors.torch import save_file
@@ -91,20 +91,5 @@ def unfused(model, files, rows, cols, suffix, kind):
     return files
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--tandem", default="build/tandem")
-    p.add_argument("cases", nargs="*", metavar="CASE", help=" ".join(CASES))
-    a = p.parse_args()
-    torch.manual_seed(0)
-    good = []
-    with tempfile.TemporaryDirectory() as root:
-        for case in a.cases or CASES:
-            good.append(hf_check.compare(a, case, make(f"{root}/{case}", case), root,
-                                         ["--dtype", "auto", "--kv", "f32", "--isa", "avx2"]))
-    print(f"{sum(good)} of {len(good)} cases within {hf_check.BAR:g}")
-    sys.exit(0 if all(good) else 1)
-
-
 if __name__ == "__main__":
-    main()
+    hf_check.main(__doc__, CASES, make, ["--dtype", "auto", "--kv", "f32", "--isa", "avx2"])
