@@ -229,7 +229,7 @@ def streams():
 
 
 def overhead():
-    """32 answers at once: time between steps, the control process, and the step beside one without a server."""
+    """32 answers at once: time in the scheduler, the control process, and the step beside one without a server."""
     host, control, longer = [], [], []
     for _ in range(A.rounds):
         with tandem("--max-seqs", "32", "--ctx", "1024") as s:
@@ -243,7 +243,7 @@ def overhead():
         out = subprocess.run([A.tandem, "bench", "latency", A.model, "--prompt", "0", "--batch", "32", "--context", "184", "--rounds", "9",
                               "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
         longer.append(f["itl_s"]["p50"] * json.loads(out)["steps"][0]["tokens_per_s"] / 32 - 1)
-    print(f"\n**{overhead.__doc__}** Between steps: {spread(host, 100, 2)} % of the time. Control process: {spread(control, 100, 1)} % of one core."
+    print(f"\n**{overhead.__doc__}** Scheduling, in part while steps run: {spread(host, 100, 2)} % of the time. Control process: {spread(control, 100, 1)} % of one core."
           f" ITL P50 above the same step of `bench latency`, the load's own client on the same cores: {spread(longer, 100, 1)} %.")
 
 

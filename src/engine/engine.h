@@ -143,7 +143,7 @@ struct engine_stats {
     uint64_t prompt_tok, cached_tok; /* tokens of prompts begun; of them, stored already */
     uint64_t new_tok, drafted, accepted;
     double busy_s; /* in steps */
-    double host_s; /* between steps: scheduling, events */
+    double host_s; /* scheduling, events: in part while a step runs */
     int running, waiting, waiting_tok;
     int pages, pages_used, pages_cached; /* cached: used by nobody, kept for reuse */
     double step_s, token_s; /* a step's fixed time and the time of one more row, fitted online */
