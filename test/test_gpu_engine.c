@@ -150,6 +150,28 @@ static void a_step_that_is_run_again_is_fed_as_it_was(void **state)
 
 /* ------------------------------------------------------------------------------- counts */
 
+/* Ranks on the host see whom they wait for. */
+static void nobody_is_called_late_who_is_not_seen_to_be(void **state)
+{
+    const struct model m = tiny_llama(LAYERS);
+    struct tiny t = tiny_make(&m, NUM_F32, 11);
+    struct plan p = make_plan(&m, 2, 1);
+    const struct gpus *gpus[] = {NULL, the_gpus()};
+    (void)state;
+    for (size_t i = 0; i < COUNT(gpus); i++) {
+        struct client c;
+        uint64_t late[PLAN_RANKS];
+        struct engine_request r = request();
+        open_client(&c, &p, &t, (struct engine_opts){.team.gpus = gpus[i]});
+        ask(&c, &r);
+        wait_all(&c);
+        engine_late(c.engine, late);
+        assert_int_equal(late[0] + late[1] > 0, !gpus[i]);
+        close_client(&c);
+    }
+    tiny_free(&t);
+}
+
 struct killer {
     struct engine *_Atomic engine;
     int rank, commits;
@@ -213,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_without_a_token_ends_its_request_and_no_rank),
         cmocka_unit_test(a_step_that_is_run_again_is_fed_as_it_was),
+        cmocka_unit_test(nobody_is_called_late_who_is_not_seen_to_be),
         cmocka_unit_test(a_killed_rank_takes_no_counts_of_experts_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

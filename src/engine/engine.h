@@ -166,7 +166,8 @@ int engine_steps(struct engine *x, struct engine_step *to, int max);
 
 /* What each rank spent since the last call with reset (team_times()), and where its memory is. */
 void engine_times(struct engine *x, struct rank_time *to, bool reset);
-/* Steps in which each rank waited least: the one the others waited for. All 0 with one rank. */
+/* Steps in which each rank waited least: the one the others waited for. All 0 with one
+ * rank, and on GPUs, which wait without the host. */
 void engine_late(struct engine *x, uint64_t *to); /* [plan_ranks] */
 void engine_memory(struct engine *x, struct team_memory *host, struct rank_memory *rank);
 

@@ -322,22 +322,24 @@ static void take_part(struct engine *x, const struct sched_part *part,
         finish(x, r, FINISH_LENGTH);
 }
 
-/* The rank that waited least since the last commit; -1: there is but one. */
+/* The rank that waited least since the last commit; -1: there is but one, or nobody waited that the
+ * host knows of: GPUs meet without it. */
 static int late_rank(struct engine *x)
 {
     struct rank_time time[PLAN_RANKS];
     int ranks = plan_ranks(&x->plan), late = 0;
     if (ranks == 1)
         return -1;
-    double least = 0;
+    double least = 0, most = 0;
     team_times(x->team, time, false);
     for (int r = 0; r < ranks; r++) {
         double waited = time[r].wait - x->waited_s[r];
         if (r == 0 || waited < least)
             late = r, least = waited;
+        most = waited > most ? waited : most;
         x->waited_s[r] = time[r].wait;
     }
-    return late;
+    return most > 0 ? late : -1;
 }
 
 static void account(struct engine *x, const struct flying *f, const struct sched_step *step,
