@@ -29,47 +29,7 @@ enum { GPU_NO_MEMORY = 2 }; /* a cudaError_t */
 
 #define GPU_INLINE static __device__ __forceinline__
 
-/* LAUNCH(kernel, grid, block, bytes of shared memory, stream, arguments...) enqueues a kernel; its
- * value is a cudaError_t as int. An empty grid is nothing to do. */
-#define LAUNCH(...) gpu_launch(__VA_ARGS__)
-
-template <class... Takes, class... Gets>
-static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, size_t shared,
-                             void *stream, Gets... arguments)
-{
-    cudaLaunchConfig_t config = {};
-    if (!grid.x || !grid.y || !grid.z)
-        return 0;
-    if (shared > 48 << 10) {
-        cudaError_t error =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-        if (error != cudaSuccess)
-            return (int)error;
-    }
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = (cudaStream_t)stream;
-    /* Its own error: cudaGetLastError() might tell of a call before. */
-    return (int)cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-
-/* The same of a kernel whose blocks say after_previous(): in a recording, from compute capability
- * 9.0 on, they may begin while the kernel before is still at work, so that launching it, and what
- * it does first, takes no time of its own. Elsewhere all kernels wait for those before. Code for
- * older GPUs that the driver translated for newer ones has nothing that would wait. */
-#define LAUNCH_CHAINED(...) gpu_launch_chained(__VA_ARGS__)
-
-template <class KERNEL> static inline bool gpu_may_overlap(KERNEL kernel, void *stream)
-{
-    enum cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
-    struct cudaFuncAttributes of = {};
-    return cudaStreamIsCapturing((cudaStream_t)stream, &recording) == cudaSuccess &&
-           recording == cudaStreamCaptureStatusActive &&
-           cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
-}
-
-/* Clusters of so many blocks; 0: none. */
+/* In clusters of so many blocks, 0: none; overlap: see LAUNCH_CHAINED. */
 template <class... Takes, class... Gets>
 static inline int gpu_launch_with(unsigned cluster, bool overlap, void (*kernel)(Takes...),
                                   dim3 grid, dim3 block, size_t shared, void *stream,
@@ -100,7 +60,34 @@ static inline int gpu_launch_with(unsigned cluster, bool overlap, void (*kernel)
     config.stream = (cudaStream_t)stream;
     config.attrs = attribute;
     config.numAttrs = n;
+    /* Its own error: cudaGetLastError() might tell of a call before. */
     return (int)cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+/* LAUNCH(kernel, grid, block, bytes of shared memory, stream, arguments...) enqueues a kernel; its
+ * value is a cudaError_t as int. An empty grid is nothing to do. */
+#define LAUNCH(...) gpu_launch(__VA_ARGS__)
+
+template <class... Takes, class... Gets>
+static inline int gpu_launch(void (*kernel)(Takes...), dim3 grid, dim3 block, size_t shared,
+                             void *stream, Gets... arguments)
+{
+    return gpu_launch_with(0, false, kernel, grid, block, shared, stream, arguments...);
+}
+
+/* The same of a kernel whose blocks say after_previous(): in a recording, from compute capability
+ * 9.0 on, they may begin while the kernel before is still at work, so that launching it, and what
+ * it does first, takes no time of its own. Elsewhere all kernels wait for those before. Code for
+ * older GPUs that the driver translated for newer ones has nothing that would wait. */
+#define LAUNCH_CHAINED(...) gpu_launch_chained(__VA_ARGS__)
+
+template <class KERNEL> static inline bool gpu_may_overlap(KERNEL kernel, void *stream)
+{
+    enum cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
+    struct cudaFuncAttributes of = {};
+    return cudaStreamIsCapturing((cudaStream_t)stream, &recording) == cudaSuccess &&
+           recording == cudaStreamCaptureStatusActive &&
+           cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
 }
 
 template <class... Takes, class... Gets>
