@@ -34,20 +34,12 @@ static int launch(void *stream, const struct experts *e, bool down)
                          stream, *e);
 }
 
+/* Whole numbers come by eight rows. */
 int experts_stream(void *stream, const struct experts *e, bool down)
 {
-    switch (e->type) {
-    case NUM_BF16:
-        return e->tile_rows <= 8 ? launch<NUM_BF16, 1>(stream, e, down)
-                                 : launch<NUM_BF16, 2>(stream, e, down);
-    case NUM_FP8:
-        return e->tile_rows <= 8 ? launch<NUM_FP8, 1>(stream, e, down)
-                                 : launch<NUM_FP8, 2>(stream, e, down);
-    case NUM_INT8: return launch<NUM_INT8, 1>(stream, e, down);
-    case NUM_INT4: return launch<NUM_INT4, 1>(stream, e, down);
-    case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, e, down);
-    case NUM_INT4_G32: return launch<NUM_INT4_G32, 1>(stream, e, down);
-    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z, 1>(stream, e, down);
-    default: return launch<NUM_INT4_G128, 1>(stream, e, down);
-    }
+    return of_format(e->type, [&](auto kind) {
+        constexpr int MOST = format_whole(kind()) ? 1 : 2;
+        return e->tile_rows <= 8 ? launch<kind(), 1>(stream, e, down)
+                                 : launch<kind(), MOST>(stream, e, down);
+    });
 }

@@ -75,14 +75,5 @@ template <enum num TYPE> static int choose(void *stream, const struct experts *e
 
 int experts_tile(void *stream, const struct experts *e, bool down)
 {
-    switch (e->type) {
-    case NUM_BF16: return choose<NUM_BF16>(stream, e, down);
-    case NUM_FP8: return choose<NUM_FP8>(stream, e, down);
-    case NUM_INT8: return choose<NUM_INT8>(stream, e, down);
-    case NUM_INT4: return choose<NUM_INT4>(stream, e, down);
-    case NUM_INT8_G32: return choose<NUM_INT8_G32>(stream, e, down);
-    case NUM_INT4_G32: return choose<NUM_INT4_G32>(stream, e, down);
-    case NUM_INT4_G32Z: return choose<NUM_INT4_G32Z>(stream, e, down);
-    default: return choose<NUM_INT4_G128>(stream, e, down);
-    }
+    return of_format(e->type, [&](auto kind) { return choose<kind()>(stream, e, down); });
 }

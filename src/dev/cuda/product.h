@@ -21,6 +21,8 @@
 #include "dev/cuda/gpu.h"
 #include "dev/cuda/kernels.h"
 
+#include <type_traits>
+
 enum {
     PAIR = 32,         /* outputs of a block of threads */
     RUNS = 8,          /* and its warps, each at a run of its own */
@@ -264,6 +266,33 @@ template <enum num TYPE> GPU_INLINE void matrices_of(uint32_t a[2][4], uint4 v, 
 }
 
 /* ------------------------------------------------------------------------------- launches */
+
+template <enum num TYPE> using format = std::integral_constant<enum num, TYPE>;
+
+/* f(format<type>()), of a type that matrices multiply. */
+template <class F> static inline int of_format(enum num type, F f)
+{
+    switch (type) {
+    case NUM_BF16: return f(format<NUM_BF16>());
+    case NUM_FP8: return f(format<NUM_FP8>());
+    case NUM_INT8: return f(format<NUM_INT8>());
+    case NUM_INT4: return f(format<NUM_INT4>());
+    case NUM_INT8_G32: return f(format<NUM_INT8_G32>());
+    case NUM_INT4_G32: return f(format<NUM_INT4_G32>());
+    case NUM_INT4_G32Z: return f(format<NUM_INT4_G32Z>());
+    default: return f(format<NUM_INT4_G128>());
+    }
+}
+
+/* Levels of the tree of shares whose left halves are kept. */
+static inline int levels_of(const struct product *p)
+{
+    int levels = 0;
+    for (int k = 0; k < p->n_piece; k++)
+        while (p->piece[k].leaf >> levels)
+            levels++;
+    return levels;
+}
 
 /* What products need of the room. */
 size_t product_room_bytes(int max_tok, int max_dim, int sm);

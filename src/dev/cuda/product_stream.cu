@@ -20,17 +20,11 @@ template <enum num TYPE, int TILES> static int launch(void *stream, const struct
                           dim3(STREAM_THREADS), (stream_bytes<TYPE, TILES>()), stream, placed);
 }
 
+/* Of whole numbers eight rows at most are streamed. */
 int product_stream(void *stream, enum num type, const struct product *p)
 {
-    switch (type) {
-    case NUM_BF16:
-        return p->n <= 8 ? launch<NUM_BF16, 1>(stream, p) : launch<NUM_BF16, 2>(stream, p);
-    case NUM_FP8: return p->n <= 8 ? launch<NUM_FP8, 1>(stream, p) : launch<NUM_FP8, 2>(stream, p);
-    case NUM_INT8: return launch<NUM_INT8, 1>(stream, p);
-    case NUM_INT4: return launch<NUM_INT4, 1>(stream, p);
-    case NUM_INT8_G32: return launch<NUM_INT8_G32, 1>(stream, p);
-    case NUM_INT4_G32: return launch<NUM_INT4_G32, 1>(stream, p);
-    case NUM_INT4_G32Z: return launch<NUM_INT4_G32Z, 1>(stream, p);
-    default: return launch<NUM_INT4_G128, 1>(stream, p);
-    }
+    return of_format(type, [&](auto kind) {
+        constexpr int MOST = format_whole(kind()) ? 1 : 2;
+        return p->n <= 8 ? launch<kind(), 1>(stream, p) : launch<kind(), MOST>(stream, p);
+    });
 }

@@ -66,16 +66,6 @@ __global__ void __launch_bounds__(T::THREADS, T::OUTPUTS *T::ROWS > 128 * 64 ? 1
 
 /* ------------------------------------------------------------------------------- launches */
 
-/* Levels of the tree whose left halves are kept. */
-static int levels_of(const struct product *p)
-{
-    int levels = 0;
-    for (int k = 0; k < p->n_piece; k++)
-        while (p->piece[k].leaf >> levels)
-            levels++;
-    return levels;
-}
-
 template <class T>
 static int launch(void *stream, const struct product *p, const struct gpu_room *left)
 {
@@ -116,14 +106,5 @@ size_t product_stack_bytes(int sm) { return (size_t)sm * TREE_LEVELS * 128 * 128
 
 int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left)
 {
-    switch (type) {
-    case NUM_BF16: return choose<NUM_BF16>(stream, p, left);
-    case NUM_FP8: return choose<NUM_FP8>(stream, p, left);
-    case NUM_INT8: return choose<NUM_INT8>(stream, p, left);
-    case NUM_INT4: return choose<NUM_INT4>(stream, p, left);
-    case NUM_INT8_G32: return choose<NUM_INT8_G32>(stream, p, left);
-    case NUM_INT4_G32: return choose<NUM_INT4_G32>(stream, p, left);
-    case NUM_INT4_G32Z: return choose<NUM_INT4_G32Z>(stream, p, left);
-    default: return choose<NUM_INT4_G128>(stream, p, left);
-    }
+    return of_format(type, [&](auto kind) { return choose<kind()>(stream, p, left); });
 }

@@ -117,16 +117,6 @@ __global__ void __launch_bounds__(THREADS, 1)
     ONLY_SM90A(do_tiles(p, w);)
 }
 
-/* Levels of the tree whose left halves are kept. */
-static int levels_of(const struct product *p)
-{
-    int levels = 0;
-    for (int k = 0; k < p->n_piece; k++)
-        while (p->piece[k].leaf >> levels)
-            levels++;
-    return levels;
-}
-
 static int tiles_of(struct product *p)
 {
     return place_blocks(p, BLOCKS * OUTPUTS) * parts_of(p->n, prompt::ROWS);
