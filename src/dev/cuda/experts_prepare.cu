@@ -14,41 +14,16 @@ struct between {
     __device__ float operator[](int i) const { return num_swiglu(gate[i], up[i]); }
 };
 
-/* Where a block of a row goes. */
-struct ready_row {
-    char *at;
-    struct x_scale *scale;
-    int rows; /* from one group's scale to the next one's */
-};
-
-template <enum num TYPE, class X>
-GPU_INLINE void round_row(const struct ready_row &to, X x, int cols, int block)
-{
-    if constexpr (TYPE == NUM_BF16) {
-        const int column = block * X_BLOCK + (int)threadIdx.x % 32 * 4;
-        float v[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            v[i] = column + i < cols ? x[column + i] : 0;
-        *(uint2 *)(to.at + 2 * column) = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
-    } else if constexpr (TYPE == NUM_FP8) {
-        pair_block(to.at, x, cols, block);
-    } else {
-        round_block<format_group(TYPE), format_bits(TYPE) == 4>(to.at, to.scale, to.rows, x, cols,
-                                                                cols, block);
-    }
-}
-
-/* A warp rounds a block of X_BLOCK columns of row blockIdx.y. */
+/* A warp rounds a block of X_BLOCK columns of row blockIdx.x. */
 template <enum num TYPE>
 __global__ static void __launch_bounds__(32 * WARPS)
     prepare_x(const __grid_constant__ struct experts e)
 {
-    const int row = (int)blockIdx.y, block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    const int row = (int)blockIdx.x, block = (int)blockIdx.y * WARPS + (int)threadIdx.x / 32;
     const struct ready_row to = {e.ready + (size_t)row * (size_t)x_ready_row(e), e.x_scale + row,
                                  e.n};
     if (block < parts_of(e.dim, X_BLOCK))
-        round_row<TYPE>(to, e.x + (size_t)row * (size_t)e.dim, e.dim, block);
+        round_row<TYPE>(to, e.x + (size_t)row * (size_t)e.dim, e.dim, e.dim, block);
 }
 
 /* The same of sorted rows, by the shares of their expert. */
@@ -56,8 +31,8 @@ template <enum num TYPE>
 __global__ static void __launch_bounds__(32 * WARPS)
     prepare_down(const __grid_constant__ struct experts e)
 {
-    const int row = (int)blockIdx.y;
-    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32, part = 0;
+    const int row = (int)blockIdx.x;
+    int block = (int)blockIdx.y * WARPS + (int)threadIdx.x / 32, part = 0;
     if (e.owner[row] < 0)
         return;
     const struct gpu_weight *w = &e.expert[3 * e.owner[row] + 2];
@@ -70,28 +45,19 @@ __global__ static void __launch_bounds__(32 * WARPS)
     const struct ready_row to = {e.ready + (size_t)row * (size_t)down_ready_row(e) + k.ready,
                                  e.x_scale + (size_t)k.group * (size_t)e.rows + row, e.rows};
     const struct between x = {e.gate + at, e.up + at};
-    round_row<TYPE>(to, x, k.cols, block);
+    round_row<TYPE>(to, x, k.cols, k.cols, block);
 }
 
 template <enum num TYPE> static int prepare(void *stream, const struct experts *e, bool down)
 {
     const int blocks =
         (down ? down_ready_row(*e) : x_ready_row(*e)) / ready_bytes(e->type) / X_BLOCK;
-    const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)(down ? e->rows : e->n));
+    const dim3 grid((unsigned)(down ? e->rows : e->n), (unsigned)parts_of(blocks, WARPS));
     return down ? LAUNCH(prepare_down<TYPE>, grid, dim3(32 * WARPS), 0, stream, *e)
                 : LAUNCH(prepare_x<TYPE>, grid, dim3(32 * WARPS), 0, stream, *e);
 }
 
 int experts_prepare(void *stream, const struct experts *e, bool down)
 {
-    switch (e->type) {
-    case NUM_BF16: return prepare<NUM_BF16>(stream, e, down);
-    case NUM_FP8: return prepare<NUM_FP8>(stream, e, down);
-    case NUM_INT8: return prepare<NUM_INT8>(stream, e, down);
-    case NUM_INT8_G32: return prepare<NUM_INT8_G32>(stream, e, down);
-    case NUM_INT4_G128: return prepare<NUM_INT4_G128>(stream, e, down);
-    case NUM_INT4: return prepare<NUM_INT4>(stream, e, down);
-    case NUM_INT4_G32: return prepare<NUM_INT4_G32>(stream, e, down);
-    default: return prepare<NUM_INT4_G32Z>(stream, e, down);
-    }
+    return of_format(e->type, [&](auto kind) { return prepare<kind()>(stream, e, down); });
 }

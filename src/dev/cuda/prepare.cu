@@ -20,61 +20,29 @@ GPU_INLINE int piece_of_block(const struct product &p, int *block)
     return -1;
 }
 
-template <int GROUP, bool FOUR_BITS>
-__global__ void whole_kernel(const __grid_constant__ struct product p)
+/* A warp makes a block of a row. */
+template <enum num TYPE> __global__ void rows_kernel(const __grid_constant__ struct product p)
 {
     after_previous();
-    const int row = (int)blockIdx.y;
-    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    const int row = (int)blockIdx.x;
+    int block = (int)blockIdx.y * WARPS + (int)threadIdx.x / 32;
     const int piece = piece_of_block(p, &block);
     if (piece < 0)
         return;
     const struct piece &k = p.piece[piece];
-    round_block<GROUP, FOUR_BITS>(p.ready + (size_t)row * (size_t)p.ready_row + k.ready,
-                                  p.scale + (size_t)k.group * (size_t)p.ready_rows + row,
-                                  p.ready_rows, p.x + (size_t)row * (size_t)p.dim + k.x,
-                                  row < p.n ? k.cols : 0, k.cols, block);
-}
-
-/* A thread rounds four columns. */
-__global__ void bf16_kernel(const __grid_constant__ struct product p)
-{
-    after_previous();
-    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y;
-    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
-    const int piece = piece_of_block(p, &block);
-    if (piece < 0)
-        return;
-    const struct piece &k = p.piece[piece];
-    const int column = block * X_BLOCK + 4 * lane;
-    const float *x = p.x + (size_t)row * (size_t)p.dim + (size_t)(k.x + column);
-    float v[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        v[i] = row < p.n && column + i < k.cols ? x[i] : 0;
-    char *to = p.ready + (size_t)row * (size_t)p.ready_row + (size_t)(k.ready + 2 * column);
-    *(uint2 *)to = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
-}
-
-__global__ void pairs_kernel(const __grid_constant__ struct product p)
-{
-    after_previous();
-    const int row = (int)blockIdx.y;
-    int block = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
-    const int piece = piece_of_block(p, &block);
-    if (piece < 0)
-        return;
-    const struct piece &k = p.piece[piece];
-    pair_block(p.ready + (size_t)row * (size_t)p.ready_row + k.ready,
-               p.x + (size_t)row * (size_t)p.dim + k.x, row < p.n ? k.cols : 0, block);
+    const struct ready_row to = {p.ready + (size_t)row * (size_t)p.ready_row + k.ready,
+                                 p.scale + (size_t)k.group * (size_t)p.ready_rows + row,
+                                 p.ready_rows};
+    round_row<TYPE>(to, p.x + (size_t)row * (size_t)p.dim + k.x, row < p.n ? k.cols : 0, k.cols,
+                    block);
 }
 
 /* A warp makes 32 columns by eight rows: lane 8i + r eight columns of row r. */
 __global__ void bricks_kernel(const __grid_constant__ struct product p)
 {
     after_previous();
-    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.y * 8 + lane % 8;
-    const int quarter = (int)blockIdx.x * WARPS + (int)threadIdx.x / 32;
+    const int lane = (int)threadIdx.x % 32, row = (int)blockIdx.x * 8 + lane % 8;
+    const int quarter = (int)blockIdx.y * WARPS + (int)threadIdx.x / 32;
     int block = quarter / 4;
     const int piece = piece_of_block(p, &block);
     if (piece < 0)
@@ -86,7 +54,7 @@ __global__ void bricks_kernel(const __grid_constant__ struct product p)
 #pragma unroll
     for (int i = 0; i < 8; i++)
         v[i] = row < p.n && column + i < k.cols ? x[i] : 0;
-    const int first = (k.ready / 2 + column) / 32 * (p.ready_rows / 8) + (int)blockIdx.y;
+    const int first = (k.ready / 2 + column) / 32 * (p.ready_rows / 8) + (int)blockIdx.x;
     uint4 *to = (uint4 *)(p.ready + (size_t)first * 4 * BRICK) + lane;
     *to = make_uint4(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]), to_bf16x2(v[4], v[5]),
                      to_bf16x2(v[6], v[7]));
@@ -99,20 +67,14 @@ int product_prepare(void *stream, enum num type, const struct product *p)
         blocks += parts_of(p->piece[k].cols, X_BLOCK);
     if (!blocks)
         return 0;
-    const dim3 grid((unsigned)parts_of(blocks, WARPS), (unsigned)p->ready_rows), block(32 * WARPS);
+    const dim3 threads(32 * WARPS);
     if (p->bricks)
         return LAUNCH_CHAINED(
             bricks_kernel,
-            dim3((unsigned)parts_of(4 * blocks, WARPS), (unsigned)(p->ready_rows / 8)), block, 0,
+            dim3((unsigned)(p->ready_rows / 8), (unsigned)parts_of(4 * blocks, WARPS)), threads, 0,
             stream, *p);
-    switch (type) {
-    case NUM_BF16: return LAUNCH_CHAINED(bf16_kernel, grid, block, 0, stream, *p);
-    case NUM_FP8: return LAUNCH_CHAINED(pairs_kernel, grid, block, 0, stream, *p);
-    case NUM_INT8: return LAUNCH_CHAINED((whole_kernel<128, false>), grid, block, 0, stream, *p);
-    case NUM_INT8_G32: return LAUNCH_CHAINED((whole_kernel<32, false>), grid, block, 0, stream, *p);
-    case NUM_INT4_G128:
-        return LAUNCH_CHAINED((whole_kernel<128, true>), grid, block, 0, stream, *p);
-    case NUM_INT4: return LAUNCH_CHAINED((whole_kernel<64, true>), grid, block, 0, stream, *p);
-    default: return LAUNCH_CHAINED((whole_kernel<32, true>), grid, block, 0, stream, *p);
-    }
+    const dim3 grid((unsigned)p->ready_rows, (unsigned)parts_of(blocks, WARPS));
+    return of_format(type, [&](auto kind) {
+        return LAUNCH_CHAINED(rows_kernel<kind()>, grid, threads, 0, stream, *p);
+    });
 }

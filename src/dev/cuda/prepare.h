@@ -1,4 +1,5 @@
-/* prepare.h - rounding rows of x to whole numbers by groups, as quant_x() of dev/weight.h does. */
+/* prepare.h - rounding rows of x to what products read: to whole numbers by groups, as quant_x() of
+ * dev/weight.h does, or to bf16. */
 #ifndef TANDEM_CUDA_PREPARE_H
 #define TANDEM_CUDA_PREPARE_H
 
@@ -55,6 +56,32 @@ template <class X> GPU_INLINE void pair_block(char *ready, X x, int there, int b
     unsigned *to = (unsigned *)(ready + 2 * (column - 4 * four)) + four;
     to[0] = to_bf16x2(v[0], v[1]);
     to[4] = to_bf16x2(v[2], v[3]);
+}
+
+/* Where a piece of a row goes. */
+struct ready_row {
+    char *at;
+    struct x_scale *scale;
+    int rows; /* from one group's scale to the next one's */
+};
+
+/* Block `block` of a piece of `cols` columns, of which `there` are there, for weights of TYPE. */
+template <enum num TYPE, class X>
+GPU_INLINE void round_row(const struct ready_row &to, X x, int there, int cols, int block)
+{
+    if constexpr (TYPE == NUM_BF16) {
+        const int column = block * X_BLOCK + (int)threadIdx.x % 32 * 4;
+        float v[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            v[i] = column + i < there ? x[column + i] : 0;
+        *(uint2 *)(to.at + 2 * column) = make_uint2(to_bf16x2(v[0], v[1]), to_bf16x2(v[2], v[3]));
+    } else if constexpr (TYPE == NUM_FP8) {
+        pair_block(to.at, x, there, block);
+    } else {
+        round_block<format_group(TYPE), format_bits(TYPE) == 4>(to.at, to.scale, to.rows, x, there,
+                                                                cols, block);
+    }
 }
 
 #endif
