@@ -84,6 +84,7 @@ static struct torn {
     int steps;
     struct scene { /* the processes' together */
         _Atomic int marked, over;
+        _Atomic double again_s; /* when new ranks started */
     } * scene;
 } torn;
 
@@ -110,10 +111,19 @@ static struct mat fetch_torn(struct dev *d, const struct mat *m)
     return to;
 }
 
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int open_torn(struct dev *d, const struct gpu_ask *ask, struct err *e)
 {
     int rc = the_gpus()->plugin->open(d, ask, e);
     torn.ops = d->ops, torn.with = *d->ops, torn.draws = ask->draws, torn.steps = 0;
+    if (torn.scene->over)
+        torn.scene->again_s = seconds_now();
     torn.with.begin = begin_torn, torn.with.fetch = fetch_torn;
     d->ops = &torn.with;
     return rc;
@@ -143,6 +153,12 @@ static void a_step_that_is_run_again_is_fed_as_it_was(void **state)
     engine_stats(c.engine, &s);
     assert_int_equal(s.replaced, 1);
     assert_memory_equal(c.answer[0].tok, alone.answer[0].tok, NEW * sizeof(int));
+    struct engine_step step[64];
+    const int n = engine_steps(c.engine, step, 64);
+    assert_true(n >= NEW - 1 && torn.scene->again_s > 0);
+    for (int i = 0; i < n; i++) /* what the next ones will take is learnt of steps alone */
+        assert_true(step[i].start_s > torn.scene->again_s ||
+                    step[i].start_s + step[i].seconds < torn.scene->again_s);
     close_client(&c);
     munmap(torn.scene, 4096);
     tiny_free(&t);

@@ -418,6 +418,13 @@ static int load_again(struct engine *x, struct err *e)
     return rc;
 }
 
+/* The steps on their way begin now, for whoever learns what steps take. */
+static void go_on(struct engine *x)
+{
+    for (int i = 0; i < x->drive.n_flying; i++)
+        x->flying[i].begun = now_s();
+}
+
 /* Nobody has rows on their way now. */
 static void begin_again(struct engine *x)
 {
@@ -438,8 +445,7 @@ static void restart(struct engine *x, struct err *e)
     int rc = kept ? 0 : load_again(x, e);
     pthread_mutex_unlock(&x->team_lock);
     const double took = now_s() - begun;
-    if (!kept)
-        begin_again(x);
+    kept ? go_on(x) : begin_again(x);
     pthread_mutex_lock(&x->lock);
     x->stats.restarts++;
     x->stats.replaced += kept;

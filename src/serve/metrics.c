@@ -156,8 +156,8 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
         s->pages_cached);
     one(w, "tandem", "steps_total", "counter", "Steps committed.", (double)s->steps);
     one(w, "tandem", "busy_seconds_total", "counter", "Time in steps.", s->busy_s);
-    one(w, "tandem", "host_seconds_total", "counter", "Time in the scheduler, in part while a step runs.",
-        s->host_s);
+    one(w, "tandem", "host_seconds_total", "counter",
+        "Time in the scheduler, in part while a step runs.", s->host_s);
     one(w, "tandem", "step_fixed_seconds", "gauge", "What a step costs at least, as learnt.",
         s->step_s);
     one(w, "tandem", "step_row_seconds", "gauge", "What one more row costs, as learnt.",
