@@ -1,5 +1,6 @@
 /* calibrate_gpu_attention.c - attention on a GPU over short and long contexts, few and many rows.
  * The twin of calibrate_attention.c. */
+#include "predict/attend_case.h"
 #include "predict/calibrate_gpu_core.h"
 #include "predict/fit.h"
 
@@ -7,64 +8,29 @@
 
 enum { MANY = 32, PIECE = 4 << 20 };
 
-struct attend_case {
+struct gpu_case {
     struct gpu_core *c;
-    struct kv cache;
-    struct heads heads;
-    struct batch batch;
-    struct mat q, y;
-    int copies;
-    size_t bytes; /* of the pages of all sequences */
-    double read, madds;
+    struct attend_case of;
 };
 
 static void call_attend(void *arg, const struct batch *b, int i)
 {
-    struct attend_case *a = arg;
-    a->cache.at = a->c->region + (size_t)(i % a->copies) * a->bytes;
-    dev_attend(&a->c->dev, &a->y, &a->q, &a->cache, &a->heads, b);
+    struct gpu_case *g = arg;
+    struct attend_case *a = &g->of;
+    attend_case_turn(a, g->c->region, i);
+    dev_attend(&g->c->dev, &a->y, &a->q, &a->cache, &a->heads, b);
 }
 
-/* Sequences alike, the last `rows` tokens of each in the step, as many as the region holds. */
-static struct attend_case attend_case(struct gpu_core *c, enum num type, int group, int n_seq,
-                                      int rows, int context)
+/* As many sequences as there are rows for. */
+static struct gpu_case gpu_case(struct gpu_core *c, enum num type, int group, int n_seq, int rows,
+                                int context)
 {
     const struct gpu_shape *s = &c->shape;
-    const int pages = (context + KV_PAGE - 1) / KV_PAGE, dim = s->heads_kv * group * s->dim;
-    struct attend_case a = {
-        .c = c,
-        .cache = {.type = type, .n_head = s->heads_kv, .head_dim = s->dim},
-        .heads = {.head_dim = s->dim, .group = group, .scale = 1 / sqrtf((float)s->dim)}};
-    a.cache.head_bytes = kv_head_bytes(type, s->dim);
-    a.cache.page_bytes = a.cache.head_bytes * (size_t)s->heads_kv;
-    n_seq = (int)min_size((size_t)n_seq, s->region / (a.cache.page_bytes * (size_t)pages));
-    n_seq = min_int(n_seq, s->rows_most / rows);
-    must(n_seq > 0);
-    const int n = n_seq * rows;
-    int *pos = pool_get(&c->pool, (size_t)n * sizeof(int)),
-        *seq = pool_get(&c->pool, (size_t)n * sizeof(int)),
-        *page = pool_get(&c->pool, (size_t)(n_seq * pages) * sizeof(int));
-    double pairs = 0;
-    for (int i = 0; i < n_seq * pages; i++)
-        page[i] = n_seq * pages - 1 - i;
-    for (int i = 0; i < n; i++) {
-        seq[i] = i / rows, pos[i] = context - rows + i % rows;
-        pairs += pos[i] + 1;
-    }
-    a.batch = (struct batch){.n_tok = n,
-                             .n_seq = n_seq,
-                             .tok = seq,
-                             .pos = pos,
-                             .slot = seq,
-                             .seq = seq,
-                             .page = page,
-                             .stride = pages};
-    a.q = (struct mat){n, dim, NUM_F32, c->q.at}, a.y = (struct mat){n, dim, NUM_F32, c->o.at};
-    a.bytes = a.cache.page_bytes * (size_t)(n_seq * pages);
-    a.copies = (int)(s->region / a.bytes);
-    a.read = (double)n_seq * context * s->heads_kv * (double)kv_row_bytes(type, s->dim);
-    a.madds = 2 * pairs * dim;
-    return a;
+    const struct attend_shape shape = {
+        s->heads_kv, group, s->dim, min_int(n_seq, s->rows_most / rows), rows, context};
+    struct gpu_case g = {c, attend_case(&c->pool, type, shape, s->region)};
+    g.of.q.at = c->q.at, g.of.y.at = c->o.at;
+    return g;
 }
 
 /* Small numbers in all of the region: a page as the host stores it, repeated. */
@@ -92,10 +58,11 @@ static void fill_keys(struct gpu_core *c, enum num type)
         gpu_core_load(c, c->region + at, pages, min_size(piece, all - at));
 }
 
-static struct figure time_case(struct gpu_core *c, struct attend_case *a)
+static struct figure time_case(struct gpu_case *g)
 {
+    const struct attend_case *a = &g->of;
     const int after_products = NUM_COUNT + 2 * (int)a->cache.type + (a->heads.group == 1);
-    return gpu_core_time(c, &a->batch, after_products, call_attend, a);
+    return gpu_core_time(g->c, &a->batch, after_products, call_attend, g);
 }
 
 static double beyond(const struct gpu_core *c, double seconds, const struct attend_case *a,
@@ -109,18 +76,18 @@ static double beyond(const struct gpu_core *c, double seconds, const struct atte
 static void add_rows(struct gpu_core *c, enum num type, int rows, struct curve *to, double *row_s)
 {
     const int n_seq = max_int(1, min_int(MANY, MANY / rows)), group = c->shape.group;
-    struct attend_case near =
-        attend_case(c, type, group, n_seq, rows, max_int(c->shape.near, rows));
-    struct attend_case far =
-        attend_case(c, type, group, n_seq, rows, max_int(c->shape.far, 2 * rows));
-    struct figure a = time_case(c, &near), b = time_case(c, &far);
+    struct gpu_case short_one = gpu_case(c, type, group, n_seq, rows, max_int(c->shape.near, rows));
+    struct gpu_case long_one =
+        gpu_case(c, type, group, n_seq, rows, max_int(c->shape.far, 2 * rows));
+    const struct attend_case *near = &short_one.of, *far = &long_one.of;
+    struct figure a = time_case(&short_one), b = time_case(&long_one);
     if (!to->n) { /* what each row of each head costs however short it is */
-        double slope = fmax(0, (b.value - a.value) / (far.madds - near.madds));
-        *row_s = fmax(0, a.value - c->op_s - slope * near.madds) /
-                 ((double)near.q.n * near.q.dim / c->shape.dim);
+        double slope = fmax(0, (b.value - a.value) / (far->madds - near->madds));
+        *row_s = fmax(0, a.value - c->op_s - slope * near->madds) /
+                 ((double)near->q.n * near->q.dim / c->shape.dim);
     }
-    double x = beyond(c, a.value, &near, *row_s) / near.madds,
-           y = beyond(c, b.value, &far, *row_s) / far.madds;
+    double x = beyond(c, a.value, near, *row_s) / near->madds,
+           y = beyond(c, b.value, far, *row_s) / far->madds;
     to->x[to->n] = rows;
     to->y[to->n++] = fmax(1e-18, sqrt(x * y));
     to->error = fmax(to->error, fmin(FIT_ERROR_MOST, fabs(x - y) / (x + y) + a.error));
@@ -134,8 +101,8 @@ void gpu_core_attention(struct gpu_core *c, enum num type, struct figure *byte_s
     *madd_s = (struct curve){.source = SOURCE_MEASURED};
     for (size_t i = 0; i < COUNT(rows) && rows[i] <= c->shape.rows_most && !gpu_core_rc(c); i++)
         add_rows(c, type, rows[i], madd_s, row_s);
-    struct attend_case one = attend_case(c, type, 1, MANY, 1, c->shape.far);
-    struct figure s = time_case(c, &one);
-    *byte_s =
-        (struct figure){beyond(c, s.value, &one, *row_s) / one.read, s.error, SOURCE_MEASURED};
+    struct gpu_case one = gpu_case(c, type, 1, MANY, 1, c->shape.far);
+    struct figure s = time_case(&one);
+    *byte_s = (struct figure){beyond(c, s.value, &one.of, *row_s) / one.of.read, s.error,
+                              SOURCE_MEASURED};
 }
