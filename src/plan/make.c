@@ -130,6 +130,7 @@ int plan_make(struct plan *p, const struct model *m, const struct plan_ask *ask,
     p->pp = ask->pp ? ask->pp : 1;
     p->dp = ask->dp ? ask->dp : 1;
     p->ep = ask->ep ? ask->ep : 1;
+    p->slots = ask->slots;
     p->sp = ask->sp;
     choose_ranks(p, ask);
     p->shares = ask->shares ? ask->shares : p->tp <= 8 ? 8 : p->tp <= 16 ? 16 : 32;

@@ -19,6 +19,12 @@ int placement_even_run(int n_expert, int n_run, int expert)
     return (int)(((long long)(expert + 1) * n_run - 1) / n_expert);
 }
 
+struct span placement_even_span(int n_expert, int n_run, int run)
+{
+    return (struct span){(int)((long long)n_expert * run / n_run),
+                         (int)((long long)n_expert * (run + 1) / n_run)};
+}
+
 struct placement placement_even(int n_expert, int n_run)
 {
     struct placement p = {.n_expert = n_expert, .n_run = n_run};
@@ -34,6 +40,14 @@ int placement_slots(const struct placement *p, int run)
     for (int i = 0; i < p->n_expert; i++)
         n += placement_holds(p, run, i);
     return n;
+}
+
+int placement_most(const struct placement *p)
+{
+    int most = 0;
+    for (int r = 0; r < p->n_run; r++)
+        most = max_int(most, placement_slots(p, r));
+    return most;
 }
 
 int placement_home(const struct placement *p, int expert)

@@ -27,7 +27,8 @@ struct placement {
 struct placement placement_all(int n_expert, int n_run);
 /* Every expert has one holder, run r neighbours from n_expert * r / n_run on, nearly even. */
 struct placement placement_even(int n_expert, int n_run);
-int placement_even_run(int n_expert, int n_run, int expert); /* that holder */
+int placement_even_run(int n_expert, int n_run, int expert);       /* that holder */
+struct span placement_even_span(int n_expert, int n_run, int run); /* and what it holds */
 
 static inline bool placement_holds(const struct placement *p, int run, int expert)
 {
@@ -35,6 +36,7 @@ static inline bool placement_holds(const struct placement *p, int run, int exper
 }
 
 int placement_slots(const struct placement *p, int run); /* experts that the run holds */
+int placement_most(const struct placement *p);           /* that any run holds */
 
 /* Of its holders, the one that takes an expert when loads do not matter: its run in
  * placement_even(), if that holds it. */

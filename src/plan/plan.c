@@ -240,11 +240,19 @@ static void add_bytes(void *arg, const struct piece *pc)
         s->chosen_bytes += s->bytes - before;
 }
 
+int plan_slots(const struct plan *p, int rank)
+{
+    int held = 0;
+    if (p->slots && rank != PLAN_WHOLE)
+        return p->slots;
+    for (int e = 0; e < p->model.experts.n; e++)
+        held += holds(p, rank, e);
+    return held;
+}
+
 static struct sizing size_pieces(const struct plan *p, int rank)
 {
-    struct sizing s = {.p = p};
-    for (int e = 0; e < p->model.experts.n; e++)
-        s.held += holds(p, rank, e);
+    struct sizing s = {.p = p, .held = plan_slots(p, rank)};
     pieces(p, rank, SAMPLE, add_bytes, &s);
     return s;
 }
@@ -314,6 +322,13 @@ static int check_experts(const struct plan *p, struct err *e)
                        p->model.arch);
     if (p->ep > 1 && p->ep > x->n)
         return err_set(e, -EINVAL, "plan: ep=%d exceeds the %d experts of a layer", p->ep, x->n);
+    const int even = (x->n + p->ep - 1) / p->ep;
+    if (p->slots && (p->ep == 1 || p->slots < even || p->slots > x->n))
+        return err_set(
+            e, -EINVAL,
+            "plan: slots=%d of a rank for experts of a layer must be %d to %d (with ep), "
+            "or 0 when they stay",
+            p->slots, even, x->n);
     return 0;
 }
 

@@ -30,9 +30,11 @@ struct plan {
     int shares;  /* S: 8, 16 or 32; part of the numerics */
     int ff_unit; /* feed-forward columns are shared out in runs of this */
     int pp, tp;  /* stages, slices of a layer; rank = stage * tp + slice */
-    int ep;  /* the slices of a stage are so many runs of neighbours; each holds whole experts */
-    int dp;  /* replicas of all that, each with its own cache; everything here is of one */
-    bool sp; /* between matmuls, the ranks of a stage hold rows, not copies */
+    int ep;    /* the slices of a stage are so many runs of neighbours; each holds whole experts */
+    int slots; /* experts of a layer that a rank has room for in memory of its own, as on GPUs, so
+                  that they may move; 0: its even share, for good */
+    int dp;    /* replicas of all that, each with its own cache; everything here is of one */
+    bool sp;   /* between matmuls, the ranks of a stage hold rows, not copies */
     struct span stage[PLAN_STAGES]; /* the layers of each stage */
     int cut[SHARES_MAX + 1];        /* slice i of a stage holds shares cut[i] .. cut[i+1] */
     int threads;                    /* of each rank, 1 to 64; they share its work, not the bits */
@@ -46,7 +48,7 @@ struct plan {
 
 /* What the user may ask for; 0 means: choose. */
 struct plan_ask {
-    int tp, pp, ep, dp, shares, ctx, max_tok, max_seq;
+    int tp, pp, ep, slots, dp, shares, ctx, max_tok, max_seq;
     int max_out;     /* rows of logits of one step; 0: max_seq */
     size_t kv_bytes; /* of the KV pools of all replicas; 0: max_seq sequences of ctx tokens */
     bool sp;
@@ -124,7 +126,11 @@ typedef void plan_piece_fn(void *arg, const struct piece *pc);
 void plan_pieces(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
 void plan_seen(const struct plan *p, int rank, plan_piece_fn *fn, void *arg);
 
-/* Bytes of weights a rank reads (PLAN_WHOLE: of the host's one copy), padding included. */
+/* Experts of a layer that the rank has room for in memory of its own. */
+int plan_slots(const struct plan *p, int rank);
+
+/* Bytes of weights a rank reads (PLAN_WHOLE: of the host's one copy), padding and slots that wait
+ * for experts included. */
 size_t plan_weight_bytes(const struct plan *p, int rank);
 size_t plan_expert_bytes(const struct plan *p, int rank); /* of these, what a router picks from */
 /* Bytes of KV cache that belong to the rank's layers and heads (PLAN_WHOLE: the host's pool). */

@@ -117,6 +117,8 @@ json_t *plan_to_json(const struct plan *x)
     PLAN_FIELDS(PUT_INT, PUT_BOOL, PUT_FLOAT)
     if (x->ep > 1) /* plans without it stay what they were */
         PUT_INT(ep)
+    if (x->slots)
+        PUT_INT(slots)
     for (int i = 0; i < x->pp; i++)
         json_array_append_new(stage, json_pack("[ii]", x->stage[i].lo, x->stage[i].hi));
     for (int i = 0; i <= x->tp; i++)
@@ -326,10 +328,11 @@ int plan_from_json(const json_t *o, struct plan *x, struct err *e)
 {
     static const char *const names[] = {"schema", "numerics", "weight",
                                         "kv",     "stage",    "cut",
-                                        "core",   "model",    PLAN_FIELDS(NAME, NAME, NAME) "ep"};
+                                        "core",   "model",    PLAN_FIELDS(NAME, NAME, NAME) "ep",
+                                        "slots"};
     const char *numerics = "";
     memset(x, 0, sizeof(*x));
-    int rc = known_only(o, names, COUNT(names), 1, e), schema = 0;
+    int rc = known_only(o, names, COUNT(names), 2, e), schema = 0;
     if (!rc)
         rc = json_get_int(o, "schema", SCHEMA, SCHEMA, &schema, e);
     if (!rc)
@@ -343,6 +346,8 @@ int plan_from_json(const json_t *o, struct plan *x, struct err *e)
     x->ep = 1;
     if (!rc && json_object_get(o, "ep"))
         rc = json_get_int(o, "ep", 1, SHARES_MAX, &x->ep, e);
+    if (!rc && json_object_get(o, "slots"))
+        rc = json_get_int(o, "slots", 0, MODEL_EXPERTS, &x->slots, e);
     if (!rc)
         rc = model_from_json(json_object_get(o, "model"), &x->model, e);
     if (!rc)

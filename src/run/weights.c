@@ -7,6 +7,7 @@ struct context {
     const struct weights *whole;
     struct arena *host, *data;
     size_t bytes;
+    struct span even; /* the experts of the rank's even share */
 };
 
 void *weights_field(const struct weights *w, const struct piece *pc)
@@ -36,7 +37,7 @@ static void get_structs(struct weights *w, const struct plan *p, int rank, struc
     }
 }
 
-static void place_matrix(struct context *c, const struct piece *pc)
+static void place_matrix(struct context *c, const struct piece *pc, void *to)
 {
     enum num type = pc->type;
     struct part *part = arena_get(c->host, (size_t)pc->n_part * sizeof(*part));
@@ -49,7 +50,7 @@ static void place_matrix(struct context *c, const struct piece *pc)
             part[i] = one;
     }
     if (part)
-        *(struct weight *)weights_field(c->to, pc) =
+        *(struct weight *)to =
             (struct weight){type, len(pc->row), len(pc->col), pc->first, pc->n_part, part, NULL};
 }
 
@@ -57,7 +58,7 @@ static void place(void *arg, const struct piece *pc)
 {
     struct context *c = arg;
     if (pc->matrix) {
-        place_matrix(c, pc);
+        place_matrix(c, pc, c->host->base ? weights_field(c->to, pc) : NULL);
         return;
     }
     struct mat m = {1, len(pc->col), NUM_F32, NULL};
@@ -66,11 +67,40 @@ static void place(void *arg, const struct piece *pc)
         *(struct mat *)weights_field(c->to, pc) = m;
 }
 
+/* The expert, which all are like, in every slot behind the even share. */
+static void place_slots(void *arg, const struct piece *pc)
+{
+    struct context *c = arg;
+    if (pc->expert != c->even.lo)
+        return;
+    for (int i = len(c->even); i < c->p->slots; i++) {
+        struct expert *to = c->to->slot ? &c->to->slot[pc->layer * c->p->slots + i] : NULL;
+        place_matrix(c, pc, to ? (char *)to + pc->field : NULL);
+    }
+}
+
+static void lay_out_slots(struct context *c, int rank)
+{
+    const struct plan *p = c->p;
+    struct weights *w = c->to;
+    w->slot = arena_get(c->host, (size_t)p->model.n_layer * (size_t)p->slots * sizeof(*w->slot));
+    if (w->slot)
+        memset(w->slot, 0, (size_t)p->model.n_layer * (size_t)p->slots * sizeof(*w->slot));
+    c->even = placement_even_span(p->model.experts.n, p->ep, plan_run(p, rank));
+    plan_pieces(p, rank, place_slots, c);
+    for (int l = 0; w->slot && l < p->model.n_layer; l++)
+        for (int i = 0; w->layer[l].expert && i < len(c->even); i++)
+            w->slot[l * p->slots + i] = w->layer[l].expert[c->even.lo + i];
+}
+
 void weights_lay_out(struct weights *w, const struct plan *p, int rank, struct arena *host,
                      struct arena *data)
 {
+    struct context c = {.p = p, .to = w, .host = host, .data = data};
     get_structs(w, p, rank, host);
-    plan_pieces(p, rank, place, &(struct context){.p = p, .to = w, .host = host, .data = data});
+    plan_pieces(p, rank, place, &c);
+    if (p->slots && rank != PLAN_WHOLE)
+        lay_out_slots(&c, rank);
 }
 
 static void view(void *arg, const struct piece *pc)
@@ -148,6 +178,15 @@ void weights_copies(const struct weights *own, const struct weights *whole, cons
                     int rank, weights_copy_fn *fn, void *arg)
 {
     plan_pieces(p, rank, copy_of, &(struct copies){own, whole, fn, arg});
+}
+
+void weights_copy_expert(const struct expert *slot, const struct expert *whole, weights_copy_fn *fn,
+                         void *arg)
+{
+    const struct weight *to[] = {&slot->gate, &slot->up, &slot->down};
+    const struct weight *from[] = {&whole->gate, &whole->up, &whole->down};
+    for (size_t i = 0; i < COUNT(to); i++)
+        fn(arg, to[i]->part[0].at, from[i]->part[to[i]->first].at, run_bytes(to[i]));
 }
 
 struct plain {

@@ -3,12 +3,16 @@
 #define TANDEM_RUN_WEIGHTS_H
 
 #include "base/arena.h"
+#include "plan/placement.h"
 #include "plan/plan.h"
 #include "plan/weights.h"
 
 struct weights {
     struct shared shared;
     struct layer *layer; /* [n_layer]; of a rank, only its stage's are filled */
+    /* [n_layer][slots] of a rank whose plan has slots: where experts may lie. Those of its even
+     * share lie in the first ones when they are laid out. NULL: each has its own place. */
+    struct expert *slot;
 };
 
 /* Lay out the weights of a rank, or PLAN_WHOLE for the host's copy: structs and part tables in
@@ -31,6 +35,10 @@ void weights_runs(const struct weights *view, const struct plan *p, int rank, we
 typedef void weights_copy_fn(void *arg, void *to, const void *from, size_t bytes);
 void weights_copies(const struct weights *own, const struct weights *whole, const struct plan *p,
                     int rank, weights_copy_fn *fn, void *arg);
+
+/* The same for one expert of a whole copy and a slot. */
+void weights_copy_expert(const struct expert *slot, const struct expert *whole, weights_copy_fn *fn,
+                         void *arg);
 
 /* Lay out, in `data`, copies in bf16 row by row (struct weight's `plain`) of the matrices of layers
  * in bf16, experts' apart, and call fn for each (NULL: only the sizes come out). */
