@@ -6,7 +6,7 @@ answer changes.
 
 Skips without the small mixture of TANDEM_SHARED (default ../shared). Standard library only.
 """
-import json, os, random, subprocess, sys, tempfile, threading, traceback
+import json, os, random, subprocess, sys, tempfile, threading, time, traceback
 import test_serve_live
 from test_serve_live import Server
 
@@ -115,6 +115,40 @@ def balancing_changes_no_answer():
     s.end()
 
 
+def on_gpus(*options):
+    """On the model of a GPU; None where it is not built."""
+    model = os.path.join(os.path.dirname(os.path.abspath(test_serve_live.TANDEM)), "model")
+    if not os.path.isdir(model):
+        return None
+    return Server(MODEL, "--device", "cuda", "--dtype", "f32", "--tp", "2", "--ep", "2", *options, TANDEM_PLUGIN_PATH=model)
+
+
+def experts_move_between_gpus_and_no_answer_changes():
+    s = on_gpus("--expert-placement", "even", "--redundant-experts", "0", "--rebalance", "0.2")
+    if not s:
+        return print("skipped: no model of a GPU")
+    got, threads = at_once(s, 4)
+    placed = 0
+    while any(t.is_alive() for t in threads):
+        some = random.sample(range(8), 8)
+        assert place(s, [sorted(some[:4]), sorted(some[4:])])[0] == 200
+        placed += 1
+        time.sleep(0.05)
+    for t in threads:
+        t.join()
+    status, text = place(s, [[0, 1, 2, 3, 4], [4, 5, 6, 7]])
+    assert status == 400 and "have room for 4" in text, text
+    assert sum(experts(s)["layers"][0]["rows"]) > 4 * 40
+    s.end()
+    s = on_gpus()
+    status, text = place(s, [[0, 1, 2, 3], [4, 5, 6, 7]])
+    assert status == 400 and "has no slots" in text, text
+    s.end()
+    s = Server(MODEL, "--dtype", "f32")
+    assert placed > 3 and got == [answer(s, i) for i in range(4)]
+    s.end()
+
+
 def a_packed_mixture_may_exceed_what_is_kept_of_it():
     with tempfile.TemporaryDirectory() as folder:
         packed = os.path.join(folder, "packed")
@@ -154,6 +188,7 @@ def a_bad_placement_is_refused_and_nothing_happens():
 
 
 CLAIMS = [rows_are_told_as_the_next_server_reads_them, every_figure_is_in_the_manual, placements_at_random_change_no_answer, balancing_changes_no_answer,
+          experts_move_between_gpus_and_no_answer_changes,
           a_packed_mixture_may_exceed_what_is_kept_of_it,
           a_bad_placement_is_refused_and_nothing_happens]
 

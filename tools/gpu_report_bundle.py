@@ -9,7 +9,7 @@ from gpu_report_run import ROOT, Skip, say
 
 # Of the C library and the driver the machine has its own, which fit together.
 OWN = re.compile(r"/(ld-linux[^/]*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-ml))\.so")
-PROGRAMS = ["tandem", "tandem-load", "tandem-bench-gpu", "libtandem-cuda.so", "test_gpu_run", "test_gpu_keeper", "test_gpu_engine"]
+PROGRAMS = ["tandem", "tandem-load", "tandem-bench-gpu", "libtandem-cuda.so", "test_gpu_run", "test_gpu_keeper", "test_gpu_engine", "test_gpu_placement"]
 FOLDERS = ["models/demo", "profiles", "tools", "bench", "docs"]
 
 

@@ -63,8 +63,8 @@ def build(run, to):
 # ------------------------------------------------------------------------------- tests
 
 
-TESTS = r"real_gpu_\w+|test_gpu_(?:run|keeper|engine)"
-WHOLE = ["real_gpu_peer", "test_gpu_run", "test_gpu_keeper", "test_gpu_engine"]  # where ranks wait for each other
+TESTS = r"real_gpu_\w+|test_gpu_(?:run|keeper|engine|placement)"
+WHOLE = ["real_gpu_peer", "test_gpu_run", "test_gpu_keeper", "test_gpu_engine", "test_gpu_placement"]  # where ranks wait for each other
 
 
 def built_tests(run):

@@ -10,6 +10,12 @@ static bool anything(const struct options *o)
            o->given.rebalance || o->given.expert_skew;
 }
 
+/* Will experts lie elsewhere than in even shares, or may they? */
+static bool moves(const struct options *o)
+{
+    return o->given.expert_placement || o->given.redundant_experts || o->given.rebalance;
+}
+
 static bool balanced(const struct options *o) { return !strcmp(o->expert_placement, "balanced"); }
 
 static int check(const struct options *o, const struct plan *p, struct err *e)
@@ -89,6 +95,17 @@ static int read_loads(struct experts_asked *to, const struct options *o, const s
 
 /* ------------------------------------------------------------------------------- placement */
 
+/* As --expert-placement says without loads: layer[n_layer], of which a file may leave some out. */
+static int place_as_said(struct placement *layer, const struct options *o, const struct model *m,
+                         int runs, struct err *e)
+{
+    const bool all = !strcmp(o->expert_placement, "all"),
+               even = !strcmp(o->expert_placement, "even");
+    for (int l = 0; l < m->n_layer; l++)
+        layer[l] = even ? placement_even(m->experts.n, runs) : placement_all(m->experts.n, runs);
+    return all || even ? 0 : placement_load(o->expert_placement, layer, m->n_layer, e);
+}
+
 static int place(struct experts_asked *to, const struct options *o, const struct plan *p,
                  struct err *e)
 {
@@ -101,13 +118,30 @@ static int place(struct experts_asked *to, const struct options *o, const struct
         return rc;
     to->layer = calloc((size_t)m->n_layer, sizeof(*to->layer));
     must(to->layer);
-    bool all = !strcmp(o->expert_placement, "all"), even = !strcmp(o->expert_placement, "even");
-    for (int l = 0; l < m->n_layer; l++)
-        to->layer[l] = by_load ? balance_place(&how, to->load + (size_t)l * (size_t)how.n_expert)
-                       : even  ? placement_even(how.n_expert, how.n_run)
-                               : placement_all(how.n_expert, how.n_run);
-    return by_load || all || even ? 0
-                                  : placement_load(o->expert_placement, to->layer, m->n_layer, e);
+    for (int l = 0; by_load && l < m->n_layer; l++)
+        to->layer[l] = balance_place(&how, to->load + (size_t)l * (size_t)how.n_expert);
+    return by_load ? 0 : place_as_said(to->layer, o, m, p->ep, e);
+}
+
+/* Of a placement that is balanced, or will be, and of one that is said. */
+int experts_slots(int *to, const struct options *o, const struct model *m, struct err *e)
+{
+    const int n = m->experts.n;
+    const bool said = o->given.expert_placement && !balanced(o);
+    *to = 0;
+    if (o->ep < 2 || o->ep > n || !moves(o))
+        return 0;
+    *to = min_int((n + o->ep - 1) / o->ep + o->redundant_experts, n);
+    if (!said)
+        return 0;
+    struct placement *layer = calloc((size_t)m->n_layer, sizeof(*layer));
+    must(layer);
+    int rc = place_as_said(layer, o, m, o->ep, e);
+    for (int l = 0; !rc && l < m->n_layer; l++)
+        if (model_sparse(m, l))
+            *to = max_int(*to, placement_most(&layer[l]));
+    free(layer);
+    return rc;
 }
 
 /* Layers without experts are left out. */

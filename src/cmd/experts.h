@@ -22,6 +22,9 @@ int experts_ask(struct experts_asked *to, const struct options *o, const struct 
 /* --expert-cache for a model: bytes, 0: none. Refused for dense models, on GPUs, and without packed
  * weights, which alone can be read again. */
 int expert_cache_ask(size_t *to, const struct options *o, const struct opened *at, struct err *e);
+/* For how many experts of a layer ranks with memory of their own need room, by these options; 0:
+ * their even shares stay. -EINVAL for a file that does not fit. */
+int experts_slots(int *to, const struct options *o, const struct model *m, struct err *e);
 void experts_asked_free(struct experts_asked *x);
 
 #endif

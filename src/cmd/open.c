@@ -3,6 +3,7 @@
 #include "base/place.h"
 #include "cmd/cmd.h"
 #include "cmd/device.h"
+#include "cmd/experts.h"
 #include "plan/place.h"
 #include "run/gpu.h"
 #include "run/room.h"
@@ -171,7 +172,9 @@ static int make_plan(struct opened *to, const struct options *o, const struct mo
     };
     if (to->gpus.n)
         ask_for_gpus(&ask, to, o->fast, numerics);
-    int rc = to->gpus.n ? make_on_gpus(&to->plan, m, &ask, &to->gpus, e)
+    int rc = to->gpus.n ? experts_slots(&ask.slots, o, m, e) : 0;
+    if (!rc)
+        rc = to->gpus.n ? make_on_gpus(&to->plan, m, &ask, &to->gpus, e)
                         : plan_make(&to->plan, m, &ask, e);
     if (rc || ask.kv_bytes || to->plan.max_seq == 1 || o->on_hardware)
         return rc;
@@ -228,6 +231,8 @@ static int take_plan(struct opened *to, const struct options *o, const struct mo
     if (o->on_hardware)
         return 0;
     rc = obey_on_gpus(to, o, e);
+    if (!to->gpus.n)
+        to->plan.slots = 0; /* all ranks see all weights */
     return rc || to->gpus.n ? rc : obey_numerics(to, o, e);
 }
 

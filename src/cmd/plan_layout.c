@@ -74,8 +74,10 @@ static void print_table(const struct opened *at)
         print_rank(at, &room, r);
     size_t whole = plan_weight_bytes(p, PLAN_WHOLE);
     if (at->gpus.n)
-        printf("\nThe host holds the weights, %s, until the GPUs have them, and %s beside.\n",
-               size_text(weights, (double)whole), size_text(all, (double)room.bytes));
+        printf("\nThe host holds the weights, %s, %s, and %s beside.\n",
+               size_text(weights, (double)whole),
+               p->slots ? "for experts that move" : "until the GPUs have them",
+               size_text(all, (double)room.bytes));
     else
         printf("\nThe host holds weights and cache once: %s of weights, %s of cache, %s in all.\n",
                size_text(weights, (double)whole), size_text(kv, (double)room.kv_bytes),

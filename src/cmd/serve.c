@@ -295,11 +295,6 @@ int cmd_serve(const struct options *o, struct err *e)
         rc = priced_open(&s.priced, &s.at.plan, o->hardware, e);
     if (!rc)
         rc = experts_ask(&s.experts, o, &s.at.plan, e);
-    if (!rc && s.at.gpus.n && (s.experts.layer || s.experts.every_s >= 0))
-        rc = err_set(e, CMD_USAGE,
-                     "on GPUs every run of ranks holds an even share of the experts: "
-                     "leave out --expert-placement, --redundant-experts and "
-                     "--rebalance");
     if (!rc)
         rc = start(&s, e);
     if (!rc)

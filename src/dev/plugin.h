@@ -11,7 +11,7 @@
 #include "base/wait.h"
 #include "dev/dev.h"
 
-enum { GPUS = 32, GPU_TRIALS = 2, LOAD_LANES = 8, PLUGIN_ABI = 3 << 16 | sizeof(struct dev_ops) };
+enum { GPUS = 32, GPU_TRIALS = 2, LOAD_LANES = 8, PLUGIN_ABI = 4 << 16 | sizeof(struct dev_ops) };
 
 struct gpu {
     char name[96], bus[24]; /* bus: as NVML says it */
@@ -94,6 +94,9 @@ struct plugin {
     /* Fill `to`, memory of the device of a multiple of 16 bytes, with w as w->plain has it;
      * columns: w is cut by them. Waits. */
     int (*plain)(struct dev *d, const struct weight *w, bool columns, void *to, struct err *e);
+    /* The experts of a layer, as dev_experts() gets them, lie elsewhere now; no step is on its way,
+     * and recorded ones find them there. Of each the parts are as long as before. */
+    int (*moved)(struct dev *d, const struct expert *expert, int n, struct err *e);
     /* Whether these of NVIDIA's libraries are here; -ENOENT, -ENOTSUP with one sentence. Calls no
      * CUDA. */
     int (*libraries)(unsigned which, struct err *e);

@@ -21,7 +21,7 @@ static void lay_out(struct engine *x)
     x->keep = pool_get(&x->pool, (size_t)p->max_seq * sizeof(int));
     x->inbox_end = &x->inbox;
     x->last_commit = now_s();
-    experts_open(&x->experts, p, &x->opts.experts, x->last_commit, &x->pool);
+    experts_open(&x->experts, p, &x->opts.experts, x->opts.team.gpus, x->last_commit, &x->pool);
 }
 
 static void close_engine(struct engine *x)
@@ -66,7 +66,9 @@ int engine_start(struct engine **out, const struct plan *p, const struct store *
     pthread_mutex_init(&x->team_lock, NULL);
     pthread_cond_init(&x->bell, NULL);
     lay_out(x);
-    int rc = team_start(&x->team, &x->plan, s, &x->opts.team, e);
+    int rc = opts->team.gpus ? experts_check(p, &opts->experts, e) : 0;
+    if (!rc)
+        rc = team_start(&x->team, &x->plan, s, &x->opts.team, e);
     x->opts.team.progress = NULL; /* only the first start is watched */
     if (!rc && opts->draft && opts->draft_model)
         rc = drafter_start(&x->drafter, opts->draft_model, p->model.n_vocab, e);
@@ -239,8 +241,6 @@ void engine_experts(struct engine *x, struct expert_figures *to)
 
 int engine_place(struct engine *x, const struct placement *layer, struct err *e)
 {
-    if (x->opts.team.gpus)
-        return err_set(e, -EINVAL, "on GPUs every run of ranks holds an even share of the experts");
     return experts_want(&x->experts, layer, e);
 }
 

@@ -14,11 +14,37 @@ static struct expert_figures figures(const struct plan *p, struct pool *pool)
         .turns = pool_get(pool, (size_t)p->model.n_layer * sizeof(struct turn_load))};
 }
 
+static int check_room(const struct plan *p, const struct placement *layer, struct err *e)
+{
+    if (!p->slots)
+        return err_set(e, -EINVAL,
+                       "on GPUs experts stay where they are when the plan has no slots for others: "
+                       "start with --redundant-experts or --rebalance, or write slots into --plan");
+    for (int l = 0; l < p->model.n_layer; l++)
+        if (model_sparse(&p->model, l) && placement_most(&layer[l]) > p->slots)
+            return err_set(e, -EINVAL,
+                           "layer %d: a run is to hold %d experts, but its GPUs have room for %d: "
+                           "start with more --redundant-experts",
+                           l, placement_most(&layer[l]), p->slots);
+    return 0;
+}
+
+int experts_check(const struct plan *p, const struct expert_opts *opts, struct err *e)
+{
+    const int most = (p->model.experts.n + p->ep - 1) / p->ep + opts->redundant;
+    if (p->ep > 1 && opts->rebalance && most > p->slots)
+        return err_set(e, -EINVAL,
+                       "balancing puts up to %d experts on a run, but its GPUs have room for %d: "
+                       "the plan's slots must be as many",
+                       most, p->slots);
+    return p->ep > 1 && opts->layer ? check_room(p, opts->layer, e) : 0;
+}
+
 void experts_open(struct experts_of *x, const struct plan *p, const struct expert_opts *opts,
-                  double now_s, struct pool *pool)
+                  bool own, double now_s, struct pool *pool)
 {
     const size_t layers = (size_t)p->model.n_layer, placed = p->ep > 1 ? layers : 0;
-    *x = (struct experts_of){.plan = p, .opts = *opts, .next_s = now_s + opts->every_s};
+    *x = (struct experts_of){.plan = p, .opts = *opts, .own = own, .next_s = now_s + opts->every_s};
     pthread_mutex_init(&x->lock, NULL);
     x->now = pool_get(pool, placed * sizeof(*x->now));
     x->want = pool_get(pool, placed * sizeof(*x->want));
@@ -87,6 +113,9 @@ int experts_want(struct experts_of *x, const struct placement *layer, struct err
             return err_set(e, -EINVAL, "layer %d places %d experts on %d runs; here are %d on %d",
                            l, layer[l].n_expert, layer[l].n_run, p->model.experts.n, p->ep);
     }
+    int rc = x->own ? check_room(p, layer, e) : 0;
+    if (rc)
+        return rc;
     pthread_mutex_lock(&x->lock);
     memcpy(x->want, layer, (size_t)p->model.n_layer * sizeof(*layer));
     x->wanted = true;

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* With zeros all ranks hold all experts, which on one host costs nothing. */
+/* With zeros all ranks hold all experts, which on one host costs nothing; on GPUs even shares. */
 struct expert_opts {
     const struct placement *layer; /* [n_layer] from the start; NULL: all hold all */
     bool rebalance;                /* from measured loads, ... */
@@ -29,8 +29,9 @@ struct experts_of {
     const struct plan *plan;
     struct expert_opts opts;
     struct placement *now, *want; /* [n_layer] as it is; as another thread wants it to be */
-    bool placed, given, wanted;   /* now is something; the team was told; want is new */
-    double next_s;                /* when to look at the loads again */
+    bool own;                   /* ranks have memory of their own: the plan's slots are the bound */
+    bool placed, given, wanted; /* now is something; the team was told; want is new */
+    double next_s;              /* when to look at the loads again */
     _Atomic uint64_t placements;  /* other threads read it */
     struct expert_figures before; /* of teams that have ended */
     struct expert_figures room;   /* for a look */
@@ -39,9 +40,13 @@ struct experts_of {
     pthread_mutex_t lock;         /* of want and wanted */
 };
 
-/* Memory is the pool's. opts: checked, for the plan; the plan must outlive it. */
+/* Whether ranks with memory of their own have room for what the options want. -EINVAL, as the next.
+ */
+int experts_check(const struct plan *p, const struct expert_opts *opts, struct err *e);
+
+/* Memory is the pool's. opts: checked, for the plan; the plan must outlive it. own: as above. */
 void experts_open(struct experts_of *x, const struct plan *p, const struct expert_opts *opts,
-                  double now_s, struct pool *pool);
+                  bool own, double now_s, struct pool *pool);
 void experts_close(struct experts_of *x);
 
 /* Between steps: tell the team who holds what, after balancing if it is time. */
@@ -50,7 +55,8 @@ void experts_place(struct experts_of *x, struct team *t, double now_s);
 void experts_keep(struct experts_of *x, const struct team *t);
 /* to's arrays are the caller's. t NULL: no team at the moment. */
 void experts_figures(const struct experts_of *x, const struct team *t, struct expert_figures *to);
-/* From any thread: from some step soon on, experts are held so. -EINVAL: a bad placement. */
+/* From any thread: from some step soon on, experts are held so. -EINVAL: a bad placement, or one
+ * that ranks have no room for. */
 int experts_want(struct experts_of *x, const struct placement *layer, struct err *e);
 
 #endif

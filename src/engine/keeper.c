@@ -149,7 +149,10 @@ static void open_host(struct keeper *k, struct rank *r, struct dev *threads, str
     must(dev->used == dev->size && peer->used == peer->size);
 }
 
-/* The rank on its GPU; then nothing of the weights is read here. */
+/* Weights that GPUs have are read here no more, but for experts that move to other GPUs. */
+static bool drops(const struct keeper *k) { return k->gpus && k->base && !k->p->slots; }
+
+/* The rank on its GPU. */
 static void open_gpu(struct keeper *k, struct rank *r, int id, struct gpu_rank *gpu,
                      struct dev *threads, struct arena *host)
 {
@@ -161,11 +164,12 @@ static void open_gpu(struct keeper *k, struct rank *r, int id, struct gpu_rank *
                                     .kept = gpu_keepers_kept(&k->keepers),
                                     .complete = &state->complete,
                                     .copied = &state->copied,
+                                    .lies = state->lies,
                                     .load = k->room->mailbox->load};
     struct err e;
     if (gpu_rank_open(gpu, r, k->p, id, &start, host, &e))
         give_up(state, &e);
-    if (k->base)
+    if (drops(k))
         munmap(k->base, k->bytes);
 }
 
@@ -401,7 +405,7 @@ static bool all_ready(const struct keeper *k)
 /* When every GPU has its weights, the host's copy is not needed. */
 static void drop_weights(struct keeper *k)
 {
-    if (!k->gpus || !k->base || !all_ready(k))
+    if (!drops(k) || !all_ready(k))
         return;
     munmap(k->base, k->bytes);
     k->base = NULL;
@@ -442,7 +446,7 @@ static _Noreturn void watch(struct keeper *k, int signals)
     for (;;) {
         struct signalfd_siginfo info;
         char asked;
-        if (poll(on, COUNT(on), k->gpus && k->base ? look_again_ms : -1) < 0 && errno != EINTR)
+        if (poll(on, COUNT(on), drops(k) ? look_again_ms : -1) < 0 && errno != EINTR)
             leave(k, 1);
         drop_weights(k);
         if (on[0].revents && recv(k->fd, &asked, sizeof(asked), 0) <= 0)
@@ -466,13 +470,27 @@ static int start(struct keeper *k, const struct store *s, const struct packed *f
     return rc ? rc : fork_ranks(k, e);
 }
 
-/* The view sizes, so that control can hold the plan against them. */
+static size_t view_bytes(struct keeper *k, int rank)
+{
+    const struct weights view = view_of(k, rank);
+    return weights_bytes(&view, k->p, rank);
+}
+
+/* With slots that wait for experts, of which the host's copy has nothing. */
+static size_t laid_out_bytes(const struct keeper *k, int rank)
+{
+    struct weights w;
+    struct arena tables = {0}, data = {0};
+    weights_lay_out(&w, k->p, rank, &tables, &data);
+    return data.used;
+}
+
+/* What each rank has, so that control can hold the plan against it. */
 static void report(struct keeper *k)
 {
     struct keeper_word w = {.kind = KEEPER_READY, .weight_bytes = k->bytes};
     for (int r = 0; r < k->n_rank; r++) {
-        struct weights view = view_of(k, r);
-        w.rank_weights[r] = weights_bytes(&view, k->p, r);
+        w.rank_weights[r] = k->p->slots ? laid_out_bytes(k, r) : view_bytes(k, r);
     }
     say(k, &w);
 }

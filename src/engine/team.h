@@ -73,8 +73,9 @@ int team_again(struct team *t, struct err *e);
 
 /* From the next step on, experts are held as layer[n_layer] says (checked placements of the model's
  * experts on the plan's ep runs; entries of layers without experts are not looked at). All ranks of
- * a step follow the same; no answer changes by a bit. Until then all hold all. For plans with ep 1
- * nothing happens. */
+ * a step follow the same; no answer changes by a bit. Until then all hold all, on GPUs even shares;
+ * there no run may hold more than the plan's slots, and experts are copied where they are not. For
+ * plans with ep 1 nothing happens. */
 void team_place(struct team *t, const struct placement *layer);
 
 /* What the experts had to do since the team was started: rows[n_layer][experts], and of each layer

@@ -4,6 +4,7 @@
 #define TANDEM_RUN_GPU_H
 
 #include "dev/plugin.h"
+#include "run/gpu_slots.h"
 #include "run/rank.h"
 
 /* What CUDA takes of a GPU's memory for each process: a context, the kernels' code. Not measured
@@ -50,17 +51,20 @@ struct gpu_rank {
     struct dev dev;
     size_t peer_bytes;
     char *tp, *pp; /* memory of its groups, the peer arena at the end of tp's; NULL: it is alone */
+    struct gpu_slots slots; /* of experts that move */
 };
 
 /* What a rank starts on. */
 struct gpu_start {
     const struct gpus *gpus;
     bool profile;
-    const struct weights *whole;   /* the host's; not looked at when the GPU has the rank's */
+    const struct weights *whole;   /* the host's; not looked at when the GPU has the rank's and no
+                                      expert moves */
     struct dev *host;              /* whose threads read them */
     const struct gpu_kept *kept;   /* [ranks] NULL: the rank's memory is its own and ends with it */
     _Atomic uint32_t *complete;    /* kept weights are all there; raised when they are */
     _Atomic uint64_t *copied;      /* grows by the bytes of weights that were copied to the GPU */
+    slot_word *lies;               /* where the rank's experts lie, when the plan has slots */
     const struct layer_load *load; /* what ranks before it have counted; NULL: nothing */
 };
 

@@ -17,6 +17,22 @@ struct gpu_ask gpu_ask_for(const struct plan *p, int rank, const struct gpus *g)
 bool gpu_fast_products(const struct plan *p);
 size_t gpu_plain_bytes(const struct plan *p, int rank);
 
+/* Runs of bytes for a GPU's memory. add: a weights_copy_fn of them. do: copy all that were added,
+ * by the threads of `host` at once, and forget them. */
+struct gpu_copy {
+    char *to;
+    const char *from;
+    size_t bytes;
+};
+struct gpu_copies {
+    struct pool pool;
+    struct gpu_copy *copy;
+    size_t n, room, bytes;
+};
+void gpu_copies_add(void *copies, void *to, const void *from, size_t bytes);
+int gpu_copies_do(struct gpu_copies *c, const struct plugin *plugin, struct dev *to,
+                  struct dev *host, struct err *e);
+
 /* The rank's arenas, to be laid out in the same order each time. */
 void gpu_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,
                  struct arena *dev, struct arena *peer);

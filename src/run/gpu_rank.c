@@ -3,12 +3,6 @@
 #include "model/rope.h"
 #include "run/gpu_inside.h"
 
-struct copy {
-    char *to;
-    const char *from;
-    size_t bytes;
-};
-
 /* What goes to the GPU, and where there it may go. */
 struct upload {
     const struct gpu_start *start;
@@ -16,11 +10,6 @@ struct upload {
     struct dev *d;
     struct err *e;
     int rc;
-    struct pool pool;
-    struct copy *copy;
-    size_t n, room, bytes;
-    _Atomic size_t next;
-    _Atomic int failed;
 };
 
 static bool is_there(const struct upload *u) { return u->kept && atomic_load(u->start->complete); }
@@ -53,43 +42,9 @@ static int get_kept(struct upload *u, enum gpu_kept_part part, size_t bytes, str
     return u->rc;
 }
 
-/* In pieces, so that threads end at about the same time. */
-static void add_copy(void *arg, void *to, const void *from, size_t bytes)
-{
-    enum { MOST = 32 << 20 };
-    struct upload *u = arg;
-    for (size_t at = 0; at < bytes; at += MOST) {
-        if (u->n == u->room) {
-            struct copy *old = u->copy;
-            u->room = u->room ? 2 * u->room : 1024;
-            u->copy = pool_get(&u->pool, u->room * sizeof(*u->copy));
-            if (old)
-                memcpy(u->copy, old, u->n * sizeof(*old));
-        }
-        u->copy[u->n++] =
-            (struct copy){(char *)to + at, (const char *)from + at, min_size(MOST, bytes - at)};
-    }
-    u->bytes += bytes;
-}
-
-/* One thread reads memory slower than a GPU takes it. */
-static void copy_some(void *arg, int thread, int n)
-{
-    struct upload *u = arg;
-    (void)n;
-    if (thread >= LOAD_LANES)
-        return;
-    for (size_t i; !atomic_load(&u->failed) && (i = atomic_fetch_add(&u->next, 1)) < u->n;) {
-        const struct copy *c = &u->copy[i];
-        struct err e;
-        int rc = u->start->gpus->plugin->load(u->d, thread, c->to, c->from, c->bytes, &e);
-        if (rc && !atomic_exchange(&u->failed, 1))
-            u->rc = rc, *u->e = e;
-    }
-}
-
 static void load_weights(struct upload *u, struct rank *r, struct arena *host)
 {
+    struct gpu_copies copies = {0};
     struct arena data;
     if (get_kept(u, KEPT_WEIGHTS, plan_weight_bytes(r->plan, r->id), &data))
         return;
@@ -97,10 +52,27 @@ static void load_weights(struct upload *u, struct rank *r, struct arena *host)
     must(data.used == data.size);
     if (is_there(u))
         return;
-    weights_copies(&r->weights, u->start->whole, r->plan, r->id, add_copy, u);
-    dev_together(u->start->host, copy_some, u);
-    atomic_fetch_add(u->start->copied, u->rc ? 0 : u->bytes);
-    pool_free(&u->pool);
+    weights_copies(&r->weights, u->start->whole, r->plan, r->id, gpu_copies_add, &copies);
+    const size_t bytes = copies.bytes;
+    u->rc = gpu_copies_do(&copies, u->start->gpus->plugin, u->d, u->start->host, u->e);
+    atomic_fetch_add(u->start->copied, u->rc ? 0 : bytes);
+}
+
+/* Experts that move: what lies where. */
+static void open_slots(struct upload *u, struct gpu_slots *s, struct rank *r)
+{
+    if (!r->plan->slots)
+        return;
+    *s = (struct gpu_slots){.plugin = u->start->gpus->plugin,
+                            .dev = u->d,
+                            .host = u->start->host,
+                            .whole = u->start->whole,
+                            .rank = r,
+                            .lies = u->start->lies,
+                            .copied = u->start->copied};
+    if (!u->rc && !is_there(u))
+        gpu_slots_filled(s);
+    r->slots = s;
 }
 
 static void fill_plain(void *arg, struct weight *w, bool columns, void *at)
@@ -159,11 +131,12 @@ static void watch_loads(struct upload *u, struct rank *r)
     const size_t bytes = (size_t)len(r->layers) * row;
     uint64_t *there = turns_seen(&r->turns, r->layers.lo);
     const void *at = NULL;
+    struct pool pool = {0};
     if (there && u->start->load) {
-        uint64_t *counted = pool_get(&u->pool, bytes);
+        uint64_t *counted = pool_get(&pool, bytes);
         loads_get(u->start->load, r->plan, r->layers, counted);
         upload(u, there, counted, bytes);
-        pool_free(&u->pool);
+        pool_free(&pool);
     }
     if (there && !u->rc)
         u->rc = u->start->gpus->plugin->watch(u->d, there, bytes, &at, u->e);
@@ -214,6 +187,7 @@ int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int
         return u.rc;
     gpu_lay_out(r, p, id, host, &dev, &peer);
     load_weights(&u, r, host);
+    open_slots(&u, &to->slots, r);
     load_plain(&u, r);
     if (get_kept(&u, KEPT_CACHE, plan_kv_bytes(p, id), &cache))
         return u.rc;

@@ -45,6 +45,12 @@ struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct a
     struct mailbox *m = arena_get(a, sizeof(*m));
     struct rank_state *rank = arena_get(a, (size_t)plan_ranks(p) * sizeof(*rank));
     struct layer_load *load = loads_lay_out(p, a);
+    for (int r = 0; p->slots && r < plan_ranks(p); r++) {
+        _Atomic uint16_t *lies =
+            arena_get(a, (size_t)p->model.n_layer * (size_t)p->slots * sizeof(*lies));
+        if (rank)
+            rank[r].lies = lies;
+    }
     for (int i = 0; i < mailbox_flight(p); i++) {
         struct slot s = lay_out_slot(p, keep_logits, a);
         if (m)

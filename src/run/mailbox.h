@@ -44,7 +44,8 @@ struct rank_state {
     _Atomic int32_t err;       /* -errno of dev or comm, sticky */
     _Atomic uint32_t complete; /* its GPU keeps its weights, and all of them (run/gpu.h) */
     _Atomic uint64_t copied;   /* bytes of weights copied to GPUs */
-    char why[512]; /* of it, or of a start that failed, written before; "": errno tells */
+    _Atomic uint16_t *lies; /* [n_layer][slots] which expert lies where there (run/gpu_slots.h) */
+    char why[512];          /* of it, or of a start that failed, written before; "": errno tells */
     _Atomic uint64_t compute_ns, wait_ns, move_ns, calls, bytes;
     _Atomic uint64_t idle_ns, led; /* between two steps; steps that began behind a running one */
     struct cache_figures cache;    /* when experts are cached */

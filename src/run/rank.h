@@ -42,6 +42,8 @@ struct wave {
     const struct mat *bias; /* added with it */
 };
 
+struct gpu_slots; /* run/gpu_slots.h */
+
 struct rank {
     const struct plan *plan;
     int id;
@@ -54,6 +56,7 @@ struct rank {
     struct wave wave[WAVES]; /* of the step */
     int n_wave;
     struct rank_turns turns;          /* at the experts of the layer at hand */
+    struct gpu_slots *slots;          /* experts that move to its GPU; NULL: all stay */
     struct mat rotation[MODEL_KINDS]; /* [ctx][head_dim] angles of all positions, on a device that
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */

@@ -1,5 +1,6 @@
 /* work.c - see work.h. */
 #include "run/work.h"
+#include "run/gpu_slots.h"
 
 #include <time.h>
 
@@ -189,6 +190,14 @@ static void account_begin(const struct work *w)
         add(&state->idle_ns, now_ns() - w->ended_ns);
 }
 
+static void follow_placement(struct rank *r, const struct slot *s)
+{
+    r->turns.holders = s->holders;
+    int rc = r->slots ? gpu_slots_follow(r->slots, s->placed ? s->holders : NULL, s->placed) : 0;
+    if (rc && !r->dev->err)
+        r->dev->err = rc, r->dev->why = r->slots->why.text;
+}
+
 static void begin_step(struct work *w)
 {
     struct rank *r = w->r;
@@ -199,7 +208,7 @@ static void begin_step(struct work *w)
         .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits, r->drawn), .begun_ns = now_ns()};
     struct batch b = slot_batch(s);
     take_drawn(w, &b, step);
-    r->turns.holders = s->holders;
+    follow_placement(r, s);
     g->draws = rank_draws(r->plan, r->id) && b.n_out;
     b.draws = g->draws ? &g->rows : NULL;
     if (!r->dev->leads)

@@ -233,6 +233,7 @@ __attribute__((visibility("default"))) const struct plugin tandem_plugin = {
     .load = cuda_load,
     .load_end = cuda_load_end,
     .plain = cuda_plain,
+    .moved = cuda_moved,
     .libraries = find_libraries,
     .watch = watch,
     .group_bytes = cuda_group_bytes,

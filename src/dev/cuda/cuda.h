@@ -88,6 +88,9 @@ struct cuda_experts {
 };
 const struct cuda_experts *cuda_experts(struct dev *d, const struct expert *expert, int n);
 
+/* What the table says is not so any more (plugin.h). */
+int cuda_moved(struct dev *d, const struct expert *expert, int n, struct err *e);
+
 /* As kernels want a weight. */
 struct gpu_weight cuda_weight(const struct weight *w);
 

@@ -33,31 +33,50 @@ static void add_expert(struct cuda_experts *x, struct gpu_weight here[3], const 
     x->parts = max_int(x->parts, max_int(here[0].n_part, here[1].n_part));
 }
 
-static void make_table(struct dev *d, struct cuda_experts *x, const struct expert *expert, int n)
+/* Fill the table on the device; CUDA's error. */
+static int write_table(const struct cuda *c, struct cuda_experts *x, int n)
 {
     const size_t bytes = 3 * (size_t)n * sizeof(struct gpu_weight);
     struct gpu_weight *here = malloc(bytes);
-    void *stream = cuda_of(d)->stream, *at = NULL;
     must(here);
     for (int i = 0; i < n; i++)
-        add_expert(x, here + 3 * i, &expert[i]);
-    cuda_note(d, gpu_alloc(&at, bytes));
-    if (!d->err)
-        cuda_note(d, gpu_copy_in(at, here, bytes, stream));
-    if (!d->err)
-        cuda_note(d, gpu_wait(stream));
+        add_expert(x, here + 3 * i, &x->of[i]);
+    int rc = gpu_copy_in(x->table, here, bytes, c->stream);
+    rc = rc ? rc : gpu_wait(c->stream);
     free(here);
-    x->table = d->err ? NULL : at;
+    return rc;
+}
+
+static struct cuda_experts *find(const struct cuda *c, const struct expert *expert)
+{
+    struct cuda_experts *x = c->experts;
+    while (x && x->of != expert)
+        x = x->next;
+    return x;
 }
 
 const struct cuda_experts *cuda_experts(struct dev *d, const struct expert *expert, int n)
 {
     struct cuda *c = cuda_of(d);
-    for (const struct cuda_experts *x = c->experts; x; x = x->next)
-        if (x->of == expert)
-            return x;
-    struct cuda_experts *x = pool_get(&c->pool, sizeof(*x));
+    struct cuda_experts *x = find(c, expert);
+    if (x)
+        return x;
+    x = pool_get(&c->pool, sizeof(*x));
     *x = (struct cuda_experts){.of = expert, .parts = 1, .next = c->experts};
-    make_table(d, x, expert, n);
+    cuda_note(d, gpu_alloc(&x->table, 3 * (size_t)n * sizeof(struct gpu_weight)));
+    if (!d->err)
+        cuda_note(d, write_table(c, x, n));
+    if (d->err)
+        x->table = NULL;
     return c->experts = x;
+}
+
+int cuda_moved(struct dev *d, const struct expert *expert, int n, struct err *e)
+{
+    const struct cuda *c = cuda_of(d);
+    struct cuda_experts *x = find(c, expert);
+    int rc = x && x->table ? write_table(c, x, n) : 0; /* the first step makes it */
+    return rc ? err_set(e, -EIO, "GPU %d: cannot say where experts are: %s", c->ask.gpu,
+                        gpu_error(rc))
+              : 0;
 }
