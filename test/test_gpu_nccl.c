@@ -24,6 +24,7 @@ static const struct nccl *library(void)
 
 static bool fast;       /* of the groups that tests open now */
 static int patience_ms; /* likewise */
+static int late_ms;     /* by which the last rank comes later than the others */
 
 /* Room for little, so that columns are joined a few rows at a time. */
 static int open_group(struct desk *d)
@@ -49,6 +50,8 @@ static int open_group(struct desk *d)
         return 1;
     d->memory = o.memory = at;
     d->peer = (struct arena){.base = d->memory + head, .size = t->peer_bytes};
+    if (d->rank == t->size - 1)
+        usleep((unsigned)late_ms * 1000);
     const int rc = comm_nccl_open(&d->c, &d->group.ctx, &o, &e);
     if (rc && rc != -ECANCELED)
         print_message("%s\n", e.text);
@@ -199,6 +202,19 @@ static void who_never_comes_is_not_waited_for(void **state)
     patience_ms = 0;
 }
 
+static int is_there(struct desk *d) { return d->c.err; }
+
+/* Patience is with NCCL: weights may take a rank any time. */
+static void who_comes_late_to_the_start_is_waited_for(void **state)
+{
+    struct task t = {.run = is_there, .size = 3, .peer_bytes = 1 << 16};
+    (void)state;
+    cut_task(&t, 8, 0);
+    patience_ms = 200, late_ms = 600;
+    run_task(&t, "late");
+    patience_ms = late_ms = 0;
+}
+
 static void a_raised_stop_word_ends_the_start(void **state)
 {
     static struct cards cards;
@@ -256,6 +272,7 @@ int main(void)
         cmocka_unit_test(fast_sums_are_near),
         cmocka_unit_test(what_nccl_says_of_a_failure_ends_the_wait),
         cmocka_unit_test(who_never_comes_is_not_waited_for),
+        cmocka_unit_test(who_comes_late_to_the_start_is_waited_for),
         cmocka_unit_test(a_raised_stop_word_ends_the_start),
         cmocka_unit_test(a_library_that_does_not_serve_is_refused_in_a_line),
     };

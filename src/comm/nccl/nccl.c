@@ -486,20 +486,24 @@ size_t comm_nccl_bytes(const struct nccl_use *u)
     return round_up(max_size(planes, (size_t)u->joined * 4), ALIGN);
 }
 
-/* Rank 0's communicator has a name that all others need. */
+/* Rank 0's communicator has a name that all others need. It is made when all have come, however
+ * long their weights take: NCCL's patience is for NCCL. */
 static int meet(struct comm *c, struct nccl_id *id, struct err *e)
 {
     struct comm_nccl *p = c->ctx;
     const struct comm_nccl_opts *o = &p->opts;
     struct nccl_card *card = o->card;
+    if (o->rank)
+        atomic_fetch_add(&card->come, 1);
+    if (!(o->rank ? wait_for(&o->wait, &card->told, 1)
+                  : wait_for(&o->wait, &card->come, (uint64_t)o->use.size - 1)))
+        return c->err = err_set(e, -ECANCELED, "stopped while ranks were starting");
     if (!o->rank) {
         unsigned result = o->library->GetUniqueId(&card->id);
         if (result)
             return err_set(e, -EIO, "NCCL cannot begin a group of ranks: %s",
                            o->library->GetErrorString(result));
         atomic_store_explicit(&card->told, 1, memory_order_release);
-    } else if (!wait_for(&o->wait, &card->told, 1)) {
-        return err_set(e, -ECANCELED, "stopped while ranks were starting");
     }
     *id = card->id;
     return 0;

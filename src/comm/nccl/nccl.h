@@ -25,7 +25,7 @@ enum { NCCL_RANKS = 32, NCCL_PATIENCE_MS = 60000 };
 
 /* How the others find rank 0's communicator, in memory that the ranks share, zeroed before use. */
 struct nccl_card {
-    _Atomic uint64_t told;
+    _Atomic uint64_t come, told; /* others that are there; 1: the communicator has a name */
     struct nccl_id id;
 };
 
@@ -48,7 +48,8 @@ struct comm_nccl_opts {
     struct nccl_card *card;
     char *memory;        /* comm_nccl_bytes() */
     struct wait wait;    /* for the others, at the start; its stop word ends later waits, too */
-    int patience_ms;     /* for the others, at the start and in a step; 0: NCCL_PATIENCE_MS */
+    int patience_ms;     /* for NCCL, once all have come, and for the others in a step; 0:
+                            NCCL_PATIENCE_MS */
     void *stream;        /* of all calls, and of whatever writes what is sent and summed */
     const bool *replays; /* true: the calls stand in a recording already; NULL: never */
 };
