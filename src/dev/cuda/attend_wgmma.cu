@@ -11,42 +11,17 @@
  */
 #include "dev/cuda/attend_kernels.h"
 #include "dev/cuda/attend_rows.h"
-#include "dev/cuda/warpgroup.h"
+#include "dev/cuda/ring.h"
 
 enum { TILE_ROWS = 128, CONSUMERS = 2 * WARPGROUP, THREADS = CONSUMERS + WARPGROUP };
-enum { SLOTS = 6, AHEAD = 2, FEW = 56, MANY = 224 };
+enum { AHEAD = 2, FEW = 56, MANY = 224 };
 
 /* Shared memory: queries, then a ring of slots, keys and values in turns, and its barriers. */
 template <int WIDE> struct ring {
-    static constexpr int QUERIES = TILE_ROWS * (WIDE * 2 + PAD), SLOT_BYTES = BLOCK_KEYS * WIDE * 2;
-    static constexpr int BYTES = QUERIES + SLOTS * (SLOT_BYTES + 2 * (int)sizeof(uint64_t));
+    static constexpr int SLOTS = 6, SLOT_BYTES = BLOCK_KEYS * WIDE * 2;
+    static constexpr int BEFORE = TILE_ROWS * (WIDE * 2 + PAD);
     static constexpr int COLUMNS = WIDE * 16; /* of keys: from eight keys to the next */
 };
-
-struct turn {
-    int slot, parity;
-};
-
-GPU_INLINE void next_turn(struct turn *t)
-{
-    if (++t->slot == SLOTS) {
-        t->slot = 0;
-        t->parity ^= 1;
-    }
-}
-
-template <int WIDE> GPU_INLINE char *slot_of(struct turn t)
-{
-    return gpu_shared<char>() + ring<WIDE>::QUERIES + t.slot * ring<WIDE>::SLOT_BYTES;
-}
-
-template <int WIDE> GPU_INLINE uint64_t *full_of(int slot)
-{
-    return (uint64_t *)(gpu_shared<char>() + ring<WIDE>::QUERIES + SLOTS * ring<WIDE>::SLOT_BYTES) +
-           slot;
-}
-
-template <int WIDE> GPU_INLINE uint64_t *empty_of(int slot) { return full_of<WIDE>(SLOTS + slot); }
 
 /* Does f(tile) for every tile of this block: of one sequence each, runs that are long. The last
  * rows have most to do: they come first. */
@@ -103,8 +78,8 @@ struct fetched {
 template <int WIDE> GPU_INLINE void say_full(struct fetched *f)
 {
     matrices_written();
-    barrier_arrive(full_of<WIDE>(f->said.slot));
-    next_turn(&f->said);
+    barrier_arrive(full_of<ring<WIDE>>(f->said.slot));
+    next_turn<ring<WIDE>>(&f->said);
     f->ahead--;
 }
 
@@ -112,13 +87,13 @@ template <int WIDE, bool KEYS>
 GPU_INLINE void fetch_block(struct fetched *f, const struct attending *a, const struct tile &t,
                             int block)
 {
-    barrier_wait(empty_of<WIDE>(f->begun.slot), f->begun.parity ^ 1);
+    barrier_wait(empty_of<ring<WIDE>>(f->begun.slot), f->begun.parity ^ 1);
     if (KEYS)
-        copy_keys<WIDE>(slot_of<WIDE>(f->begun), a, &t.read, block);
+        copy_keys<WIDE>(slot_of<ring<WIDE>>(f->begun), a, &t.read, block);
     else
-        copy_values<WIDE>(slot_of<WIDE>(f->begun), a, &t.read, block);
+        copy_values<WIDE>(slot_of<ring<WIDE>>(f->begun), a, &t.read, block);
     copy_commit();
-    next_turn(&f->begun);
+    next_turn<ring<WIDE>>(&f->begun);
     if (++f->ahead > AHEAD) {
         copy_wait<AHEAD>();
         say_full<WIDE>(f);
@@ -148,16 +123,16 @@ template <int WIDE> GPU_INLINE void end_products(struct turn *t)
     wgmma_commit();
     wgmma_wait<0>();
     if (my_lane() == 0)
-        barrier_arrive(empty_of<WIDE>(t->slot));
-    next_turn(t);
+        barrier_arrive(empty_of<ring<WIDE>>(t->slot));
+    next_turn<ring<WIDE>>(t);
 }
 
 template <int WIDE>
 GPU_INLINE void multiply_keys(float (&score)[SCORES][4], uint32_t query[WIDE / 16][4],
                               struct turn *t)
 {
-    const uint64_t keys = matrix_at(slot_of<WIDE>(*t), ring<WIDE>::COLUMNS);
-    barrier_wait(full_of<WIDE>(t->slot), t->parity);
+    const uint64_t keys = matrix_at(slot_of<ring<WIDE>>(*t), ring<WIDE>::COLUMNS);
+    barrier_wait(full_of<ring<WIDE>>(t->slot), t->parity);
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < WIDE / 16; k++)
@@ -169,11 +144,11 @@ GPU_INLINE void multiply_keys(float (&score)[SCORES][4], uint32_t query[WIDE / 1
 template <int WIDE>
 GPU_INLINE void multiply_values(struct outputs<WIDE> *o, uint32_t p[BLOCK_PAGES][4], struct turn *t)
 {
-    const uint64_t values = matrix_at(slot_of<WIDE>(*t), BLOCK_KEYS * 16);
+    const uint64_t values = matrix_at(slot_of<ring<WIDE>>(*t), BLOCK_KEYS * 16);
 #pragma unroll
     for (int page = 0; page < BLOCK_PAGES; page++)
         add_ones(o->sum, p[page]);
-    barrier_wait(full_of<WIDE>(t->slot), t->parity);
+    barrier_wait(full_of<ring<WIDE>>(t->slot), t->parity);
     wgmma_begin();
 #pragma unroll
     for (int page = 0; page < BLOCK_PAGES; page++)
@@ -227,13 +202,8 @@ GPU_INLINE void attend_tile(const struct attending *a, const struct tile &t, str
 template <int WIDE> GPU_INLINE void attend_tiles(const struct attending &a)
 {
     after_previous();
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < SLOTS; i++) {
-            barrier_begin(full_of<WIDE>(i), WARPGROUP);
-            barrier_begin(empty_of<WIDE>(i), CONSUMERS / 32);
-        }
-        barriers_begun();
-    }
+    if (threadIdx.x == 0)
+        begin_ring<ring<WIDE>>(WARPGROUP, CONSUMERS / 32);
     __syncthreads();
     if (threadIdx.x >= CONSUMERS) {
         registers_less<FEW>();
@@ -256,8 +226,8 @@ template <int WIDE> static int launch(void *stream, const struct attending *a)
 {
     const int rows = a->batch.n_tok * (a->heads.group < a->n_head ? a->heads.group : a->n_head);
     const dim3 grid((unsigned)((rows + TILE_ROWS - 1) / TILE_ROWS), (unsigned)a->cache.n_head);
-    return LAUNCH_CLUSTERS(attend_kernel<WIDE>, 1, grid, dim3(THREADS), (size_t)ring<WIDE>::BYTES,
-                           stream, *a);
+    return LAUNCH_CLUSTERS(attend_kernel<WIDE>, 1, grid, dim3(THREADS),
+                           (size_t)ring_bytes<ring<WIDE>>(), stream, *a);
 }
 
 bool attend_wgmma_takes(const struct attending *a) { return a->wide == 64 || a->wide == 128; }

@@ -74,7 +74,7 @@ template <class S> GPU_INLINE void do_tile(const struct product &p, int cluster)
     struct sums<S> s;
 
     if (threadIdx.x == 0)
-        begin_ring<S, 1>();
+        begin_ring<S>(1, CONSUMERS / 32);
     __syncthreads();
     if (threadIdx.x == CONSUMERS) {
         struct turn t = {0, 0};
@@ -112,7 +112,7 @@ template <class S> static int launch(void *stream, const struct product *p)
     static_assert(S::ROWS * SUM_ROW * sizeof(float) <= S::SLOTS * S::SLOT_BYTES, "sums fit");
     return LAUNCH_CLUSTERS(batch_kernel<S>, (unsigned)cluster,
                            dim3((unsigned)(tiles * cluster), (unsigned)parts_of(p->n, S::ROWS)),
-                           dim3(THREADS), S::BYTES, stream, placed, cluster);
+                           dim3(THREADS), (size_t)ring_bytes<S>(), stream, placed, cluster);
 }
 
 bool product_batch_takes(const struct product *p) { return !p->together || p->n_piece <= CLUSTER; }

@@ -7,13 +7,15 @@
  *     groups in f32, ascending, as the CPU.
  *   e4m3: x rounded to bf16, weights are bf16 too, exactly. A group of 128 columns is a chain of
  *     m16n8k16 steps from 0 on, ascending, up to whole 64 columns; the columns of a step in the
- * order 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15. Groups are added in f32, ascending: fma(chain,
- * scale, sum). bf16: x rounded to bf16. The columns of a part are cut into runs of run_columns(),
- * at most RUNS; a run is a chain of m16n8k16 steps from 0 on, ascending, columns in their order, an
- * even number of steps, zeros for columns that are missing. Runs are added in f32, ascending. A
- * block of threads makes PAIR outputs: two blocks of 16 packed rows. Of the 16 bytes that hold four
- * rows of one word of columns, lane 4g + t of a warp reads those of rows 4g .. 4g + 3, so that two
- * matrices of 16 rows, rows in an order of their own, need no shuffling.
+ *     order 0 1 4 5 8 9 12 13 2 3 6 7 10 11 14 15. Groups are added in f32, ascending:
+ *     fma(chain, scale, sum).
+ *   bf16: x rounded to bf16. The columns of a part are cut into runs of run_columns(), at most
+ *     RUNS; a run is a chain of m16n8k16 steps from 0 on, ascending, columns in their order, an
+ * even number of steps, zeros for columns that are missing. Runs are added in f32, ascending.
+ *
+ * A block of threads makes PAIR outputs: two blocks of 16 packed rows. Of the 16 bytes that hold
+ * four rows of one word of columns, lane 4g + t of a warp reads those of rows 4g .. 4g + 3, so that
+ * two matrices of 16 rows, rows in an order of their own, need no shuffling.
  */
 #ifndef TANDEM_CUDA_PRODUCT_H
 #define TANDEM_CUDA_PRODUCT_H

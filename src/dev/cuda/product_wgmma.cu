@@ -97,7 +97,7 @@ GPU_INLINE void multiply_tiles(const struct product &p, const struct walk &w)
 GPU_INLINE void do_tiles(const struct product &p, const struct walk &w)
 {
     if (threadIdx.x == 0)
-        begin_ring<prompt, BLOCKS>();
+        begin_ring<prompt>(1, BLOCKS * CONSUMERS / 32);
     cluster_meet();
     if (threadIdx.x >= CONSUMERS) {
         registers_less<FEW>();
@@ -139,5 +139,5 @@ int product_wgmma(void *stream, const struct product *p, const struct gpu_room *
     if (!most)
         return GPU_NO_MEMORY;
     return LAUNCH_CLUSTERS(prompt_kernel, BLOCKS, dim3((unsigned)(clusters * BLOCKS)),
-                           dim3(THREADS), prompt::BYTES, stream, placed, w);
+                           dim3(THREADS), (size_t)ring_bytes<prompt>(), stream, placed, w);
 }

@@ -16,7 +16,7 @@
 #define TANDEM_CUDA_PRODUCT_WGMMA_H
 
 #include "dev/cuda/product.h"
-#include "dev/cuda/warpgroup.h"
+#include "dev/cuda/ring.h"
 
 enum { OUTPUTS = 128, SLOT = 64, HALF = 32, BRICKS = HALF / 8 * BRICK, CONSUMERS = 2 * WARPGROUP };
 
@@ -25,44 +25,8 @@ template <int MANY, int DEPTH> struct shape {
     static constexpr int BLOCK_BYTES = SLOT * 32;                     /* of 16 outputs */
     static constexpr int WEIGHT_BYTES = OUTPUTS / 16 * BLOCK_BYTES;
     static constexpr int HALF_BYTES = ROWS / 8 * BRICKS;
-    static constexpr int SLOT_BYTES = WEIGHT_BYTES + 2 * HALF_BYTES;
-    static constexpr size_t BYTES = (size_t)SLOTS * (SLOT_BYTES + 2 * sizeof(uint64_t));
+    static constexpr int BEFORE = 0, SLOT_BYTES = WEIGHT_BYTES + 2 * HALF_BYTES;
 };
-
-/* Where somebody is on the way around the ring. */
-struct turn {
-    int slot, parity;
-};
-
-template <class S> GPU_INLINE char *slot_of(struct turn t)
-{
-    return gpu_shared<char>() + t.slot * S::SLOT_BYTES;
-}
-
-template <class S> GPU_INLINE uint64_t *full_of(int slot)
-{
-    return (uint64_t *)(gpu_shared<char>() + S::SLOTS * S::SLOT_BYTES) + slot;
-}
-
-template <class S> GPU_INLINE uint64_t *empty_of(int slot) { return full_of<S>(S::SLOTS + slot); }
-
-template <class S> GPU_INLINE void next_turn(struct turn *t)
-{
-    if (++t->slot == S::SLOTS) {
-        t->slot = 0;
-        t->parity ^= 1;
-    }
-}
-
-/* By one thread. A slot is empty when all warps of BLOCKS blocks say so. */
-template <class S, int BLOCKS> GPU_INLINE void begin_ring(void)
-{
-    for (int i = 0; i < S::SLOTS; i++) {
-        barrier_begin(full_of<S>(i), 1);
-        barrier_begin(empty_of<S>(i), BLOCKS * CONSUMERS / 32);
-    }
-    barriers_begun();
-}
 
 /* ------------------------------------------------------------------------------- fetching */
 
