@@ -145,10 +145,18 @@ static int hear(int from, struct word *w, int fd[KEPT_PARTS], struct err *e)
                        PATIENCE_MS / 1000);
     if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*w))
         return err_set(e, -EIO, "a process that was to keep memory of a GPU has died");
+    if (w->rc)
+        return err_set(e, w->rc, "%s", w->err.text);
     const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-    return w->rc ? err_set(e, w->rc, "%s", w->err.text) : 0;
+    const int n = c ? (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(*fd)) : 0;
+    if (n)
+        memcpy(fd, CMSG_DATA(c), (size_t)n * sizeof(*fd));
+    if (n == w->n)
+        return 0;
+    for (int i = 0; i < n; i++)
+        close(fd[i]);
+    return err_set(e, -EMFILE, "of %d descriptors of a GPU's memory %d came: raise ulimit -n", w->n,
+                   n);
 }
 
 static int take(struct gpu_keepers *k, int from, int ranks, struct err *e)
