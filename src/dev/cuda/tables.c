@@ -75,7 +75,11 @@ int cuda_moved(struct dev *d, const struct expert *expert, int n, struct err *e)
 {
     const struct cuda *c = cuda_of(d);
     struct cuda_experts *x = find(c, expert);
-    int rc = x && x->table ? write_table(c, x, n) : 0; /* the first step makes it */
+    if (!x || !x->table)
+        return 0; /* the first step makes it */
+    const struct cuda_experts before = *x;
+    int rc = write_table(c, x, n);
+    must(x->columns == before.columns && x->parts == before.parts); /* recordings have them */
     return rc ? err_set(e, -EIO, "GPU %d: cannot say where experts are: %s", c->ask.gpu,
                         gpu_error(rc))
               : 0;
