@@ -42,6 +42,47 @@ static void any_load_gives_a_placement_with_every_slot_used(void **state)
     }
 }
 
+static int moves(const struct placement *from, const struct placement *to)
+{
+    int n = 0;
+    for (int e = 0; e < to->n_expert; e++)
+        n += __builtin_popcountll(to->holders[e] & ~from->holders[e]);
+    return n;
+}
+
+static void other_names_of_runs_move_little_and_balance_as_well(void **state)
+{
+    uint32_t seed = 9;
+    int before = 0, after = 0;
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        struct balance b = {.n_run = 1 + (int)draw(&seed, 16), .redundant = (int)draw(&seed, 2)};
+        double load[MODEL_EXPERTS];
+        b.n_expert = b.n_run * (2 + (int)draw(&seed, 6));
+        for (int i = 0; i < b.n_expert; i++)
+            load[i] = draw(&seed, 1000);
+        struct placement now = balance_place(&b, load);
+        for (int i = 0; i < b.n_expert; i++)
+            load[i] *= 1 + 0.001 * draw(&seed, 300);
+        struct placement next = balance_place(&b, load), near = balance_near(&next, &now);
+        before += moves(&now, &next), after += moves(&now, &near);
+        assert_true(fabs(lambda(&near, load) - lambda(&next, load)) < 1e-9);
+        for (int e = 0; e < b.n_expert; e++)
+            assert_int_equal(__builtin_popcountll(near.holders[e]),
+                             __builtin_popcountll(next.holders[e]));
+        struct placement turned = now; /* the same under other names is found again */
+        for (int e = 0; e < b.n_expert; e++) {
+            turned.holders[e] = 0;
+            for (int r = 0; r < b.n_run; r++)
+                turned.holders[e] |= (uint64_t)placement_holds(&now, r, e) << (r + 1) % b.n_run;
+        }
+        near = balance_near(&turned, &now);
+        assert_int_equal(moves(&now, &near), 0);
+    }
+    print_message("%d experts would move, %d do\n", before, after);
+    assert_true(20 * after < 17 * before);
+}
+
 static void without_copies_the_heavy_are_kept_apart(void **state)
 {
     const struct balance b = {.n_expert = 4, .n_run = 2};
@@ -193,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_load_gives_a_placement_with_every_slot_used),
+        cmocka_unit_test(other_names_of_runs_move_little_and_balance_as_well),
         cmocka_unit_test(without_copies_the_heavy_are_kept_apart),
         cmocka_unit_test(the_busiest_gets_the_copies),
         cmocka_unit_test(more_slots_are_never_worse),

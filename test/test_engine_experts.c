@@ -336,6 +336,51 @@ static void a_bad_placement_is_refused_while_it_runs(void **state)
     tiny_free(&t);
 }
 
+static int differ(const struct placement *a, const struct placement *b)
+{
+    int n = 0;
+    for (int l = 1; l < LAYERS; l++) /* the first has no experts */
+        n += memcmp(a[l].holders, b[l].holders, EXPERTS * sizeof(*a->holders)) != 0;
+    return n;
+}
+
+static void experts_that_are_copied_move_a_layer_at_a_time(void **state)
+{
+    struct model m = mixture();
+    struct tiny t = tiny_make(&m, NUM_F32, 9);
+    struct plan p = make_plan(&m, 2, 2, 1, false);
+    const struct team_opts team_opts = {.isa = isa_best()};
+    struct placement even[LAYERS], other[LAYERS];
+    struct expert_opts opts = {.layer = other};
+    struct team *team;
+    struct err e;
+    (void)state;
+    p.slots = EXPERTS;
+    for (int l = 0; l < LAYERS; l++)
+        even[l] = placement_even(EXPERTS, 2), other[l] = placement_all(EXPERTS, 2);
+    if (team_start(&team, &p, t.store, &team_opts, &e))
+        fail_msg("%s", e.text);
+    for (int own = 0; own <= 1; own++) {
+        struct experts_of x;
+        struct pool pool = {0};
+        experts_open(&x, &p, &opts, own, 0, &pool);
+        for (int step = 1; step <= LAYERS; step++) {
+            experts_place(&x, team, 0);
+            assert_int_equal(differ(x.now, other), own ? max_int(LAYERS - 1 - step, 0) : 0);
+        }
+        assert_false(x.moving);
+        assert_int_equal(experts_want(&x, even, &e), 0); /* and back again */
+        for (int step = 1; step <= LAYERS; step++) {
+            experts_place(&x, team, 0);
+            assert_int_equal(differ(x.now, even), own ? max_int(LAYERS - 1 - step, 0) : 0);
+        }
+        experts_close(&x);
+        pool_free(&pool);
+    }
+    team_stop(team);
+    tiny_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +390,7 @@ int main(void)
         cmocka_unit_test(rows_are_counted_by_layer_and_expert),
         cmocka_unit_test(a_new_team_follows_the_placement_and_keeps_the_counts),
         cmocka_unit_test(a_bad_placement_is_refused_while_it_runs),
+        cmocka_unit_test(experts_that_are_copied_move_a_layer_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

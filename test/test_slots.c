@@ -59,8 +59,6 @@ static int copy(struct dev *d, int lane, void *to, const void *from, size_t byte
     return 0;
 }
 
-static void copied(struct dev *d) { (void)d; }
-
 static int moved(struct dev *d, const struct expert *expert, int n, struct err *e)
 {
     (void)d, (void)expert, (void)e;
@@ -68,7 +66,7 @@ static int moved(struct dev *d, const struct expert *expert, int n, struct err *
 }
 
 static const struct dev_ops host_ops = {.name = "host"};
-static const struct plugin plugin = {.load = copy, .load_end = copied, .moved = moved};
+static const struct plugin plugin = {.load = copy, .moved = moved};
 
 /* ------------------------------------------------------------------------------- ranks */
 

@@ -131,12 +131,14 @@ int experts_slots(int *to, const struct options *o, const struct model *m, struc
     *to = 0;
     if (o->ep < 2 || o->ep > n || !moves(o))
         return 0;
-    *to = min_int((n + o->ep - 1) / o->ep + o->redundant_experts, n);
-    if (!said)
-        return 0;
+    const struct balance how = {.n_expert = n, .n_run = o->ep, .redundant = o->redundant_experts};
+    int rc = balance_check(&how, e);
+    *to = (n + o->ep - 1) / o->ep + o->redundant_experts;
+    if (rc || !said)
+        return rc;
     struct placement *layer = calloc((size_t)m->n_layer, sizeof(*layer));
     must(layer);
-    int rc = place_as_said(layer, o, m, o->ep, e);
+    rc = place_as_said(layer, o, m, o->ep, e);
     for (int l = 0; !rc && l < m->n_layer; l++)
         if (model_sparse(m, l))
             *to = max_int(*to, placement_most(&layer[l]));

@@ -264,6 +264,17 @@ static void note_fast(struct opened *to)
                  to->plan.numerics);
 }
 
+/* On a CPU all ranks see all experts; on other machines' GPUs simulate prices copies. */
+static int check_copies(const struct opened *to, const struct options *o, struct err *e)
+{
+    if (o->verb != VERB_PLAN || !o->given.redundant_experts || (to->gpus.n && o->ep > 1))
+        return 0;
+    return err_set(
+        e, CMD_USAGE,
+        "--redundant-experts of plan is about runs of ranks (--ep) on GPUs of this host: "
+        "leave it out");
+}
+
 /* The CPU has nothing that is faster in another order. */
 static int check_fast(const struct opened *to, const struct options *o, struct err *e)
 {
@@ -284,6 +295,8 @@ static int choose_plan(struct opened *to, const struct options *o, const struct 
         rc = device_choose(&to->gpus, o, &to->notes, e);
     if (!rc)
         rc = check_fast(to, o, e);
+    if (!rc)
+        rc = check_copies(to, o, e);
     if (!rc)
         rc = plan_of(to, o, m, e);
     if (rc || !to->gpus.n)

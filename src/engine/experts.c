@@ -47,15 +47,19 @@ void experts_open(struct experts_of *x, const struct plan *p, const struct exper
     *x = (struct experts_of){.plan = p, .opts = *opts, .own = own, .next_s = now_s + opts->every_s};
     pthread_mutex_init(&x->lock, NULL);
     x->now = pool_get(pool, placed * sizeof(*x->now));
+    x->goal = pool_get(pool, placed * sizeof(*x->goal));
     x->want = pool_get(pool, placed * sizeof(*x->want));
     x->rows = pool_get(pool, cells(p) * sizeof(*x->rows));
     x->load = pool_get(pool, cells(p) * sizeof(*x->load));
     x->before = figures(p, pool);
     x->room = figures(p, pool);
-    if (opts->layer && p->ep > 1) {
-        memcpy(x->now, opts->layer, layers * sizeof(*x->now));
-        x->placed = true;
-    }
+    for (size_t l = 0; l < placed; l++) /* as the team begins */
+        x->now[l] = own ? placement_even(p->model.experts.n, p->ep)
+                        : placement_all(p->model.experts.n, p->ep);
+    x->given = true;
+    x->moving = opts->layer && placed;
+    if (x->moving)
+        memcpy(x->goal, opts->layer, layers * sizeof(*x->goal));
 }
 
 void experts_close(struct experts_of *x)
@@ -127,14 +131,35 @@ static void take_want(struct experts_of *x)
 {
     pthread_mutex_lock(&x->lock);
     if (x->wanted) {
-        struct placement *now = x->now;
-        x->now = x->want;
-        x->want = now;
-        x->wanted = x->given = false;
-        x->placed = true;
+        struct placement *goal = x->goal;
+        x->goal = x->want;
+        x->want = goal;
+        x->wanted = false, x->moving = true;
         x->placements++;
     }
     pthread_mutex_unlock(&x->lock);
+}
+
+static bool same(const struct placement *a, const struct placement *b)
+{
+    return !memcmp(a->holders, b->holders, (size_t)a->n_expert * sizeof(*a->holders));
+}
+
+/* Towards the goal: all of it, or one layer whose experts are copied. */
+static void move(struct experts_of *x)
+{
+    const struct model *m = &x->plan->model;
+    for (int i = 0; i < m->n_layer; i++) {
+        const int l = x->layer;
+        x->layer = (l + 1) % m->n_layer;
+        if (same(&x->now[l], &x->goal[l]))
+            continue;
+        x->now[l] = x->goal[l];
+        x->given = false;
+        if (x->own && model_sparse(m, l))
+            return;
+    }
+    x->moving = false;
 }
 
 /* Half of what was known, and what came since. */
@@ -151,15 +176,34 @@ static bool look(struct experts_of *x, const struct team *t)
     return any;
 }
 
+static double lambda(const struct placement *p, const double *load)
+{
+    double run[PLACEMENT_RUNS];
+    placement_loads(p, load, run);
+    return loads_lambda(run, p->n_run);
+}
+
+/* Copies are worth it when the busiest run has a good deal less to do. */
+static struct placement worth_moving(const struct placement *next, const struct placement *now,
+                                     const double *load)
+{
+    return lambda(next, load) < 0.97 * lambda(now, load) ? balance_near(next, now) : *now;
+}
+
 static void balance(struct experts_of *x)
 {
     const struct model *m = &x->plan->model;
     const struct balance how = {
         .n_expert = m->experts.n, .n_run = x->plan->ep, .redundant = x->opts.redundant};
-    for (int l = 0; l < m->n_layer; l++)
-        x->now[l] = balance_place(&how, x->load + (size_t)l * (size_t)m->experts.n);
-    x->placed = true, x->given = false;
-    x->placements++;
+    bool any = false;
+    for (int l = 0; l < m->n_layer; l++) {
+        const double *load = x->load + (size_t)l * (size_t)m->experts.n;
+        const struct placement next = balance_place(&how, load);
+        x->goal[l] = x->own ? worth_moving(&next, &x->now[l], load) : next;
+        any |= !same(&x->goal[l], &x->now[l]);
+    }
+    x->moving = any;
+    x->placements += any;
 }
 
 void experts_place(struct experts_of *x, struct team *t, double now_s)
@@ -172,7 +216,9 @@ void experts_place(struct experts_of *x, struct team *t, double now_s)
             balance(x);
     }
     take_want(x);
-    if (x->placed && !x->given)
+    if (x->moving)
+        move(x);
+    if (!x->given)
         team_place(t, x->now);
     x->given = true;
 }

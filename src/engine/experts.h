@@ -28,9 +28,11 @@ struct expert_figures {
 struct experts_of {
     const struct plan *plan;
     struct expert_opts opts;
-    struct placement *now, *want; /* [n_layer] as it is; as another thread wants it to be */
+    /* [n_layer] as it is; as it shall be; as another thread wants it to be */
+    struct placement *now, *goal, *want;
     bool own;                   /* ranks have memory of their own: the plan's slots are the bound */
-    bool placed, given, wanted; /* now is something; the team was told; want is new */
+    bool given, moving, wanted; /* the team was told; goal differs; want is new */
+    int layer;                  /* the next one to move */
     double next_s;              /* when to look at the loads again */
     _Atomic uint64_t placements;  /* other threads read it */
     struct expert_figures before; /* of teams that have ended */
@@ -49,7 +51,8 @@ void experts_open(struct experts_of *x, const struct plan *p, const struct exper
                   bool own, double now_s, struct pool *pool);
 void experts_close(struct experts_of *x);
 
-/* Between steps: tell the team who holds what, after balancing if it is time. */
+/* Between steps: tell the team who holds what, after balancing if it is time. Where that copies
+ * experts, one layer moves with a step, so that none waits for long. */
 void experts_place(struct experts_of *x, struct team *t, double now_s);
 /* The team is about to end: keep its counts. The next one is told the same placement. */
 void experts_keep(struct experts_of *x, const struct team *t);

@@ -30,6 +30,7 @@ void gpu_slots_filled(struct gpu_slots *s)
 struct moving {
     const struct gpu_slots *s;
     uint16_t *then; /* as lies */
+    bool *moves;    /* [n_layer] something comes */
     struct gpu_copies copies;
 };
 
@@ -38,6 +39,7 @@ static void bring(struct moving *m, int layer, int slot, int expert)
     const struct gpu_slots *s = m->s;
     const size_t at = (size_t)layer * (size_t)plan_of(s)->slots + (size_t)slot;
     atomic_store(&s->lies[at], 0);
+    m->moves[layer] = true;
     m->then[at] = (uint16_t)(expert + 1);
     weights_copy_expert(&s->rank->weights.slot[at], &s->whole->layer[layer].expert[expert],
                         gpu_copies_add, &m->copies);
@@ -85,14 +87,15 @@ static void name_layer(struct gpu_slots *s, int layer)
             expert[atomic_load(&lies[i]) - 1] = slot[i];
 }
 
-/* The weights have come: then it may be said that they are there. */
-static int settle(struct moving *m, struct gpu_slots *s)
+/* The weights have come: then it may be said that they are there. A rank that begins has said
+ * nothing yet. */
+static int settle(const struct moving *m, struct gpu_slots *s)
 {
     const struct plan *p = plan_of(s);
     const int n = model_experts(&p->model);
     int rc = 0;
     for (int l = s->rank->layers.lo; !rc && l < s->rank->layers.hi; l++) {
-        if (!is_sparse(s, l))
+        if (!is_sparse(s, l) || (s->follows && !m->moves[l]))
             continue;
         for (int i = 0; i < p->slots; i++)
             atomic_store(&lies_in(s, l)[i], m->then[(size_t)l * (size_t)p->slots + (size_t)i]);
@@ -122,9 +125,10 @@ static const uint64_t *even_shares(const struct plan *p, struct pool *pool)
 static int move(struct gpu_slots *s, const uint64_t *holders, struct pool *pool)
 {
     const struct plan *p = plan_of(s);
-    const size_t n = (size_t)p->model.experts.n, slots = (size_t)p->slots;
+    const size_t layers = (size_t)p->model.n_layer, n = (size_t)p->model.experts.n;
     struct moving m = {.s = s,
-                       .then = pool_get(pool, (size_t)p->model.n_layer * slots * sizeof(*m.then))};
+                       .then = pool_get(pool, layers * (size_t)p->slots * sizeof(*m.then)),
+                       .moves = pool_get(pool, layers * sizeof(*m.moves))};
     for (int l = s->rank->layers.lo; l < s->rank->layers.hi; l++)
         if (is_sparse(s, l))
             move_layer(&m, l, holders + (size_t)l * n);
@@ -134,7 +138,6 @@ static int move(struct gpu_slots *s, const uint64_t *holders, struct pool *pool)
         rc = settle(&m, s);
     if (!rc)
         rc = tell_device(s, holders);
-    s->plugin->load_end(s->dev);
     atomic_fetch_add(s->copied, rc ? 0 : bytes);
     return rc;
 }

@@ -175,6 +175,52 @@ struct placement balance_place(const struct balance *b, const double *load)
     return best;
 }
 
+/* ------------------------------------------------------------------------------- names */
+
+/* Experts that run r of one placement and run s of the other hold both. */
+struct shared_by {
+    int n[PLACEMENT_RUNS][PLACEMENT_RUNS];
+};
+
+static void count_shared(struct shared_by *to, const struct placement *a, const struct placement *b)
+{
+    memset(to, 0, sizeof(*to));
+    for (int e = 0; e < a->n_expert; e++)
+        for (uint64_t r = a->holders[e]; r; r &= r - 1)
+            for (uint64_t s = b->holders[e]; s; s &= s - 1)
+                to->n[__builtin_ctzll(r)][__builtin_ctzll(s)]++;
+}
+
+/* Of runs and names that are left, the pair that shares most; the first of equals. */
+static void best_pair(const struct shared_by *shared, uint64_t runs, uint64_t names, int *run,
+                      int *name)
+{
+    int most = -1;
+    for (uint64_t r = runs; r; r &= r - 1)
+        for (uint64_t s = names; s; s &= s - 1)
+            if (shared->n[__builtin_ctzll(r)][__builtin_ctzll(s)] > most) {
+                *run = __builtin_ctzll(r), *name = __builtin_ctzll(s);
+                most = shared->n[*run][*name];
+            }
+}
+
+struct placement balance_near(const struct placement *next, const struct placement *now)
+{
+    struct placement to = {.n_expert = next->n_expert, .n_run = next->n_run};
+    struct shared_by shared;
+    uint64_t runs = ~(uint64_t)0 >> (PLACEMENT_RUNS - next->n_run), names = runs;
+    must(next->n_expert == now->n_expert && next->n_run == now->n_run);
+    count_shared(&shared, next, now);
+    while (runs) {
+        int run = 0, name = 0;
+        best_pair(&shared, runs, names, &run, &name);
+        for (int e = 0; e < to.n_expert; e++)
+            to.holders[e] |= (uint64_t)placement_holds(next, run, e) << name;
+        runs &= ~((uint64_t)1 << run), names &= ~((uint64_t)1 << name);
+    }
+    return to;
+}
+
 /* ------------------------------------------------------------------------------- figures */
 
 double balance_uneven(const double *load, int n)

@@ -26,6 +26,10 @@ int balance_check(const struct balance *b, struct err *e);
  * placement_even()'s sizes. b: checked. */
 struct placement balance_place(const struct balance *b, const double *load);
 
+/* next with its runs renamed, for all are alike, so that they hold what those of now hold: the two
+ * that share most first. What then has to move is little. */
+struct placement balance_near(const struct placement *next, const struct placement *now);
+
 /* How far the shares of n experts are from even ones: the sum of (share - 1/n)^2, 0 to 1 - 1/n. The
  * article calls it auxiliary_loss_load_balance. It is a figure about a load and nothing more: a
  * trained router does not change, and what training adds to its loss is another sum. */
