@@ -220,7 +220,7 @@ static void without_memory_to_spare_steps_are_not_recorded(void **state)
 
 /* Begin a step of three tokens and end it: tokens are drawn from logits, or, if there are none, the
  * three are what the host wants. */
-static void begin_fed(struct dev *d, const int tok[3], const struct mat *logits,
+static void begin_fed(struct dev *d, const int tok[3], struct mat *token, const struct mat *logits,
                       const struct draw_rows *rows)
 {
     const int zero[3] = {0};
@@ -234,11 +234,12 @@ static void begin_fed(struct dev *d, const int tok[3], const struct mat *logits,
                       .page = zero,
                       .stride = 1,
                       .out = zero,
-                      .draws = rows};
+                      .draws = rows,
+                      .drawn = token->at};
     dev_begin(d, &b);
     const struct mat told = {1, 3, NUM_F32, (void *)(uintptr_t)b.tok};
     if (rows)
-        assert_true(dev_draw(d, logits, rows));
+        assert_true(dev_draw(d, token, logits, rows));
     dev_end(d, rows ? logits : &told);
 }
 
@@ -255,6 +256,7 @@ static void a_step_behind_another_gets_the_tokens_that_this_one_draws(void **sta
     open_device(&d, true);
     assert_true(d.leads);
     struct mat logits = rows_on(&d, 2, WORDS, NULL), none = {1, 3, NUM_F32, NULL};
+    struct mat drawn = rows_on(&d, 2, 1, NULL);
     for (int turn = 0; turn < 5; turn++) { /* met, recorded, replayed */
         const int most[2] = {turn * 17 + 3, 100 - turn}, known[3] = {1, 2, 3},
                   fed[3] = {~1, 55, ~0};
@@ -264,8 +266,8 @@ static void a_step_behind_another_gets_the_tokens_that_this_one_draws(void **sta
         for (int i = 0; i < 2; i++)
             here[i * WORDS + most[i]] = 1;
         assert_int_equal(tandem_plugin.load(&d, 0, logits.at, here, sizeof(here), &e), 0);
-        begin_fed(&d, known, &logits, &rows);
-        begin_fed(&d, fed, NULL, NULL);
+        begin_fed(&d, known, &drawn, &logits, &rows);
+        begin_fed(&d, fed, &drawn, NULL, NULL);
         dev_fetch(&d, &logits);
         assert_memory_equal(token, most, sizeof(most));
         const struct mat got = dev_fetch(&d, &none);

@@ -93,6 +93,8 @@ static void begin_torn(struct dev *d, struct batch *b)
     if (!torn.scene->over && torn.draws && ++torn.steps == TORN + 1) {
         for (int i = 0; i < b->n_out; i++)
             b->draws->token[i] = 99;
+        while (!torn.ops->passed(d)) /* the step before, which the others take part in */
+            ;
         torn.scene->marked = 1;
         pause();
     }

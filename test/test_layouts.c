@@ -369,7 +369,7 @@ static void expect_neighbours_change_nothing(struct model m, enum num kv)
         out[i] = i;
         draw[i] = (struct draw){.sampling = sampling_greedy};
     }
-    struct batch b = {A + B, 2, A + B, ids, pos, slot, seq, page, STRIDE, out, NULL};
+    struct batch b = {A + B, 2, A + B, ids, pos, slot, seq, page, STRIDE, out, NULL, NULL};
     if (team_start(&team, &p, t.store, &opts, &e))
         fail_msg("%s", e.text);
     int64_t step = team_submit(team, &b, draw, &e);

@@ -25,14 +25,15 @@
  * of one sequence stand together, in ascending position. */
 struct batch {
     int n_tok, n_seq, n_out;
-    const int *tok;  /* [n_tok]; ~i: what the device drew from row i in the step before */
+    const int *tok;  /* [n_tok]; ~i: what was drawn from row i in the step before, drawn[i] */
     const int *pos;  /* [n_tok] position in its sequence */
     const int *slot; /* [n_tok] where key and value go: page * KV_PAGE + pos % KV_PAGE */
     const int *seq;  /* [n_tok] which sequence */
     const int *page; /* [n_seq * stride] page of every KV_PAGE positions of a sequence */
     int stride;
     const int *out;                /* [n_out] tokens whose logits are wanted */
-    const struct draw_rows *draws; /* of out; NULL: this rank draws none */
+    const struct draw_rows *draws; /* of out; NULL: none */
+    const int *drawn;              /* the device's memory, see dev_draw() */
 };
 
 /* Which heads an attention call is about. Query head i of the rank is head q_first + i of the
@@ -132,7 +133,7 @@ struct dev_ops {
                     int n_expert, const struct routed *, const struct expert_room *);
     void (*settle)(struct dev *, struct mat *x, const struct mat *y);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
-    bool (*draw)(struct dev *, const struct mat *logits,
+    bool (*draw)(struct dev *, struct mat *token, const struct mat *logits,
                  const struct draw_rows *);                         /* NULL: false */
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
     uint64_t (*waited_ns)(struct dev *); /* how long the caller waited for the device's other
@@ -366,13 +367,14 @@ static inline void dev_pick(struct dev *d, struct mat *y, const struct mat *x, c
 }
 
 /* Draw the tokens after rows of logits, which are no longer of use then, as sample() of
- * run/sample.h does; they are in rows->token once dev_fetch() has returned. Rows that
- * draw_on_host() are left alone. False: the device does not draw, and the host is to. rows: the
- * batch's. */
-static inline bool dev_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+ * run/sample.h does: whole numbers in token[n][1], and in rows->token once dev_fetch() has
+ * returned. Rows that draw_on_host() are left alone. False: the device does not draw, and the host
+ * is to. rows: the batch's. */
+static inline bool dev_draw(struct dev *d, struct mat *token, const struct mat *logits,
+                            const struct draw_rows *rows)
 {
-    must(logits->n == rows->n);
-    return !d->err && d->ops->draw && d->ops->draw(d, logits, rows);
+    must(logits->n == rows->n && token->n == rows->n);
+    return !d->err && d->ops->draw && d->ops->draw(d, token, logits, rows);
 }
 
 /* fn(arg, thread, n) on every host thread of the device at once, for work that is not an operation

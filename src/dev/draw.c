@@ -29,3 +29,11 @@ bool draw_on_host(const struct draw_rows *d, int i)
     const struct draw_row *r = &d->row[i];
     return d->keep_logits || r->given >= 0 || r->n_top >= 0 || r->seen + r->n_seen > DRAW_SEEN;
 }
+
+bool draw_any_on_host(const struct draw_rows *d)
+{
+    for (int i = 0; i < d->n; i++)
+        if (draw_on_host(d, i))
+            return true;
+    return false;
+}

@@ -57,6 +57,7 @@ struct draw_rows {
  * take along. */
 enum { DRAW_SEEN = 1 << 18 }; /* tokens that all rows of a step have seen */
 bool draw_on_host(const struct draw_rows *d, int i);
+bool draw_any_on_host(const struct draw_rows *d);
 
 /* The uniform number in [0, 1) that belongs to (seed, position). */
 double sample_draw(uint64_t seed, uint64_t position);

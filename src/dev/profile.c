@@ -177,10 +177,11 @@ static void profile_settle(struct dev *d, struct mat *x, const struct mat *y)
     TIMED(OP_SETTLE, settle(in, x, y));
 }
 
-static bool profile_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+static bool profile_draw(struct dev *d, struct mat *token, const struct mat *logits,
+                         const struct draw_rows *rows)
 {
     struct mark begin = mark(d);
-    bool drawn = dev_draw(inner_of(d), logits, rows);
+    bool drawn = dev_draw(inner_of(d), token, logits, rows);
     if (drawn)
         note(d, OP_TOGETHER, begin);
     return drawn;

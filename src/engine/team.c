@@ -272,7 +272,7 @@ static int wait_done(struct team *t, int64_t step, struct err *e)
     return 0;
 }
 
-int team_flight(const struct team *t) { return t->room.mailbox->flight; }
+int team_flight(const struct team *t) { return mailbox_flight(&t->plan); }
 
 /* Where the runs of the next row begin; they begin anew unless it shares the arrays of the last. */
 struct putting {
@@ -347,13 +347,13 @@ int64_t team_submit(struct team *t, const struct batch *b, const struct draw *dr
     const struct plan *p = &t->plan;
     struct mailbox *m = t->room.mailbox;
     int64_t step = t->submitted + 1;
-    struct slot *s = &m->slot[step % m->flight];
+    struct slot *s = &m->slot[step % m->slots];
 
     must(b->n_tok <= p->max_tok && b->n_seq <= p->max_seq && b->n_out <= p->max_out);
     if (t->failed)
         return err_set(e, -EIO, "the ranks have failed; start again");
-    if (step > m->flight) {
-        int rc = wait_done(t, step - m->flight, e);
+    if (step > team_flight(t)) {
+        int rc = wait_done(t, step - team_flight(t), e);
         if (rc)
             return rc;
     }
@@ -380,8 +380,8 @@ int64_t team_submit(struct team *t, const struct batch *b, const struct draw *dr
 int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e)
 {
     struct mailbox *m = t->room.mailbox;
-    const struct slot *s = &m->slot[step % m->flight];
-    must(step <= t->submitted && step > t->submitted - m->flight);
+    const struct slot *s = &m->slot[step % m->slots];
+    must(step <= t->submitted && step > t->submitted - m->slots);
     *to = (struct team_result){
         .token = s->token, .top = s->top, .logits = s->logits, .n_out = s->n_out};
     return wait_done(t, step, e);

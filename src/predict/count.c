@@ -21,7 +21,7 @@ struct batch step_batch(struct step_shape s, struct pool *pool)
     }
     for (int i = 0; i < s.n_seq; i++)
         out[i] = (i + 1) * s.n_new - 1;
-    return (struct batch){n, s.n_seq, s.n_seq, tok, pos, slot, seq, page, stride, out, NULL};
+    return (struct batch){n, s.n_seq, s.n_seq, tok, pos, slot, seq, page, stride, out, NULL, NULL};
 }
 
 void count_step(const struct plan *p, int rank, struct step_shape shape, struct step_cost *to)

@@ -36,7 +36,7 @@ void gpu_lay_out(struct rank *r, const struct plan *p, int id, struct arena *hos
                  struct arena *dev, struct arena *peer)
 {
     rank_lay_out(r, p, id, host, dev, peer);
-    rank_lay_out_rotations(r, dev);
+    rank_lay_out_apart(r, dev, peer);
     turns_lay_out_unseen(&r->turns, p, id, dev);
 }
 

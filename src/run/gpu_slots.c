@@ -145,7 +145,7 @@ static int move(struct gpu_slots *s, const uint64_t *holders, struct pool *pool)
 int gpu_slots_follow(struct gpu_slots *s, const uint64_t *holders, uint64_t placed)
 {
     struct pool pool = {0};
-    if (s->follows && s->placed == placed)
+    if (!gpu_slots_move(s, placed))
         return 0;
     int rc = move(s, holders ? holders : even_shares(plan_of(s), &pool), &pool);
     s->follows = !rc, s->placed = placed;

@@ -32,6 +32,12 @@ struct gpu_slots {
 /* All weights of the rank were copied as they are laid out: even shares. */
 void gpu_slots_filled(struct gpu_slots *s);
 
+/* Whether something has to move, or to be told, before a step by that placement. */
+static inline bool gpu_slots_move(const struct gpu_slots *s, uint64_t placed)
+{
+    return !s->follows || s->placed != placed;
+}
+
 /* No step is on its way: from now on experts are held as holders[n_layer][experts] says (NULL: in
  * even shares), number `placed` of control's. What is not here yet is copied. -errno, with s->why.
  */

@@ -51,13 +51,13 @@ struct mailbox *mailbox_lay_out(const struct plan *p, bool keep_logits, struct a
         if (rank)
             rank[r].lies = lies;
     }
-    for (int i = 0; i < mailbox_flight(p); i++) {
+    for (int i = 0; i <= mailbox_flight(p); i++) {
         struct slot s = lay_out_slot(p, keep_logits, a);
         if (m)
             m->slot[i] = s;
     }
     if (m) {
-        m->flight = mailbox_flight(p);
+        m->slots = mailbox_flight(p) + 1;
         m->rank = rank;
         m->load = load;
         m->keep_logits = keep_logits;
@@ -96,8 +96,7 @@ struct batch slot_batch(const struct slot *s)
                           .out = s->out};
 }
 
-struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits,
-                            int *token)
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits)
 {
     return (struct draw_rows){.n = s->n_out,
                               .row = s->draw,
@@ -106,5 +105,5 @@ struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool kee
                               .allow = s->allow,
                               .allow_words = allow_words(p),
                               .keep_logits = keep_logits,
-                              .token = token};
+                              .token = s->token};
 }

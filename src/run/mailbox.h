@@ -1,11 +1,11 @@
 /* mailbox.h - how steps reach the ranks and results come back, in shared memory.
  *
- * control writes step number s into slot s % MAILBOX_FLIGHT and raises `submitted`; every rank
+ * control writes step number s into slot s % slots and raises `submitted`; every rank
  * runs the steps in order and raises its own `done`; slice 0 of the last stage writes tokens (and
  * logits, when kept) before that. Invariants:
  *   1. only control writes steps and `submitted`; only rank r writes rank[r] and, on the last
  *      stage's slice 0, the results of a slot; slice 0 of a stage writes the load of its layers;
- *   2. a slot is rewritten only after every rank is done with the step in it;
+ *   2. a slot is rewritten only after every rank is done with the step behind the one in it;
  *   3. the numbers only grow, so a late reader can tell that it is late; but for mailbox_again().
  */
 #ifndef TANDEM_MAILBOX_H
@@ -21,7 +21,7 @@
 
 #include <stdalign.h>
 
-enum { MAILBOX_FLIGHT_MAX = PLAN_STAGES + 1 };
+enum { MAILBOX_SLOTS = PLAN_STAGES + 2 };
 
 struct slot { /* pointers are valid in every process: the mapping is inherited by fork */
     int n_tok, n_seq, n_out, stride;
@@ -58,8 +58,8 @@ struct mailbox {
     _Atomic uint32_t step_bell;             /* futex word: raised with submitted */
     alignas(64) _Atomic uint32_t done_bell; /* futex word: a rank is done, ready or dead */
     alignas(64) _Atomic uint64_t loaded;    /* bytes of weights packed so far */
-    int flight;
-    struct slot slot[MAILBOX_FLIGHT_MAX];
+    int slots;
+    struct slot slot[MAILBOX_SLOTS];
     struct rank_state *rank;
     struct layer_load *load; /* [n_layer] NULL: the model has no experts */
     bool keep_logits;
@@ -75,12 +75,13 @@ static inline size_t allow_words(const struct plan *p)
     return ((size_t)p->model.n_vocab + 63) / 64;
 }
 
-/* Steps on their way at once: one per stage, and one being prepared. */
+/* Steps on their way at once: one per stage, and one being prepared. There is a slot more, for the
+ * step before them: its tokens are wanted when ranks have died and those steps are run again, which
+ * some ranks may have done, or spoilt. */
 int mailbox_flight(const struct plan *p);
 
 struct batch slot_batch(const struct slot *s);
-struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits,
-                            int *token);
+struct draw_rows slot_draws(const struct slot *s, const struct plan *p, bool keep_logits);
 
 /* When all ranks have died: as many new ones begin behind the last step that all were done with.
  * Steps behind it are run once more and write the same. */

@@ -100,7 +100,6 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     r->id = id;
     r->layers = p->stage[plan_stage(p, id)];
     r->tok = arena_get(host, (size_t)T * sizeof(int));
-    r->drawn = arena_get(host, (size_t)p->max_out * sizeof(int));
     r->kv = arena_get(host, (size_t)m->n_layer * sizeof(*r->kv));
     for (int t = 0; t < p->tp; t++)
         r->words[t + 1] = plan_share(p, t, WORDS).hi;
@@ -120,12 +119,15 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
     turns_lay_out(&r->turns, p, host);
 }
 
-void rank_lay_out_rotations(struct rank *r, struct arena *dev)
+void rank_lay_out_apart(struct rank *r, struct arena *dev, struct arena *peer)
 {
-    const struct model *m = &r->plan->model;
+    const struct plan *p = r->plan;
+    const struct model *m = &p->model;
     for (int i = 0; i < MODEL_KINDS; i++)
         if (m->kind[i].rope.theta > 0)
-            r->rotation[i] = get(dev, r->plan->ctx, m->head_dim);
+            r->rotation[i] = get(dev, p->ctx, m->head_dim);
+    r->room.token = get(dev, p->max_out, 1);
+    r->room.drawn = p->tp > 1 ? get(peer, p->max_out, 1) : r->room.token;
 }
 
 int rank_max_dim(const struct plan *p)
@@ -269,7 +271,7 @@ void rank_begin(struct rank *r, const struct batch *b)
     a->mine_sum = mat_rows(&a->sum, mine);
     a->q.n = a->k.n = a->v.n = a->o.n = a->gate.n = a->up.n = b->n_tok;
     a->last = mat_rows(&a->last, out);
-    a->slice.n = a->logits.n = b->n_out;
+    a->slice.n = a->logits.n = a->token.n = a->drawn.n = b->n_out;
     for (int i = 0; i < MODEL_KINDS; i++)
         a->angle[i].n = b->n_tok;
     for (int i = 0; i < MODEL_KINDS; i++)

@@ -28,6 +28,8 @@ struct act {
     struct mat angle[MODEL_KINDS]; /* [n][head_dim] cos and sin of each position */
     struct mat last;               /* [n_out][hidden] */
     struct mat slice, logits;      /* [n_out][words] of this rank; of all, at slice 0 */
+    struct mat token, drawn; /* [n_out][1] tokens, on a device that draws them: on all slices; at
+                                slice 0, and nothing at the others */
 };
 
 /* Rows of a step that go through the layers together, as views of all of them. A large step goes in
@@ -61,7 +63,6 @@ struct rank {
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */
     int *tok;                   /* [max_tok] of the step, when some were drawn in the step before */
-    int *drawn;                 /* [max_out] by the device, until the step is known to be good */
     int words[SHARES_MAX + 1];  /* first word of every slice, for the join */
     struct runs q_runs, k_runs; /* the shares of q and k, which norms over rows add up */
 };
@@ -75,9 +76,9 @@ void rank_lay_out(struct rank *r, const struct plan *p, int id, struct arena *ho
 /* Where the weights (a whole copy) and the KV pool of the host are. */
 void rank_bind(struct rank *r, const struct weights *whole, char *kv_pool, struct arena *host);
 
-/* Of a rank whose device's memory is its own: tables of angles in `dev`, behind rank_lay_out(), to
- * be filled by the caller; and where its own cache is, of plan_kv_bytes(). */
-void rank_lay_out_rotations(struct rank *r, struct arena *dev);
+/* Of a rank whose device's memory is its own, behind rank_lay_out(): tables of angles, to be filled
+ * by the caller, and tokens; and where its own cache is, of plan_kv_bytes(). */
+void rank_lay_out_apart(struct rank *r, struct arena *dev, struct arena *peer);
 void rank_own_cache(struct rank *r, char *pool);
 
 /* Whether tokens are drawn at this rank: slice 0 of the last stage has the logits. */

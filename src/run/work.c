@@ -99,24 +99,11 @@ static void draw_some(void *arg, int thread, int n)
             draw_row(g, i, scratch);
 }
 
-static bool any_on_host(const struct draw_rows *rows)
-{
-    for (int i = 0; i < rows->n; i++)
-        if (draw_on_host(rows, i))
-            return true;
-    return false;
-}
-
-/* What the device drew, and the rest. Only of a step that is known to be good: what was drawn in
- * its slot two steps ago feeds the step before, which may have to be run again. */
 static void draw_on_threads(struct rank *r, struct drawing *g)
 {
-    for (int i = 0; i < g->rows->n; i++) {
+    for (int i = 0; i < g->rows->n; i++)
         g->s->top[i].n_top = -1;
-        if (g->rest && !draw_on_host(g->rows, i))
-            g->s->token[i] = g->rows->token[i];
-    }
-    if (!g->rest || any_on_host(g->rows))
+    if (!g->rest || draw_any_on_host(g->rows))
         dev_together(r->host, draw_some, g);
 }
 
@@ -164,7 +151,7 @@ static void account(struct rank *r, struct rank_state *state, uint64_t ns)
 static void take_drawn(struct work *w, struct batch *b, uint64_t step)
 {
     struct mailbox *m = w->m;
-    const struct slot *before = &m->slot[(step - 1) % (uint64_t)m->flight];
+    const struct slot *before = &m->slot[(step - 1) % (uint64_t)m->slots];
     int *tok = w->r->tok, fed = 0;
     for (int i = 0; i < b->n_tok; i++)
         fed += b->tok[i] < 0;
@@ -198,24 +185,39 @@ static void follow_placement(struct rank *r, const struct slot *s)
         r->dev->err = rc, r->dev->why = r->slots->why.text;
 }
 
+/* Another step may be enqueued behind the one with these rows: no host has a part in it. */
+static bool may_lead(const struct work *w, const struct draw_rows *rows)
+{
+    return w->r->dev->leads && !draw_any_on_host(rows);
+}
+
+/* It may name what this one draws, which all slices need then. With stages no step does. */
+static bool is_followed(const struct work *w, const struct draw_rows *rows)
+{
+    return may_lead(w, rows) && rows->n && w->r->plan->pp == 1;
+}
+
 static void begin_step(struct work *w)
 {
     struct rank *r = w->r;
     const uint64_t step = w->begun + 1;
-    struct slot *s = &w->m->slot[step % (uint64_t)w->m->flight];
+    struct slot *s = &w->m->slot[step % (uint64_t)w->m->slots];
     struct doing *g = &w->doing[step % 2];
     *g = (struct doing){
-        .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits, r->drawn), .begun_ns = now_ns()};
+        .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits), .begun_ns = now_ns()};
     struct batch b = slot_batch(s);
     take_drawn(w, &b, step);
     follow_placement(r, s);
     g->draws = rank_draws(r->plan, r->id) && b.n_out;
-    b.draws = g->draws ? &g->rows : NULL;
+    b.draws = b.n_out ? &g->rows : NULL;
+    b.drawn = r->room.token.at;
     if (!r->dev->leads)
         account_begin(w);
     dev_begin(r->dev, &b);
     forward(r, &b);
-    g->rest = g->draws && dev_draw(r->dev, &r->act.logits, &g->rows);
+    g->rest = g->draws && dev_draw(r->dev, &r->act.drawn, &r->act.logits, &g->rows);
+    if (is_followed(w, &g->rows))
+        comm_merge(r->tp, &r->act.token, &r->act.drawn);
     g->logits = g->draws ? r->act.logits : nothing;
     dev_end(r->dev, &g->logits);
     if (r->dev->leads) /* only now all of it is there */
@@ -256,27 +258,26 @@ static int finish_step(struct work *w)
     return err;
 }
 
-/* The step on the device may have another one behind it: the host has no part in it. Ranks of a
- * group would have to tell each other what was drawn. */
-static bool may_lead(const struct work *w)
+/* For the next step, which therefore waits for the one that runs. */
+static bool moves_experts(const struct work *w)
 {
-    const struct plan *p = w->r->plan;
-    const struct doing *g = &w->doing[w->begun % 2];
-    return w->r->dev->leads && p->tp == 1 && p->pp == 1 && g->rest == g->draws &&
-           !any_on_host(&g->rows);
+    const struct slot *s = &w->m->slot[(w->begun + 1) % (uint64_t)w->m->slots];
+    return w->r->slots && gpu_slots_move(w->r->slots, s->placed);
 }
 
 /* Until the step on the device is done; when the next one comes meanwhile, it begins. */
 static void lead(struct work *w)
 {
-    if (!may_lead(w))
+    if (!may_lead(w, &w->doing[w->begun % 2].rows))
         return;
-    do
+    do {
         if (atomic_load(&w->m->submitted) > w->begun) {
-            begin_step(w);
+            if (!moves_experts(w))
+                begin_step(w);
             return;
         }
-    while (!dev_passed(w->r->dev));
+        sched_yield();
+    } while (!dev_passed(w->r->dev));
 }
 
 void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)

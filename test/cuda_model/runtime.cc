@@ -405,15 +405,20 @@ int gpu_clear(void *at, size_t bytes, void *stream)
     });
 }
 
-/* All tasks, or those before one that is not done. */
-static void run(struct stream *s, bool waits)
+struct mark {
+    double seconds;
+    bool passed;
+};
+
+/* All tasks, or those before the mark; when it does not wait, at most so many, and none behind one
+ * that is not done. */
+enum { ALL = 1 << 30 };
+static void run(struct stream *s, const struct mark *until, bool waits, size_t most)
 {
-    std::vector<task> todo;
-    size_t i = 0;
-    todo.swap(s->todo);
+    size_t done = 0;
     open_memory();
-    while (i < todo.size() && !s->error) {
-        const int rc = todo[i]();
+    while (done < s->todo.size() && done < most && !s->error && !(until && until->passed)) {
+        const int rc = s->todo[done]();
         if (rc == MODEL_AGAIN && !waits)
             break;
         if (rc == MODEL_AGAIN) {
@@ -421,11 +426,10 @@ static void run(struct stream *s, bool waits)
             continue;
         }
         s->error = rc;
-        i++;
+        done++;
     }
     close_memory();
-    if (!s->error)
-        s->todo.assign(todo.begin() + (ptrdiff_t)i, todo.end());
+    s->todo.erase(s->todo.begin(), s->error ? s->todo.end() : s->todo.begin() + (ptrdiff_t)done);
 }
 
 int gpu_wait(void *stream)
@@ -435,14 +439,14 @@ int gpu_wait(void *stream)
     const long lost = machine("lost", 0, -1);
     if (lost >= 0 && ++waits > lost)
         return s->error = failed(LAUNCH_FAILED, "the GPU has fallen off the bus");
-    run(s, true);
+    run(s, NULL, true, ALL);
     return s->error;
 }
 
 int gpu_done(void *stream, bool *done)
 {
     struct stream *s = stream_of(stream);
-    run(s, false);
+    run(s, NULL, false, ALL);
     *done = s->todo.empty();
     return s->error;
 }
@@ -481,11 +485,6 @@ int gpu_record_free(void *recorded)
 
 /* ------------------------------------------------------------------------------- profilers */
 
-struct mark {
-    double seconds;
-    bool passed;
-};
-
 static double now_s(void)
 {
     struct timespec t;
@@ -515,21 +514,19 @@ int gpu_mark(void *mark, void *stream)
 /* The stream does what was told to it before the mark. */
 int gpu_mark_wait(void *mark, void *stream)
 {
-    const struct mark *m = (struct mark *)mark;
     struct stream *s = stream_of(stream);
-    size_t done = 0;
-    open_memory();
-    for (; done < s->todo.size() && !s->error && !m->passed; done++)
-        s->error = s->todo[done]();
-    close_memory();
-    s->todo.erase(s->todo.begin(), s->todo.begin() + (long)done);
+    run(s, (struct mark *)mark, true, ALL);
     return s->error;
 }
 
+/* Between two looks it does one thing. */
 int gpu_mark_passed(bool *passed, void *mark, void *stream)
 {
-    *passed = true;
-    return gpu_mark_wait(mark, stream);
+    const struct mark *m = (struct mark *)mark;
+    struct stream *s = stream_of(stream);
+    run(s, m, false, 1);
+    *passed = m->passed;
+    return s->error;
 }
 
 int gpu_mark_seconds(double *seconds, void *from, void *to)

@@ -131,20 +131,16 @@ static int get_drawing(struct dev *d, struct err *e)
     struct cuda *c = cuda_of(d);
     const size_t tokens = (size_t)c->ask.max_out * sizeof(int);
     void *logits = NULL, *token[2] = {NULL};
-    char *room = NULL;
     if (!c->ask.draws)
         return 0;
-    int rc = cuda_memory(d, cuda_draw_bytes(&c->ask), &room, e);
+    int rc = cuda_memory(d, cuda_draw_bytes(&c->ask), &c->draw_room, e);
     for (int i = 0; !rc && i < 2; i++)
         rc = get_host(c, tokens, &token[i], e);
     if (!rc)
         rc = get_host(c, (size_t)c->ask.words * tokens, &logits, e);
     for (int i = 0; i < 2; i++)
         c->step[i].token_pinned = token[i];
-    c->token = (int *)(void *)room;
-    c->draw_room = room + round_up(tokens, CUDA_ALIGN);
     c->pinned = logits;
-    d->leads = !rc && !c->ask.profile;
     return rc;
 }
 
@@ -166,6 +162,7 @@ static int get_all(struct dev *d, int sm, struct err *e)
     if (!rc)
         rc = get_drawing(d, e);
     c->room.at = room;
+    d->leads = !rc && !c->ask.profile && c->ask.words <= GPU_DRAW_WORDS;
     return rc;
 }
 

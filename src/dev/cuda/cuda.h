@@ -42,9 +42,10 @@ struct cuda {
     int keys;                   /* of the step: no row sees more */
     float *pinned;              /* [max_out][words] on its way to the host */
     struct gpu_draw_rows draws; /* of the step */
-    int *token;                 /* [max_out] drawn here */
+    const int *token;           /* [max_out] drawn last, the device's */
     struct cuda_step step[2];   /* taken in turns */
     uint64_t ended, fetched;    /* steps */
+    uint64_t looked;            /* steps that groups have begun to look at */
     char *draw_room;
 
     const void *watched; /* copied to the host at the end of every step */
@@ -124,6 +125,6 @@ void cuda_begin(struct dev *d, struct batch *b);
 void cuda_end(struct dev *d, const struct mat *m);
 bool cuda_passed(struct dev *d);
 struct mat cuda_fetch(struct dev *d, const struct mat *m);
-size_t cuda_draw_bytes(const struct gpu_ask *); /* draw_room and token */
+size_t cuda_draw_bytes(const struct gpu_ask *); /* draw_room */
 
 #endif

@@ -171,13 +171,15 @@ static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const i
 }
 
 /* How, is on the device since the step's begin. */
-static bool cuda_draw(struct dev *d, const struct mat *logits, const struct draw_rows *rows)
+static bool cuda_draw(struct dev *d, struct mat *token, const struct mat *logits,
+                      const struct draw_rows *rows)
 {
     struct cuda *c = cuda_of(d);
     if (!c->draws.any)
         return false;
+    c->token = token->at;
     cuda_step(c)->drawn = rows;
-    ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), c->token, logits->at, logits->n, logits->dim,
+    ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), token->at, logits->at, logits->n, logits->dim,
                                   &c->draws, c->draw_room));
     return true;
 }

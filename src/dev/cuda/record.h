@@ -14,7 +14,7 @@ enum { RECORDS = 128, RECORD_ROWS = 64, RECORD_KEYS = 512 };
 
 struct step_key {
     int n_tok, n_seq, n_out, keys;
-    int draws; /* which kernels draw */
+    int draws; /* which kernels draw, and whether the host does */
 };
 
 struct record {

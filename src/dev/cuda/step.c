@@ -12,26 +12,34 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Groups look on; one that gives up ends what the stream waits for. */
-static int wait_watched(const struct cuda *c)
+/* Groups look on while a step is waited for; one that gives up ends what the stream waits for. */
+static int look_on(struct cuda *c, uint64_t step, bool *passed)
 {
-    bool done = false;
-    int rc = gpu_done(c->stream, &done);
-    for (bool begins = true; !rc && !done; begins = false) {
-        for (int i = 0; i < c->n_watch; i++)
-            c->watch[i].look(c->watch[i].group, begins);
+    int rc = gpu_mark_passed(passed, c->step[step % 2].mark, c->stream);
+    for (int i = 0; !rc && !*passed && i < c->n_watch; i++)
+        c->watch[i].look(c->watch[i].group, c->looked <= step);
+    c->looked = step + 1;
+    return rc;
+}
+
+static int wait_watched(struct cuda *c, uint64_t step)
+{
+    bool passed = false;
+    int rc = look_on(c, step, &passed);
+    while (!rc && !passed) {
         sched_yield();
-        rc = gpu_done(c->stream, &done);
+        rc = look_on(c, step, &passed);
     }
     return rc;
 }
 
 /* Wait for a step; what failed on the GPU shows here. */
-static void wait_step(struct dev *d, const struct cuda_step *s)
+static void wait_step(struct dev *d, uint64_t step)
 {
     struct cuda *c = cuda_of(d);
     uint64_t begin = now_ns();
-    cuda_note(d, c->n_watch ? wait_watched(c) : gpu_mark_wait(s->mark, c->stream));
+    cuda_note(d, c->n_watch ? wait_watched(c, step)
+                            : gpu_mark_wait(c->step[step % 2].mark, c->stream));
     c->waited_ns += now_ns() - begin;
 }
 
@@ -51,8 +59,7 @@ size_t cuda_draw_bytes(const struct gpu_ask *a)
 {
     if (!a->draws)
         return 0;
-    return round_up((size_t)a->max_out * sizeof(int), 256) +
-           round_up(gpu_draw_bytes(a->max_out, a->words), 256);
+    return round_up(gpu_draw_bytes(a->max_out, a->words), 256);
 }
 
 /* The next n numbers of the batch on its way; they come from `from`, if it is there. */
@@ -147,17 +154,18 @@ void cuda_begin(struct dev *d, struct batch *b)
         most = max_int(most, b->pos[i] + 1);
         fed |= b->tok[i] < 0;
     }
-    must(!fed || c->token);
+    must(!fed || b->drawn);
     c->keys = record_keys(most);
     int *tok = (int *)(void *)c->batch; /* the first there */
     *b = put_batch(c, b, pages_of(c->keys), &used);
     put_draws(c, b->draws, &used);
     cuda_note(d, gpu_copy_in(c->batch, cuda_step(c)->batch_pinned, used, c->stream));
-    const int kind = draws_kind(&c->draws) | fed << DRAWS_KIND_BITS;
+    const int kind = draws_kind(&c->draws) | fed << DRAWS_KIND_BITS |
+                     (b->draws && draw_any_on_host(b->draws)) << (DRAWS_KIND_BITS + 1);
     if (!d->err)
         look_up(d, (struct step_key){b->n_tok, b->n_seq, b->n_out, c->keys, kind});
     if (fed && !d->err && !c->replays)
-        cuda_note(d, gpu_feed(c->stream, tok, b->n_tok, c->token));
+        cuda_note(d, gpu_feed(c->stream, tok, b->n_tok, b->drawn));
 }
 
 /* What was recorded, or recorded now, is run. */
@@ -211,7 +219,7 @@ bool cuda_passed(struct dev *d)
 {
     struct cuda *c = cuda_of(d);
     bool passed = true;
-    cuda_note(d, gpu_mark_passed(&passed, c->step[c->fetched % 2].mark, c->stream));
+    cuda_note(d, look_on(c, c->fetched, &passed));
     return passed;
 }
 
@@ -229,11 +237,12 @@ struct mat cuda_fetch(struct dev *d, const struct mat *m)
     struct mat to = *m;
     if (c->ended == c->fetched)
         cuda_end(d, m);
-    struct cuda_step *s = &c->step[c->fetched++ % 2];
+    const uint64_t step = c->fetched++;
+    struct cuda_step *s = &c->step[step % 2];
     if (m->n)
         to.at = c->pinned;
     if (!d->err)
-        wait_step(d, s);
+        wait_step(d, step);
     if (!d->err && s->drawn)
         take_tokens(s);
     s->drawn = NULL;
