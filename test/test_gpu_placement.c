@@ -23,6 +23,22 @@ static const struct gpus *the_gpus(void)
     return &gpus;
 }
 
+/* GPUs that do not read each other's memory, and a library in place of NCCL. */
+static const struct gpus *apart(void)
+{
+    static struct gpus gpus;
+    struct err e;
+    setenv("TANDEM_MODEL_GPU", "gpus=4 peers=0", 1);
+    if (gpus.n)
+        return &gpus;
+    setenv("TANDEM_NCCL", BUILD_DIR "/model/fake/libnccl.so.2", 1);
+    if (plugin_gpus(the_gpus()->plugin, &gpus, &e))
+        fail_msg("%s", e.text);
+    return &gpus;
+}
+
+static bool on_the_model(void) { return !strcmp(the_gpus()->gpu[0].name, "model of a GPU"); }
+
 /* The first layer has no experts. */
 static struct model mixture(void)
 {
@@ -160,12 +176,13 @@ static void logits_of(const struct plan *p, const struct store *store, float *to
 }
 
 /* Any placement before every step. */
-static void logits_on_gpus(const struct plan *p, const struct store *store, float *to)
+static void logits_on_gpus(const struct plan *p, const struct store *store, const struct gpus *gpus,
+                           float *to)
 {
     struct placement layer[LAYERS];
     struct sequence s;
     uint32_t seed = (uint32_t)p->tp;
-    start(&s, p, store, the_gpus());
+    start(&s, p, store, gpus);
     while (s.done < TOKENS) {
         any_placements(layer, p, &seed);
         if (s.done) /* the first step is of even shares */
@@ -190,8 +207,13 @@ static void experts_that_move_between_steps_change_no_bit(void **state)
         struct plan alone = plan_of(&m, one), p = plan_of(&m, layout[i]);
         float *want = room_for_logits(&p), *got = room_for_logits(&p);
         logits_of(&alone, t.store, want);
-        logits_on_gpus(&p, t.store, got);
+        logits_on_gpus(&p, t.store, the_gpus(), got);
         assert_memory_equal(got, want, TOKENS * (size_t)m.n_vocab * sizeof(*got));
+        if (i == 1 && on_the_model()) {
+            logits_on_gpus(&p, t.store, apart(), got);
+            unsetenv("TANDEM_MODEL_GPU");
+            assert_memory_equal(got, want, TOKENS * (size_t)m.n_vocab * sizeof(*got));
+        }
         test_free(got);
         test_free(want);
     }
@@ -255,6 +277,25 @@ static void only_what_is_not_there_is_copied(void **state)
     team_stop(s.team);
     test_free(to);
     tiny_free(&t);
+}
+
+static void without_room_for_copies_it_may_fit(void **state)
+{
+    const struct model m = mixture();
+    struct plan p = plan_of(&m, (struct layout){2, 2, 1, 2, 6, false, NUM_F32});
+    struct gpus g = *the_gpus();
+    struct err e;
+    (void)state;
+    p.slots = 0; /* so much is there, and not a byte more; both ranks stand on one GPU */
+    g.n = 1;
+    g.gpu[0].unit = 0;
+    const struct gpu_need a = gpu_need(&p, 0, &g), b = gpu_need(&p, 1, &g);
+    g.gpu[0].memory_free =
+        a.weights + a.kv + a.scratch + b.weights + b.kv + b.scratch + 2 * (size_t)GPU_RESERVE;
+    assert_int_equal(gpu_check(&p, &g, &e), 0);
+    p.slots = 4;
+    assert_int_equal(gpu_check(&p, &g, &e), -ENOMEM);
+    assert_non_null(strstr(e.text, "fewer --redundant-experts"));
 }
 
 static void plans_count_the_slots_of_every_layer(void **state)
@@ -518,6 +559,7 @@ int main(void)
         cmocka_unit_test(experts_that_move_between_steps_change_no_bit),
         cmocka_unit_test(only_what_is_not_there_is_copied),
         cmocka_unit_test(plans_count_the_slots_of_every_layer),
+        cmocka_unit_test(without_room_for_copies_it_may_fit),
         cmocka_unit_test(ranks_that_die_while_experts_move_change_no_token),
         cmocka_unit_test(balancing_after_every_step_changes_no_token),
         cmocka_unit_test(what_has_no_room_is_refused),

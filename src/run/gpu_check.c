@@ -11,6 +11,14 @@ static void advise(const struct plan *p, const struct gpus *g, int gpu, size_t w
     const size_t all = g->gpu[gpu].memory, free = min_size(g->gpu[gpu].memory_free, all);
     static const enum num smaller[] = {NUM_BF16, NUM_INT8, NUM_INT4};
     int pages = gpu_pages(p, g);
+    struct plan even = *p;
+    even.slots = 0;
+    if (p->slots && fits(&even, g)) {
+        snprintf(to, n,
+                 "; it would fit without room for experts that move: fewer "
+                 "--redundant-experts");
+        return;
+    }
     if (gpu_fast_products(p)) {
         snprintf(to, n, "; without --fast %.0f MiB less, for it keeps weights a second time",
                  (double)gpu_plain_bytes(p, 0) / (1 << 20));
