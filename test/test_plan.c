@@ -142,6 +142,26 @@ static void json_gives_a_plan_with_experts_back(void **state)
     json_decref(o);
 }
 
+static void json_gives_slots_of_experts_back(void **state)
+{
+    struct plan p = layout("qwen1.5-moe-a2.7b", 3, 1), q;
+    struct err e;
+    (void)state;
+    p.ep = 3, p.slots = 21; /* of 60 experts */
+    json_t *o = plan_to_json(&p);
+    if (plan_from_json(o, &q, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(q.slots, 21);
+    json_object_del(o, "slots");
+    assert_int_equal(plan_from_json(o, &q, &e), 0);
+    assert_int_equal(q.slots, 0);
+    assert_int_not_equal(plan_hash(&p), plan_hash(&q));
+    json_object_set_new(o, "slots", json_integer(19));
+    assert_int_equal(plan_from_json(o, &q, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "20 to 60"));
+    json_decref(o);
+}
+
 static void json_gives_the_plan_back(void **state)
 {
     struct plan p = layout("mistral-7b-v0.1", 3, 2), q;
@@ -280,6 +300,7 @@ int main(void)
         cmocka_unit_test(stages_are_equal_by_bytes),
         cmocka_unit_test(active_parameters_are_those_one_token_meets),
         cmocka_unit_test(json_gives_a_plan_with_experts_back),
+        cmocka_unit_test(json_gives_slots_of_experts_back),
         cmocka_unit_test(json_gives_the_plan_back),
         cmocka_unit_test(wrong_edits_are_refused_by_name),
         cmocka_unit_test(impossible_wishes_say_what_to_change),
