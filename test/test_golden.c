@@ -2,10 +2,12 @@
  * as planned. Needs the shared test data; skips without. */
 #include "base/json.h"
 #include "model/folder.h"
+#include "process.h"
 #include "tiny.h"
 
 #include <math.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *model_folder(const char *name)
@@ -257,7 +259,7 @@ static void memory_is_as_planned_to_the_byte(void **state)
     store_close(s);
 }
 
-static void a_killed_rank_is_one_clear_error_and_leaves_nothing(void **state)
+static void a_killed_keeper_is_one_clear_error_and_leaves_nothing(void **state)
 {
     struct model m;
     struct store *s;
@@ -274,14 +276,16 @@ static void a_killed_rank_is_one_clear_error_and_leaves_nothing(void **state)
     struct plan p = plan_for(&m, 2, 1, false, 32);
     assert_int_equal(team_start(&team, &p, s, &opts, &e), 0);
     team_memory(team, &host, rank);
-    assert_int_equal(kill(rank[1].pid, SIGKILL), 0);
+    assert_int_equal(kill(parent_of(rank[1].pid), SIGKILL), 0);
     struct session *session = session_new(team, &p);
     int rc = session_run(session, prompt, 3, 200, &sampling_greedy, hear, &h, &stats, &e);
     assert_int_equal(rc, -EIO);
-    assert_non_null(strstr(e.text, "rank 1 was killed by signal 9"));
+    assert_non_null(strstr(e.text, "the keeper process has died"));
     session_free(session);
     team_stop(team);
-    assert_int_equal(kill(rank[0].pid, 0), -1);
+    for (int r = 0; r < 2; r++)
+        while (lives(rank[r].pid)) /* the kernel ends them with the keeper */
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     store_close(s);
 }
 
@@ -292,7 +296,7 @@ int main(void)
         cmocka_unit_test(chosen_experts_of_a_trained_mixture_are_golden),
         cmocka_unit_test(the_story_is_the_same_in_every_layout),
         cmocka_unit_test(memory_is_as_planned_to_the_byte),
-        cmocka_unit_test(a_killed_rank_is_one_clear_error_and_leaves_nothing),
+        cmocka_unit_test(a_killed_keeper_is_one_clear_error_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,6 +63,12 @@ on "lost=60" run --device cuda Hi -n 20
 [ $rc != 0 ] && [ $rc != 124 ] && mentions "has fallen off the bus" err
 claim "a GPU that falls off the bus ends what runs on it, in the driver's words"
 
+on "" run --device cuda Hi -n 20 -q
+cp "$work/out" "$work/quiet"
+on "hang=300" run --device cuda Hi -n 20 -q --patience 0.2
+[ $rc = 0 ] && mentions "on GPU 0, model of a GPU at 0000:17:00.0) hangs in step" err && cmp -s "$work/out" "$work/quiet"
+claim "an endless kernel costs a rank and no word of the answer"
+
 # Two alike: what was measured is what plans, simulations and predictions are made of.
 on "gpus=2" topo --measure --device cuda --dtype bf16 -q -o "$work/gpus.json"
 [ $rc = 0 ] && mentions "GB/s from GPU" out && python3 - "$work/gpus.json" <<'P'

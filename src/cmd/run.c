@@ -72,6 +72,7 @@ static int start(struct run *r, struct err *e)
                              .packed = r->at.packed,
                              .gpus = open_gpus(&r->at),
                              .host = &r->at.host,
+                             .patience_s = r->o->patience,
                              .keep_logits = r->o->logits != NULL};
     if (r->o->logits)
         r->at.plan.max_out = r->at.plan.max_tok;

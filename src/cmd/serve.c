@@ -193,7 +193,8 @@ static int start(struct serving *s, struct err *e)
                             .arg = &progress,
                             .packed = s->at.packed,
                             .gpus = open_gpus(&s->at),
-                            .host = &s->at.host},
+                            .host = &s->at.host,
+                            .patience_s = o->patience},
                    .queue = {o->max_queue, (size_t)o->max_queue_tokens, o->max_ttft},
                    .draft = o->given.draft_tokens ? o->draft_tokens
                             : s->draft.plan       ? 4
@@ -269,7 +270,8 @@ static int open_draft(struct serving *s, struct err *e)
                                     .team = {.isa = s->draft_at.isa,
                                              .packed = s->draft_at.packed,
                                              .gpus = open_gpus(&s->draft_at),
-                                             .host = &s->draft_at.host}};
+                                             .host = &s->draft_at.host,
+                                             .patience_s = s->o->patience}};
     return 0;
 }
 

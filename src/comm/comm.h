@@ -20,6 +20,7 @@
 #ifndef TANDEM_COMM_H
 #define TANDEM_COMM_H
 
+#include "base/pulse.h"
 #include "base/tree.h"
 
 struct comm;
@@ -46,7 +47,19 @@ struct comm {
     void *ctx;
     uint64_t calls, bytes;     /* since the start; bytes this rank had to read from others */
     uint64_t wait_ns, move_ns; /* shm: waiting for others; reading and adding */
+    _Atomic uint64_t *pulse;   /* of this rank; NULL: nobody looks */
 };
+
+/* Each call of a group is between these; false: it does nothing. */
+static inline bool comm_enter(struct comm *c)
+{
+    if (c->size == 1 || c->err)
+        return false;
+    pulse_call(c->pulse);
+    return true;
+}
+
+static inline void comm_leave(struct comm *c) { pulse_call(c->pulse); }
 
 /* All-reduce in two halves, so that others may catch up meanwhile. begin: this rank's planes are
  * complete and stay as they are until end, which makes `to` the sum of all ranks' planes, by the
@@ -62,8 +75,10 @@ static inline void comm_sum_begin(struct comm *c)
 static inline void comm_sum_end(struct comm *c, struct mat *to, const struct planes *from)
 {
     must(c->size > 1 || to->at == from->at[0].at);
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->sum(c, to, from);
+        comm_leave(c);
+    }
 }
 
 static inline void comm_sum(struct comm *c, struct mat *to, const struct planes *from)
@@ -76,15 +91,19 @@ static inline void comm_sum(struct comm *c, struct mat *to, const struct planes 
 static inline void comm_scatter_sum(struct comm *c, struct mat *to, const struct planes *from)
 {
     must(c->size > 1 || to->at == from->at[0].at);
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->scatter_sum(c, to, from);
+        comm_leave(c);
+    }
 }
 
 /* All-gather: every rank fills its own rows of m; all get everyone's. */
 static inline void comm_gather(struct comm *c, struct mat *m)
 {
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->gather(c, m);
+        comm_leave(c);
+    }
 }
 
 /* The two all-to-alls of expert parallelism. Bit r of need[t] says that rank r computes something
@@ -96,24 +115,30 @@ static inline void comm_gather(struct comm *c, struct mat *m)
  */
 static inline void comm_dispatch(struct comm *c, struct mat *m, const uint32_t *need)
 {
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->dispatch(c, m, need);
+        comm_leave(c);
+    }
 }
 
 static inline void comm_combine(struct comm *c, struct mat *to, const struct mat *from,
                                 const uint32_t *need)
 {
     must(to->type == NUM_I64 && from->type == NUM_I64 && to->n == from->n && to->dim == from->dim);
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->combine(c, to, from, need);
+        comm_leave(c);
+    }
 }
 
 /* For every number at most one rank has non-zero bits: all get those bits (so -0 survives). */
 static inline void comm_merge(struct comm *c, struct mat *to, const struct mat *from)
 {
     must(c->size > 1 || to->at == from->at);
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->merge(c, to, from);
+        comm_leave(c);
+    }
 }
 
 /* Columns side by side at rank 0: rank i's from[n][col[i+1]-col[i]] becomes columns col[i]..
@@ -121,22 +146,28 @@ static inline void comm_merge(struct comm *c, struct mat *to, const struct mat *
 static inline void comm_join(struct comm *c, struct mat *to, const struct mat *from, const int *col)
 {
     must(c->size > 1 || to->at == from->at);
-    if (c->size > 1 && !c->err)
+    if (comm_enter(c)) {
         c->ops->join(c, to, from, col);
+        comm_leave(c);
+    }
 }
 
 /* Point to point between two ranks of the group; the shapes agree. send returns when m may be
  * written again (it may buffer two messages). */
 static inline void comm_send(struct comm *c, int peer, const struct mat *m)
 {
-    if (!c->err)
+    if (comm_enter(c)) {
         c->ops->send(c, peer, m);
+        comm_leave(c);
+    }
 }
 
 static inline void comm_recv(struct comm *c, int peer, struct mat *m)
 {
-    if (!c->err)
+    if (comm_enter(c)) {
         c->ops->recv(c, peer, m);
+        comm_leave(c);
+    }
 }
 
 /* Groups on devices only enqueue. The step's work is done (dev_fetch() has returned): what failed

@@ -6,9 +6,9 @@
  * here may come from any thread.
  *
  * An admitted request always ends with exactly one event whose finish is not RUNNING. When a rank
- * dies the engine replaces the ranks, which find weights and cache where they were; when these are
- * lost too, it starts all anew and computes what was lost. No request notices but by the clock, and
- * its tokens are the same.
+ * dies or hangs the engine replaces the ranks, which find weights and cache where they were; when
+ * these are lost too, it starts all anew and computes what was lost. No request notices but by the
+ * clock, and its tokens are the same.
  */
 #ifndef TANDEM_ENGINE_H
 #define TANDEM_ENGINE_H
@@ -138,6 +138,7 @@ int engine_events(struct engine *x, void (*fn)(void *arg, const struct engine_ev
 struct engine_stats {
     uint64_t steps, submitted, finished[FINISH_FAILED + 1], preempted, restarts;
     uint64_t replaced;               /* of the restarts, those that kept weights and cache */
+    uint64_t hung;                   /* those where nobody had died, but nothing moved */
     double restart_s;                /* in restarts */
     uint64_t copied;                 /* bytes of weights that ranks copied to GPUs */
     uint64_t prompt_tok, cached_tok; /* tokens of prompts begun; of them, stored already */

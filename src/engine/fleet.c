@@ -144,7 +144,8 @@ double fleet_ttft(struct fleet *f, int n_prompt)
 static void add(struct engine_stats *to, const struct engine_stats *s, int n)
 {
     to->steps += s->steps, to->submitted += s->submitted, to->preempted += s->preempted;
-    to->restarts += s->restarts, to->replaced += s->replaced, to->restart_s += s->restart_s;
+    to->restarts += s->restarts, to->replaced += s->replaced, to->hung += s->hung,
+        to->restart_s += s->restart_s;
     to->copied += s->copied;
     to->prompt_tok += s->prompt_tok, to->cached_tok += s->cached_tok;
     to->new_tok += s->new_tok, to->drafted += s->drafted, to->accepted += s->accepted;

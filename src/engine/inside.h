@@ -56,8 +56,8 @@ struct engine {
 
     /* The engine's thread's. */
     struct team *team;
-    pthread_mutex_t
-        team_lock; /* held while the team is replaced, for those who ask it for figures */
+    pthread_mutex_t team_lock; /* held, shortly, while there is another one, and by those who ask it
+                                  for figures */
     struct experts_of experts; /* counts: under team_lock too */
     struct drafter *drafter;   /* NULL: guesses come from the past */
     struct draft_ask *asks;

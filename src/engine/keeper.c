@@ -4,6 +4,7 @@
 #include "comm/shm.h"
 #include "engine/gpu_keeper.h"
 #include "engine/near.h"
+#include "engine/suspect.h"
 #include "run/load.h"
 #include "run/work.h"
 
@@ -411,11 +412,30 @@ static void drop_weights(struct keeper *k)
     k->base = NULL;
 }
 
-static void fail(struct keeper *k, const struct err *e)
+static void fail(struct keeper *k, int rc, const struct err *e)
 {
-    struct keeper_word w = {.kind = KEEPER_FAILED};
+    struct keeper_word w = {.kind = KEEPER_FAILED, .status = rc};
     snprintf(w.text, sizeof(w.text), "%s", e->text);
     say(k, &w);
+}
+
+/* A driver can hold a process against any signal. Then neither is its memory free to be used again,
+ * nor is there hope in its GPU. */
+static int end_all(struct keeper *k, struct err *e)
+{
+    end_ranks(k);
+    for (int ms = 0; ms < PATIENCE_MS && any_rank(k); ms++)
+        pause_ms(), reap(k);
+    for (int r = 0; r < k->n_rank; r++)
+        if (k->pid[r] > 0) {
+            char name[256];
+            suspects_name(name, sizeof(name), r, k->pid[r], k->gpus);
+            return err_set(e, -EBUSY, "%s was killed and does not end: %s", name,
+                           k->gpus ? "its driver holds it. Look at nvidia-smi and dmesg, and start "
+                                     "without that GPU (CUDA_VISIBLE_DEVICES)"
+                                   : "the kernel holds it");
+        }
+    return 0;
 }
 
 /* What a rank stores is the same whenever a step is run, so new ranks go on where not all of the
@@ -423,20 +443,16 @@ static void fail(struct keeper *k, const struct err *e)
 static void start_again(struct keeper *k)
 {
     struct err e;
-    end_ranks(k);
-    for (int ms = 0; ms < PATIENCE_MS && any_rank(k); ms++)
-        pause_ms(), reap(k);
-    const bool lost = k->gpus && !gpu_keepers_kept(&k->keepers);
-    if (any_rank(k) || lost) {
-        err_set(&e, -EIO, "%s",
-                lost ? "a rank's memory on its GPU ended with it" : "a killed rank does not end");
-        fail(k, &e);
-        return;
+    int rc = end_all(k, &e);
+    if (!rc && k->gpus && !gpu_keepers_kept(&k->keepers))
+        rc = err_set(&e, -EIO, "a rank's memory on its GPU ended with it");
+    if (!rc) {
+        room_again(k->room, k->p);
+        say(k, &(struct keeper_word){.kind = KEEPER_AGAIN});
+        rc = fork_ranks(k, &e);
     }
-    room_again(k->room, k->p);
-    say(k, &(struct keeper_word){.kind = KEEPER_AGAIN});
-    if (fork_ranks(k, &e))
-        fail(k, &e);
+    if (rc)
+        fail(k, rc, &e);
 }
 
 static _Noreturn void watch(struct keeper *k, int signals)
@@ -515,8 +531,9 @@ _Noreturn void keeper_run(const struct plan *p, const struct store *s, const str
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
-    if (signals < 0 || start(&k, s, opts->packed, n_thread, &e)) {
-        fail(&k, &e);
+    int rc = signals < 0 ? -errno : start(&k, s, opts->packed, n_thread, &e);
+    if (rc) {
+        fail(&k, rc, &e);
         leave(&k, 1);
     }
     report(&k);

@@ -14,7 +14,8 @@
 /* What the keeper tells control, one datagram each. */
 struct keeper_word {
     enum { KEEPER_RANK, KEEPER_READY, KEEPER_FAILED, KEEPER_DIED, KEEPER_AGAIN } kind;
-    int rank, pid, status; /* RANK: a rank and its pid; DIED: a rank and its wait status */
+    int rank, pid, status; /* RANK: a rank and its pid; DIED: a rank and its wait status; FAILED:
+                              the error's code, -EBUSY when a process cannot be ended */
     size_t weight_bytes;   /* READY: of the host's copy, as laid out */
     size_t rank_weights[PLAN_RANKS];            /* READY: of each rank's view */
     char text[sizeof(((struct err *)0)->text)]; /* FAILED: why */

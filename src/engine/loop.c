@@ -395,26 +395,43 @@ static int take_step(struct engine *x, struct err *e)
 /* ------------------------------------------------------------------------------- a rank died */
 
 /* New ranks on the memory of the old ones run again the steps on their way: nobody notices. Tried
- * once between two steps; after that what is in memory is not trusted any more. */
-static int replace_ranks(struct engine *x, struct err *e)
+ * once between two steps; after that what is in memory is not trusted any more. Where ranks seemed
+ * to hang they may only have been slow, and the team knows when to give up. */
+static int replace_ranks(struct engine *x, bool hung, struct err *e)
 {
-    return !x->team || x->restarts++ ? -EIO : team_again(x->team, e);
+    if (!x->team || (hung ? x->restarts : x->restarts++) > 0)
+        return -EIO;
+    return team_again(x->team, e);
+}
+
+static bool stopping(struct engine *x)
+{
+    pthread_mutex_lock(&x->lock);
+    const bool stop = x->stop;
+    pthread_mutex_unlock(&x->lock);
+    return stop;
 }
 
 /* Steps on their way and stored pages are void; everybody who runs is computed again from the
- * tokens it has, and so draws the same ones. */
-static int load_again(struct engine *x, struct err *e)
+ * tokens it has, and so draws the same ones. stuck: nothing can be started, only ended. */
+static int load_again(struct engine *x, bool stuck, struct err *e)
 {
-    experts_keep(&x->experts, x->team);
-    x->copied += x->team ? team_copied(x->team) : 0;
-    team_stop(x->team);
+    struct team *old = x->team, *fresh = NULL;
+    int rc = -EIO;
+    pthread_mutex_lock(&x->team_lock);
+    experts_keep(&x->experts, old);
+    x->copied += old ? team_copied(old) : 0;
     x->team = NULL;
+    pthread_mutex_unlock(&x->team_lock);
+    team_stop(old);
     memset(x->waited_s, 0, sizeof(x->waited_s));
     drive_restart(&x->drive);
     x->unsent = NULL;
-    int rc = -EIO;
-    while (rc && x->restarts++ < RESTARTS)
-        rc = team_start(&x->team, &x->plan, x->store, &x->opts.team, e);
+    while (rc && !stuck && !stopping(x) && x->restarts++ < RESTARTS)
+        rc = team_start(&fresh, &x->plan, x->store, &x->opts.team, e);
+    pthread_mutex_lock(&x->team_lock);
+    x->team = fresh;
+    pthread_mutex_unlock(&x->team_lock);
     return rc;
 }
 
@@ -436,24 +453,27 @@ static void begin_again(struct engine *x)
     }
 }
 
-static void restart(struct engine *x, struct err *e)
+/* why: as team_wait() gave it. */
+static void restart(struct engine *x, int why, struct err *e)
 {
     const double begun = now_s();
+    const bool hung = why == -ETIMEDOUT;
     fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
-    pthread_mutex_lock(&x->team_lock);
-    const bool kept = !replace_ranks(x, e);
-    int rc = kept ? 0 : load_again(x, e);
-    pthread_mutex_unlock(&x->team_lock);
+    int rc = replace_ranks(x, hung, e);
+    const bool kept = !rc;
+    if (!kept)
+        rc = load_again(x, rc == -EBUSY, e);
     const double took = now_s() - begun;
     kept ? go_on(x) : begin_again(x);
     pthread_mutex_lock(&x->lock);
     x->stats.restarts++;
     x->stats.replaced += kept;
+    x->stats.hung += hung;
     x->stats.restart_s += took;
     x->stats.failed = rc != 0;
     pthread_mutex_unlock(&x->lock);
     if (rc) {
-        fprintf(stderr, "tandem: %s; given up after %d tries\n", e->text, RESTARTS);
+        fprintf(stderr, "tandem: %s; given up\n", e->text);
         finish_all(x, FINISH_FAILED);
         return;
     }
@@ -491,7 +511,7 @@ void *engine_loop(void *arg)
         if (!rc && x->drive.n_flying)
             rc = take_step(x, &e);
         if (rc)
-            restart(x, &e);
+            restart(x, rc, &e);
         publish(x, 0);
     }
     return NULL;

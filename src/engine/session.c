@@ -10,6 +10,7 @@ struct session {
     struct pool pool;
     int *tok, n_tok; /* the sequence so far */
     int n_done;      /* tokens whose keys and values are stored */
+    int deaths;      /* of ranks, with no step between them */
     int *pos, *slot, *seq, *page, *out;
 };
 
@@ -46,6 +47,36 @@ void session_free(struct session *s)
     free(s);
 }
 
+/* After the team has failed, and said why: new ranks on the same memory, which run again what was
+ * on its way. Once between two steps, but where ranks only seemed to hang; there the team knows
+ * when to give up. */
+static int recover(struct session *s, int why, struct err *e)
+{
+    if (why != -ETIMEDOUT && s->deaths++)
+        return -EIO;
+    fprintf(stderr, "tandem: %s; starting the ranks again\n", e->text);
+    return team_again(s->team, e) ? -EIO : 0;
+}
+
+static int64_t submit_batch(struct session *s, const struct batch *b, const struct draw *draw,
+                            struct err *e)
+{
+    int64_t step;
+    int rc = 0;
+    while (!rc && (step = team_submit(s->team, b, draw, e)) < 0)
+        rc = recover(s, (int)step, e);
+    return rc ? rc : step;
+}
+
+static int wait_step(struct session *s, int64_t step, struct team_result *to, struct err *e)
+{
+    int rc, again = 0;
+    while (!again && (rc = team_wait(s->team, step, to, e)))
+        again = recover(s, rc, e);
+    s->deaths = again ? s->deaths : 0;
+    return again;
+}
+
 /* Submit the next n tokens; out rows are wanted from the last n_out of them. */
 static int64_t submit(struct session *s, int n, int n_out, const struct draw *draw, struct err *e)
 {
@@ -66,7 +97,7 @@ static int64_t submit(struct session *s, int n, int n_out, const struct draw *dr
                       .page = s->page,
                       .stride = (s->plan->ctx + KV_PAGE - 1) / KV_PAGE,
                       .out = s->out};
-    int64_t step = team_submit(s->team, &b, draw, e);
+    int64_t step = submit_batch(s, &b, draw, e);
     if (step > 0)
         s->n_done += n;
     return step;
@@ -84,7 +115,7 @@ static int advance(struct session *s, const struct draw *draw, int *token, struc
             return (int)step;
     }
     struct team_result result;
-    int rc = team_wait(s->team, step, &result, e);
+    int rc = wait_step(s, step, &result, e);
     if (rc)
         return rc;
     *token = result.token[0];
@@ -163,7 +194,7 @@ int session_logits(struct session *s, const int *ids, int n, float *to, struct e
         struct team_result result;
         int at = s->n_done, now = min_int(chunk, n - at);
         int64_t step = submit(s, now, now, draw, e);
-        rc = step < 0 ? (int)step : team_wait(s->team, step, &result, e);
+        rc = step < 0 ? (int)step : wait_step(s, step, &result, e);
         if (!rc)
             memcpy(to + (size_t)at * row, result.logits, (size_t)now * row * sizeof(float));
     }

@@ -15,7 +15,10 @@ struct session_stats {
     double prefill_s, decode_s;          /* wall clock */
 };
 
-/* Make the sequence exactly ids[n] (what is stored of a common prefix is kept, the rest is
+/* When a rank dies or hangs, the ranks are replaced (team_again()) and the answer goes on; -EIO
+ * when that is not possible.
+ *
+ * Make the sequence exactly ids[n] (what is stored of a common prefix is kept, the rest is
  * computed, in chunks, several on their way when the plan has stages), then generate until fn
  * returns false, max_new tokens are made or the context is full. fn sees every token, in order.
  * Stop tokens are fn's business. A prompt longer than the context is -E2BIG with both numbers. */

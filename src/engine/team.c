@@ -1,6 +1,7 @@
 /* team.c - control's side of a team. See team.h. */
-#include "engine/team.h"
 #include "engine/keeper.h"
+#include "engine/suspect.h"
+#include "engine/team_inside.h"
 #include "run/gpu.h"
 
 #include <poll.h>
@@ -11,18 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct team {
-    struct plan plan;
-    struct room room;
-    const struct gpus *gpus; /* NULL: ranks compute on the host */
-    int fd;
-    pid_t keeper;
-    int64_t submitted;
-    bool failed;
-    size_t weight_bytes, rank_weights[PLAN_RANKS];
-    int pid[PLAN_RANKS];
-    struct rank_time since[PLAN_RANKS]; /* counters at the last reset */
-    uint64_t placed, *holders;          /* the last placement, as struct slot has it; NULL: none */
+enum {
+    ANSWER_MS = 30000, /* the keeper's, which waits for ranks that were killed; and its end */
+    KILLED_MS = 5000,  /* until a killed process has ended, unless a driver holds it */
+    START_S = 300,     /* nothing moves while a driver begins, or compiles kernels */
+    AGAIN_S = 30       /* or, when ranks start again, three times as long as at first */
 };
 
 /* ------------------------------------------------------------------------------- words */
@@ -33,14 +27,12 @@ static int died(const struct team *t, const struct keeper_word *w, struct err *e
     if (*why)
         return err_set(e, -EIO, "rank %d: %s", w->rank, why);
     if (WIFSIGNALED(w->status))
-        return err_set(e, -EIO, "rank %d was killed by signal %d (%s); start again", w->rank,
+        return err_set(e, -EIO, "rank %d was killed by signal %d (%s)", w->rank,
                        WTERMSIG(w->status), strsignal(WTERMSIG(w->status)));
-    return err_set(e, -EIO, "rank %d ended with status %d; start again", w->rank,
-                   WEXITSTATUS(w->status));
+    return err_set(e, -EIO, "rank %d ended with status %d", w->rank, WEXITSTATUS(w->status));
 }
 
-/* Take every word that has come from the keeper. *ready is set by KEEPER_READY. */
-static int listen_keeper(struct team *t, bool *ready, struct err *e)
+int team_listen(struct team *t, bool *ready, struct err *e)
 {
     struct keeper_word w;
     for (;;) {
@@ -49,7 +41,7 @@ static int listen_keeper(struct team *t, bool *ready, struct err *e)
             return 0;
         if (n != (ssize_t)sizeof(w)) {
             t->failed = true;
-            return err_set(e, -EIO, "the keeper process has died; start again");
+            return err_set(e, -EIO, "the keeper process has died");
         }
         if (w.kind == KEEPER_RANK)
             t->pid[w.rank] = w.pid;
@@ -120,20 +112,53 @@ static bool all_ready(const struct team *t)
     return true;
 }
 
+uint64_t team_moves(const struct team *t)
+{
+    const struct mailbox *m = t->room.mailbox;
+    uint64_t sum = atomic_load(&m->loaded);
+    for (int r = 0; r < plan_ranks(&t->plan); r++)
+        sum += atomic_load(&m->rank[r].pulse) + atomic_load(&m->rank[r].done) +
+               atomic_load(&m->rank[r].copied) + atomic_load(&m->rank[r].ready);
+    return sum;
+}
+
+static int start_hangs(struct team *t, bool loaded, double still_s, struct err *e)
+{
+    char name[256];
+    int r = 0;
+    t->failed = true;
+    if (!loaded) /* nobody knows what it does */
+        t->deaf = true;
+    if (!loaded)
+        return err_set(e, -ETIMEDOUT, "loading does not get on: nothing has moved for %.0f s",
+                       still_s);
+    while (r < plan_ranks(&t->plan) - 1 && atomic_load(&t->room.mailbox->rank[r].ready))
+        r++;
+    suspects_name(name, sizeof(name), r, t->pid[r], t->gpus);
+    return err_set(e, -ETIMEDOUT, "%s does not start: nothing has moved for %.0f s%s", name,
+                   still_s, t->gpus ? "; look at nvidia-smi and dmesg" : "");
+}
+
 static int wait_ready(struct team *t, const struct store *s, const struct team_opts *opts,
                       bool loaded, struct err *e)
 {
+    struct stillness still;
+    still_begin(&still, team_moves(t), now_s());
     while (!loaded || !all_ready(t)) {
         uint32_t bell = atomic_load(&t->room.mailbox->done_bell);
-        int rc = listen_keeper(t, &loaded, e);
+        int rc = team_listen(t, &loaded, e);
         if (rc)
             return rc;
         if (opts && opts->progress)
             opts->progress(opts->arg, atomic_load(&t->room.mailbox->loaded),
                            s ? store_bytes(s) : opts->packed->bytes);
+        if (still_look(&still, team_moves(t), now_s()) > t->start_s)
+            return start_hangs(t, loaded, still.still_s, e);
         if (!loaded || !all_ready(t))
             futex_sleep(&t->room.mailbox->done_bell, bell, loaded ? 1000 : 20000);
     }
+    if (opts) /* the first time */
+        t->start_s = 3 * still.longest_s > AGAIN_S ? 3 * still.longest_s : AGAIN_S;
     return 0;
 }
 
@@ -169,6 +194,8 @@ int team_start(struct team **out, const struct plan *p, const struct store *s,
     t->plan = *p;
     t->gpus = opts->gpus;
     t->fd = -1;
+    t->start_s = opts->start_patience_s > 0 ? opts->start_patience_s : START_S;
+    watch_open(&t->watch, opts->patience_s);
     rc = room_open(&t->room, &t->plan, opts->isa, opts->gpus, opts->keep_logits, opts->expert_cache,
                    e);
     if (!rc)
@@ -186,30 +213,65 @@ int team_start(struct team **out, const struct plan *p, const struct store *s,
 /* Words about the old ranks are no news. */
 static int hear_again(struct team *t, struct err *e)
 {
+    struct pollfd on = {.fd = t->fd, .events = POLLIN};
     struct keeper_word w;
-    for (;;) {
+    for (int ready;;) {
+        if ((ready = poll(&on, 1, ANSWER_MS)) < 0 && errno == EINTR)
+            continue;
+        t->deaf = ready <= 0;
+        if (t->deaf)
+            return err_set(e, -EIO, "the keeper process does not answer");
         ssize_t n = recv(t->fd, &w, sizeof(w), 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n != (ssize_t)sizeof(w))
             return err_set(e, -EIO, "the keeper process has died");
         if (w.kind == KEEPER_FAILED)
-            return err_set(e, -EIO, "%s", w.text);
+            return err_set(e, w.status ? w.status : -EIO, "%s", w.text);
         if (w.kind == KEEPER_AGAIN)
             return 0;
     }
 }
 
-int team_again(struct team *t, struct err *e)
+static int start_again(struct team *t, struct err *e)
 {
     const char ask = 0;
-    if (send(t->fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0)
+    if (send(t->fd, &ask, sizeof(ask), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return err_set(e, -EIO, "the keeper process has died");
     int rc = hear_again(t, e);
-    if (!rc)
-        rc = wait_ready(t, NULL, NULL, true, e);
+    return rc ? rc : wait_ready(t, NULL, NULL, true, e);
+}
+
+int team_again(struct team *t, struct err *e)
+{
+    if (watch_in_vain(&t->watch))
+        return err_set(e, -EIO, "new ranks hang, too");
+    int rc = start_again(t, e);
+    if (rc == -ETIMEDOUT) /* one was stopped while it started */
+        rc = start_again(t, e);
     t->failed = rc != 0;
     return rc;
+}
+
+/* Whether it has within the time. */
+static bool has_ended(pid_t pid, int patience_ms)
+{
+    for (int ms = 0; ms < patience_ms; ms++) {
+        if (waitpid(pid, NULL, WNOHANG))
+            return true;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return false;
+}
+
+static void end_keeper(const struct team *t)
+{
+    if (!t->deaf && has_ended(t->keeper, ANSWER_MS))
+        return;
+    kill(t->keeper, SIGKILL);
+    if (!has_ended(t->keeper, KILLED_MS))
+        fprintf(stderr, "tandem: process %d was killed and does not end; it is left behind\n",
+                t->keeper);
 }
 
 void team_stop(struct team *t)
@@ -225,249 +287,8 @@ void team_stop(struct team *t)
         close(t->fd);
     }
     if (t->keeper > 0)
-        while (waitpid(t->keeper, NULL, 0) < 0 && errno == EINTR)
-            ;
+        end_keeper(t);
     room_close(&t->room);
     free(t->holders);
     free(t);
-}
-
-/* ------------------------------------------------------------------------------- steps */
-
-static bool step_done(const struct team *t, int64_t step)
-{
-    for (int r = 0; r < plan_ranks(&t->plan); r++)
-        if (atomic_load(&t->room.mailbox->rank[r].done) < (uint64_t)step)
-            return false;
-    return true;
-}
-
-static int rank_errors(const struct team *t, struct err *e)
-{
-    for (int r = 0; r < plan_ranks(&t->plan); r++) {
-        int code = atomic_load(&t->room.mailbox->rank[r].err);
-        const char *why = t->room.mailbox->rank[r].why;
-        if (code && code != -ECANCELED)
-            return err_set(e, code, "rank %d failed: %s; start again", r,
-                           *why ? why : strerror(-code));
-    }
-    return 0;
-}
-
-static int wait_done(struct team *t, int64_t step, struct err *e)
-{
-    while (!step_done(t, step)) {
-        uint32_t bell = atomic_load(&t->room.mailbox->done_bell);
-        bool ready;
-        int rc = listen_keeper(t, &ready, e);
-        if (!rc)
-            rc = rank_errors(t, e);
-        if (rc) {
-            t->failed = true;
-            return rc;
-        }
-        if (!step_done(t, step))
-            futex_sleep(&t->room.mailbox->done_bell, bell, 100000);
-    }
-    return 0;
-}
-
-int team_flight(const struct team *t) { return mailbox_flight(&t->plan); }
-
-/* Where the runs of the next row begin; they begin anew unless it shares the arrays of the last. */
-struct putting {
-    int seen, n_seen, bias, n_bias;
-    const struct sample_rules *last;
-};
-
-static void put_rules(struct putting *at, struct slot *s, const struct sample_rules *r)
-{
-    if (!at->last || r->seen != at->last->seen)
-        at->seen += at->n_seen, at->n_seen = 0;
-    if (r->n_seen > at->n_seen)
-        memcpy(s->seen + at->seen + at->n_seen, r->seen + at->n_seen,
-               (size_t)(r->n_seen - at->n_seen) * sizeof(int));
-    at->n_seen = max_int(at->n_seen, r->n_seen);
-    if (!at->last || r->bias != at->last->bias || r->n_bias != at->last->n_bias) {
-        at->bias += at->n_bias, at->n_bias = r->n_bias;
-        if (r->n_bias)
-            memcpy(s->bias + at->bias, r->bias, (size_t)r->n_bias * sizeof(*r->bias));
-    }
-    at->last = r;
-}
-
-static void put_draws(const struct plan *p, struct slot *s, const struct batch *b,
-                      const struct draw *draw)
-{
-    struct putting at = {0};
-    for (int i = 0; i < b->n_out; i++) {
-        const struct draw *d = &draw[i];
-        const struct sample_rules *r = &d->rules;
-        must(r->n_bias <= SAMPLE_BIAS && r->n_seen <= p->ctx);
-        put_rules(&at, s, r);
-        s->draw[i] = (struct draw_row){.sampling = d->sampling,
-                                       .position = (uint64_t)b->pos[b->out[i]] + 1,
-                                       .seen = at.seen,
-                                       .n_seen = r->n_seen,
-                                       .n_prompt = r->n_prompt,
-                                       .bias = at.bias,
-                                       .n_bias = r->n_bias,
-                                       .restricted = r->allow != NULL,
-                                       .given = d->is_given ? d->given : -1,
-                                       .n_top = d->logprobs ? d->n_top : -1};
-        if (r->allow)
-            memcpy(s->allow + (size_t)i * allow_words(p), r->allow,
-                   allow_words(p) * sizeof(*r->allow));
-    }
-}
-
-static size_t holders_bytes(const struct plan *p)
-{
-    return (size_t)p->model.n_layer * (size_t)p->model.experts.n * sizeof(uint64_t);
-}
-
-void team_place(struct team *t, const struct placement *layer)
-{
-    const struct plan *p = &t->plan;
-    const size_t n = (size_t)p->model.experts.n;
-    if (p->ep == 1)
-        return;
-    if (!t->holders)
-        t->holders = malloc(holders_bytes(p));
-    must(t->holders);
-    for (int l = 0; l < p->model.n_layer; l++) {
-        must(layer[l].n_expert == p->model.experts.n && layer[l].n_run == p->ep);
-        memcpy(t->holders + (size_t)l * n, layer[l].holders, n * sizeof(*t->holders));
-    }
-    t->placed++;
-}
-
-int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e)
-{
-    const struct plan *p = &t->plan;
-    struct mailbox *m = t->room.mailbox;
-    int64_t step = t->submitted + 1;
-    struct slot *s = &m->slot[step % m->slots];
-
-    must(b->n_tok <= p->max_tok && b->n_seq <= p->max_seq && b->n_out <= p->max_out);
-    if (t->failed)
-        return err_set(e, -EIO, "the ranks have failed; start again");
-    if (step > team_flight(t)) {
-        int rc = wait_done(t, step - team_flight(t), e);
-        if (rc)
-            return rc;
-    }
-    const size_t tok = (size_t)b->n_tok * sizeof(int);
-    s->n_tok = b->n_tok, s->n_seq = b->n_seq, s->n_out = b->n_out, s->stride = b->stride;
-    memcpy(s->tok, b->tok, tok);
-    memcpy(s->pos, b->pos, tok);
-    memcpy(s->slot, b->slot, tok);
-    memcpy(s->seq, b->seq, tok);
-    memcpy(s->page, b->page, (size_t)b->n_seq * (size_t)b->stride * sizeof(int));
-    if (b->n_out)
-        memcpy(s->out, b->out, (size_t)b->n_out * sizeof(int));
-    put_draws(p, s, b, draw);
-    if (s->placed != t->placed)
-        memcpy(s->holders, t->holders, holders_bytes(p));
-    s->placed = t->placed;
-    t->submitted = step;
-    atomic_store(&m->submitted, (uint64_t)step);
-    atomic_fetch_add(&m->step_bell, 1);
-    futex_wake(&m->step_bell);
-    return step;
-}
-
-int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e)
-{
-    struct mailbox *m = t->room.mailbox;
-    const struct slot *s = &m->slot[step % m->slots];
-    must(step <= t->submitted && step > t->submitted - m->slots);
-    *to = (struct team_result){
-        .token = s->token, .top = s->top, .logits = s->logits, .n_out = s->n_out};
-    return wait_done(t, step, e);
-}
-
-/* ------------------------------------------------------------------------------- figures */
-
-void team_times(struct team *t, struct rank_time *to, bool reset)
-{
-    for (int r = 0; r < plan_ranks(&t->plan); r++) {
-        const struct rank_state *s = &t->room.mailbox->rank[r];
-        struct rank_time now = {.compute = 1e-9 * (double)atomic_load(&s->compute_ns),
-                                .wait = 1e-9 * (double)atomic_load(&s->wait_ns),
-                                .move = 1e-9 * (double)atomic_load(&s->move_ns),
-                                .idle = 1e-9 * (double)atomic_load(&s->idle_ns),
-                                .calls = atomic_load(&s->calls),
-                                .bytes = atomic_load(&s->bytes),
-                                .led = atomic_load(&s->led)};
-        struct rank_time *old = &t->since[r];
-        to[r] = (struct rank_time){.compute = now.compute - old->compute,
-                                   .wait = now.wait - old->wait,
-                                   .move = now.move - old->move,
-                                   .idle = now.idle - old->idle,
-                                   .calls = now.calls - old->calls,
-                                   .bytes = now.bytes - old->bytes,
-                                   .led = now.led - old->led};
-        if (reset)
-            *old = now;
-    }
-}
-
-void team_loads(const struct team *t, uint64_t *rows, struct turn_load *turns)
-{
-    const struct model *m = &t->plan.model;
-    const struct layer_load *load = t->room.mailbox->load;
-    for (int l = 0; l < m->n_layer; l++) {
-        turns[l] = (struct turn_load){0};
-        for (int e = 0; e < m->experts.n; e++)
-            *rows++ = load[l].rows ? atomic_load(&load[l].rows[e]) : 0;
-        if (load)
-            turns[l] = (struct turn_load){atomic_load(&load[l].most), atomic_load(&load[l].all)};
-    }
-}
-
-struct cache_use team_cache(const struct team *t)
-{
-    struct cache_use sum = {0};
-    for (int r = 0; r < plan_ranks(&t->plan); r++) {
-        const struct cache_figures *f = &t->room.mailbox->rank[r].cache;
-        sum.hits += atomic_load(&f->hits);
-        sum.misses += atomic_load(&f->misses);
-        sum.bytes += atomic_load(&f->bytes);
-    }
-    return sum;
-}
-
-uint64_t team_copied(const struct team *t)
-{
-    uint64_t sum = 0;
-    for (int r = 0; r < plan_ranks(&t->plan); r++)
-        sum += atomic_load(&t->room.mailbox->rank[r].copied);
-    return sum;
-}
-
-void team_profile(const struct team *t, int rank, struct op_seconds to[OP_COUNT])
-{
-    const struct op_time *op = t->room.mailbox->rank[rank].op;
-    for (int i = 0; i < OP_COUNT; i++)
-        to[i] = (struct op_seconds){.all = 1e-9 * (double)atomic_load(&op[i].ns),
-                                    .waiting = 1e-9 * (double)atomic_load(&op[i].wait_ns),
-                                    .calls = atomic_load(&op[i].calls)};
-}
-
-void team_memory(const struct team *t, struct team_memory *host, struct rank_memory *rank)
-{
-    const struct plan *p = &t->plan;
-    *host = (struct team_memory){
-        .weights = t->weight_bytes, .kv = t->room.kv_bytes, .mailbox = t->room.mailbox_bytes};
-    for (int r = 0; r < plan_ranks(p); r++) {
-        host->scratch += t->room.rank_bytes[r];
-        if (rank)
-            rank[r] = (struct rank_memory){.weights = t->rank_weights[r],
-                                           .kv = plan_kv_bytes(p, r),
-                                           .scratch = t->gpus ? gpu_need(p, r, t->gpus).scratch
-                                                              : t->room.rank_bytes[r],
-                                           .core = p->core[r],
-                                           .pid = t->pid[r]};
-    }
 }

@@ -28,6 +28,8 @@ struct team_opts {
     bool profile;        /* time every operation, for team_profile() */
     const struct link *link; /* slow the groups of ranks down by so much; NULL: as they are */
     const struct gpus *gpus; /* where ranks compute, as long as the team lives; NULL: here */
+    double patience_s;       /* so long at least may ranks not get on in a step; 0: the usual */
+    double start_patience_s; /* the same while they start for the first time */
     const struct host *host; /* where threads and memory go, as long as the team lives; NULL:
                                 on cores that follow each other, and anywhere */
 };
@@ -62,13 +64,16 @@ struct team_result {
 int64_t team_submit(struct team *t, const struct batch *b, const struct draw *draw, struct err *e);
 int team_flight(const struct team *t);
 
-/* Wait for that step. A dead or failed rank is -EIO with one sentence saying which and how. Returns
- * -EINTR when a signal came; call again. */
+/* Wait for that step. A dead or failed rank is -EIO with one sentence saying which and how; where
+ * nothing has moved for too long (engine/watch.h), -ETIMEDOUT with one saying who is suspected of
+ * what. */
 int team_wait(struct team *t, int64_t step, struct team_result *to, struct err *e);
 
-/* After team_submit() or team_wait() failed: start the ranks anew on the weights and the cache of
- * the old ones, and run again the steps on their way, which can then be waited for as if nothing
- * had been. -EIO when these are not there any more; the team can then only be stopped. */
+/* After team_submit() or team_wait() failed: end the ranks, whatever they do, start new ones on the
+ * weights and the cache of the old ones, and run again the steps on their way, which can then be
+ * waited for as if nothing had been. -EIO when these are not there any more, or when ranks hang
+ * again and again; -EBUSY when a rank was killed and does not end, which a driver can do to it; the
+ * team can then only be stopped. */
 int team_again(struct team *t, struct err *e);
 
 /* From the next step on, experts are held as layer[n_layer] says (checked placements of the model's

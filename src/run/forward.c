@@ -179,6 +179,7 @@ void forward(struct rank *r, const struct batch *b)
         comm_recv(r->pp, stage - 1, &r->act.x);
 
     for (int l = r->layers.lo; l < r->layers.hi; l++) {
+        pulse_layer(r->pulse, l);
         for (int i = 0; i < r->n_wave; i++)
             attention(r, l, &r->wave[i]);
         for (int i = 0; i < r->n_wave; i++)

@@ -63,7 +63,7 @@ struct gpu_start {
     struct dev *host;              /* whose threads read them */
     const struct gpu_kept *kept;   /* [ranks] NULL: the rank's memory is its own and ends with it */
     _Atomic uint32_t *complete;    /* kept weights are all there; raised when they are */
-    _Atomic uint64_t *copied;      /* grows by the bytes of weights that were copied to the GPU */
+    _Atomic uint64_t *copied;      /* grows by the bytes of weights that are copied to the GPU */
     slot_word *lies;               /* where the rank's experts lie, when the plan has slots */
     const struct layer_load *load; /* what ranks before it have counted; NULL: nothing */
 };

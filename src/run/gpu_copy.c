@@ -18,13 +18,13 @@ void gpu_copies_add(void *arg, void *to, const void *from, size_t bytes)
         c->copy[c->n++] =
             (struct gpu_copy){(char *)to + at, (const char *)from + at, min_size(MOST, bytes - at)};
     }
-    c->bytes += bytes;
 }
 
 struct copying {
     const struct gpu_copies *of;
     const struct plugin *plugin;
     struct dev *to;
+    _Atomic uint64_t *copied;
     struct err *e;
     int rc;
     _Atomic size_t next;
@@ -44,13 +44,14 @@ static void copy_some(void *arg, int thread, int n)
         int rc = x->plugin->load(x->to, thread, c->to, c->from, c->bytes, &e);
         if (rc && !atomic_exchange(&x->failed, 1))
             x->rc = rc, *x->e = e;
+        atomic_fetch_add(x->copied, rc ? 0 : c->bytes);
     }
 }
 
 int gpu_copies_do(struct gpu_copies *c, const struct plugin *plugin, struct dev *to,
-                  struct dev *host, struct err *e)
+                  struct dev *host, _Atomic uint64_t *copied, struct err *e)
 {
-    struct copying x = {.of = c, .plugin = plugin, .to = to, .e = e};
+    struct copying x = {.of = c, .plugin = plugin, .to = to, .copied = copied, .e = e};
     dev_together(host, copy_some, &x);
     pool_free(&c->pool);
     return x.rc;

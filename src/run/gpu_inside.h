@@ -27,11 +27,11 @@ struct gpu_copy {
 struct gpu_copies {
     struct pool pool;
     struct gpu_copy *copy;
-    size_t n, room, bytes;
+    size_t n, room;
 };
 void gpu_copies_add(void *copies, void *to, const void *from, size_t bytes);
 int gpu_copies_do(struct gpu_copies *c, const struct plugin *plugin, struct dev *to,
-                  struct dev *host, struct err *e);
+                  struct dev *host, _Atomic uint64_t *copied, struct err *e);
 
 /* The rank's arenas, to be laid out in the same order each time. */
 void gpu_lay_out(struct rank *r, const struct plan *p, int id, struct arena *host,

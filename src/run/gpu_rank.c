@@ -53,9 +53,8 @@ static void load_weights(struct upload *u, struct rank *r, struct arena *host)
     if (is_there(u))
         return;
     weights_copies(&r->weights, u->start->whole, r->plan, r->id, gpu_copies_add, &copies);
-    const size_t bytes = copies.bytes;
-    u->rc = gpu_copies_do(&copies, u->start->gpus->plugin, u->d, u->start->host, u->e);
-    atomic_fetch_add(u->start->copied, u->rc ? 0 : bytes);
+    u->rc = gpu_copies_do(&copies, u->start->gpus->plugin, u->d, u->start->host, u->start->copied,
+                          u->e);
 }
 
 /* Experts that move: what lies where. */

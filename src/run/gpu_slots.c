@@ -132,13 +132,11 @@ static int move(struct gpu_slots *s, const uint64_t *holders, struct pool *pool)
     for (int l = s->rank->layers.lo; l < s->rank->layers.hi; l++)
         if (is_sparse(s, l))
             move_layer(&m, l, holders + (size_t)l * n);
-    const size_t bytes = m.copies.bytes;
-    int rc = gpu_copies_do(&m.copies, s->plugin, s->dev, s->host, &s->why);
+    int rc = gpu_copies_do(&m.copies, s->plugin, s->dev, s->host, s->copied, &s->why);
     if (!rc)
         rc = settle(&m, s);
     if (!rc)
         rc = tell_device(s, holders);
-    atomic_fetch_add(s->copied, rc ? 0 : bytes);
     return rc;
 }
 

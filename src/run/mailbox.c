@@ -76,6 +76,7 @@ void mailbox_again(struct mailbox *m, int ranks)
         struct rank_state *s = &m->rank[r];
         atomic_store(&s->done, all);
         atomic_store(&s->ready, 0);
+        atomic_store(&s->pulse, 0);
         atomic_store(&s->err, 0);
         s->why[0] = 0;
     }

@@ -40,6 +40,7 @@ struct slot { /* pointers are valid in every process: the mapping is inherited b
 
 struct rank_state {
     alignas(64) _Atomic uint64_t done; /* the last step this rank has finished */
+    _Atomic uint64_t pulse;            /* how far it has come (base/pulse.h) */
     _Atomic uint32_t ready;
     _Atomic int32_t err;       /* -errno of dev or comm, sticky */
     _Atomic uint32_t complete; /* its GPU keeps its weights, and all of them (run/gpu.h) */

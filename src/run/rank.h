@@ -65,6 +65,7 @@ struct rank {
     int *tok;                   /* [max_tok] of the step, when some were drawn in the step before */
     int words[SHARES_MAX + 1];  /* first word of every slice, for the join */
     struct runs q_runs, k_runs; /* the shares of q and k, which norms over rows add up */
+    _Atomic uint64_t *pulse;    /* how far it has come; NULL: nobody looks */
 };
 
 /* Lay out everything a rank owns for itself: tables in `host`, numbers in `dev`, and what the

@@ -206,6 +206,7 @@ static void begin_step(struct work *w)
     *g = (struct doing){
         .s = s, .rows = slot_draws(s, r->plan, w->m->keep_logits), .begun_ns = now_ns()};
     struct batch b = slot_batch(s);
+    pulse_step(r->pulse, step);
     take_drawn(w, &b, step);
     follow_placement(r, s);
     g->draws = rank_draws(r->plan, r->id) && b.n_out;
@@ -287,6 +288,7 @@ void rank_work(struct rank *r, struct mailbox *m, int spins, void *scratch)
     struct work w = {.r = r, .m = m, .begun = done, .done = done, .scratch = scratch};
 
     r->turns.load = counts ? m->load : NULL;
+    r->pulse = r->tp->pulse = r->pp->pulse = &m->rank[r->id].pulse;
     for (;;) {
         if (w.begun == w.done) {
             if (!wait_step(m, w.begun + 1, spins))

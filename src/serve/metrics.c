@@ -166,6 +166,8 @@ static void put_stats(const struct writing *w, const struct engine_stats *s)
         s->last_commit_s);
     one(w, "tandem", "restarts_total", "counter", "Times the ranks were started again.",
         (double)s->restarts);
+    one(w, "tandem", "ranks_hung_total", "counter",
+        "Of these, those where nobody had died, but no rank got on.", (double)s->hung);
     one(w, "tandem", "restarts_kept_total", "counter",
         "Of them, those that kept weights and cache.", (double)s->replaced);
     one(w, "tandem", "restart_seconds_total", "counter", "Time in them.", s->restart_s);

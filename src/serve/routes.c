@@ -71,8 +71,9 @@ void health_route(struct server *s, struct call *c)
     fleet_stats(s->fleet, &st);
     out_fmt(&out,
             "{\"status\":\"ok\",\"steps\":%llu,\"seconds_since_step\":%.3f,\"running\":%d,"
-            "\"waiting\":%d}",
-            (unsigned long long)st.steps, st.last_commit_s, st.running, st.waiting);
+            "\"waiting\":%d,\"restarts\":%llu,\"hung\":%llu}",
+            (unsigned long long)st.steps, st.last_commit_s, st.running, st.waiting,
+            (unsigned long long)st.restarts, (unsigned long long)st.hung);
     reply_out(c, 200, &out);
 }
 

@@ -116,10 +116,11 @@ bool server_alive(struct server *s, struct err *e)
 {
     struct engine_stats st;
     fleet_stats(s->fleet, &st);
-    if (st.failed || st.last_commit_s > STALLED_S) {
-        err_set(e, -EIO, "no step was committed for %.0f s", st.last_commit_s);
-        return false;
-    }
+    if (st.failed)
+        return !err_set(e, -EIO,
+                        "the ranks have failed and cannot be started again; the log says why");
+    if (st.last_commit_s > STALLED_S)
+        return !err_set(e, -EIO, "no step was committed for %.0f s", st.last_commit_s);
     if (st.idle)
         fleet_probe(s->fleet);
     return true;

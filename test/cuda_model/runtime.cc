@@ -54,8 +54,8 @@ const char *gpu_error(int code)
 
 /* Another machine than the usual one, in words: TANDEM_MODEL_GPU="gpus=2 arch=80/90 free=2048/512
  * driver=12080 lost=100". One number for all GPUs, or one for each; free: MiB of memory; lost:
- * calls of gpu_wait() after which a process finds its GPU gone; peers=0: none maps another's
- * memory. */
+ * waits after which all find their GPUs gone; hang: every so-manieth kernel never ends; mute=1: no
+ * stream is ever opened; peers=0: none maps another's memory. */
 static long machine(const char *name, int gpu, long usual)
 {
     const char *all = getenv("TANDEM_MODEL_GPU"), *at = all;
@@ -69,6 +69,25 @@ static long machine(const char *name, int gpu, long usual)
     for (; gpu > 0 && *end == '/'; gpu--)
         value = strtol(end + 1, &end, 10);
     return value;
+}
+
+/* Counted by all processes together that the one forks which has loaded this. */
+struct counted {
+    std::atomic<long> waits, kernels;
+};
+static struct counted *const counted = static_cast<struct counted *>(
+    mmap(NULL, sizeof(*counted), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+
+static bool is_lost(void)
+{
+    const long lost = machine("lost", 0, -1);
+    return lost >= 0 && ++counted->waits > lost;
+}
+
+static void hang(void)
+{
+    for (;;)
+        pause();
 }
 
 int gpu_driver(int *have, int *need)
@@ -342,6 +361,8 @@ stream::stream() : model_stream{enqueue_for} {}
 
 int gpu_stream(void **stream)
 {
+    if (machine("mute", 0, 0))
+        hang();
     static auto *all = new std::vector<struct stream *>(); /* so that none counts as lost memory */
     std::lock_guard<std::mutex> held(lock);
     all->push_back(new struct stream());
@@ -364,6 +385,9 @@ int model_enqueue(const char *what, dim3 grid, dim3 block, size_t shared, void *
     if (threads % 32)
         return failed(INVALID_LAUNCH, std::string("the model knows whole warps only: ") + what);
     return enqueue(stream, [kernel] {
+        const long hangs = machine("hang", 0, 0);
+        if (hangs > 0 && ++counted->kernels % hangs == 0)
+            hang();
         std::string wrong = model_run(&kernel);
         return wrong.empty() ? 0 : failed(LAUNCH_FAILED, wrong);
     });
@@ -435,9 +459,7 @@ static void run(struct stream *s, const struct mark *until, bool waits, size_t m
 int gpu_wait(void *stream)
 {
     struct stream *s = stream_of(stream);
-    static std::atomic<long> waits;
-    const long lost = machine("lost", 0, -1);
-    if (lost >= 0 && ++waits > lost)
+    if (is_lost())
         return s->error = failed(LAUNCH_FAILED, "the GPU has fallen off the bus");
     run(s, NULL, true, ALL);
     return s->error;
@@ -515,6 +537,8 @@ int gpu_mark(void *mark, void *stream)
 int gpu_mark_wait(void *mark, void *stream)
 {
     struct stream *s = stream_of(stream);
+    if (is_lost())
+        return s->error = failed(LAUNCH_FAILED, "the GPU has fallen off the bus");
     run(s, (struct mark *)mark, true, ALL);
     return s->error;
 }
