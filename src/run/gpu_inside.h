@@ -18,7 +18,7 @@ bool gpu_fast_products(const struct plan *p);
 size_t gpu_plain_bytes(const struct plan *p, int rank);
 
 /* Runs of bytes for a GPU's memory. add: a weights_copy_fn of them. do: copy all that were added,
- * by the threads of `host` at once, and forget them. */
+ * by the threads of `host` at once, and forget them; *copied grows by what is there. */
 struct gpu_copy {
     char *to;
     const char *from;
