@@ -27,10 +27,11 @@ struct gpu {
 struct gpu_ask {
     int gpu;
     int max_tok, max_seq, max_out, ctx;
-    int max_dim;                      /* numbers of the widest row that is multiplied */
-    int words;                        /* of the vocabulary */
-    bool draws;                       /* the rank has the logits, and tokens are drawn from them */
-    int heads, head_dim;              /* query heads of the rank */
+    int max_dim;         /* numbers of the widest row that is multiplied */
+    int words;           /* of the vocabulary */
+    bool draws;          /* the rank has the logits, and tokens are drawn from them */
+    bool slices;         /* its group draws tokens: each rank has logits of a slice of the words */
+    int heads, head_dim; /* query heads of the rank */
     int experts, top, expert_columns; /* 0: none */
     bool profile;                     /* operations are timed, by dev_ops.lap */
     bool fast;                        /* products of many rows by cuBLASLt */
@@ -44,7 +45,7 @@ enum group_kind { GROUP_PEER, GROUP_NCCL };
 
 /* A rank's end of a group of ranks on GPUs. cards: in memory that all ranks of the host share,
  * zeroed, GROUP_CARD bytes for each. */
-enum { GROUP_CARD = 128 };
+enum { GROUP_CARD = 128, GROUP_DRAW_WORDS = 1 << 20 /* no group draws from more */ };
 struct comm;
 struct group_ask {
     enum group_kind kind;
@@ -56,6 +57,9 @@ struct group_ask {
     void *cards;
     char *memory; /* the device's: group_bytes(), and then the rank's peer arena */
     size_t peer_bytes, outbox_bytes;
+    int draw_rows; /* of logits whose slices lie in peer arenas, at the most: the group draws from
+                      them (GROUP_PEER); 0: it does not. Where slices of the words begin: */
+    int first_word[SHARES_MAX + 1];
     const int *kept; /* [size] descriptors of all ranks' memory, when it is kept (plugin.keep) and
                         was made with these bytes; NULL: the rank's own */
     struct wait wait;

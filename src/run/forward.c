@@ -153,7 +153,7 @@ static void experts(struct rank *r, int l, struct wave *wave)
     reduce(r, wave, &a->moe, &no_bias);
 }
 
-/* Each rank scores its own words; the slices are joined for the sampler. */
+/* Each rank scores its own words; the slices are joined for a sampler that wants them so. */
 static void head(struct rank *r, const struct batch *b)
 {
     const struct model *m = &r->plan->model;
@@ -164,7 +164,8 @@ static void head(struct rank *r, const struct batch *b)
     gather(r, &a->h);
     dev_pick(r->dev, &a->last, &a->h, b->out);
     dev_matmul(r->dev, &a->slice, &a->last, m->tied ? &w->embed : &w->head, &no_bias);
-    comm_join(r->tp, &a->logits, &a->slice, r->words);
+    if (!r->draws_slices || draw_any_on_host(b->draws))
+        comm_join(r->tp, &a->logits, &a->slice, r->words);
 }
 
 void forward(struct rank *r, const struct batch *b)

@@ -13,6 +13,7 @@ struct gpu_ask gpu_ask_for(const struct plan *p, int rank, const struct gpus *g)
                             .max_dim = rank_max_dim(p),
                             .words = m->n_vocab,
                             .draws = rank_draws(p, rank),
+                            .slices = gpu_draws_slices(p, rank, g),
                             .heads = len(plan_share(p, rank, HEADS)),
                             .head_dim = m->head_dim,
                             .fast = gpu_fast_products(p),
@@ -67,15 +68,26 @@ static size_t outbox_bytes(const struct plan *p)
     return p->pp > 1 ? (size_t)p->max_tok * (size_t)p->model.n_embd * sizeof(float) : 0;
 }
 
-struct group_ask gpu_slices(const struct plan *p, const struct gpus *g)
+bool gpu_draws_slices(const struct plan *p, int rank, const struct gpus *g)
 {
-    return (struct group_ask){.kind = gpu_adds_by(p, g),
-                              .fast = plan_fast(p),
-                              .size = p->tp,
-                              .cut = p->cut,
-                              .rows = p->max_tok,
-                              .dim = p->model.n_embd,
-                              .joined = p->model.n_vocab};
+    return p->tp > 1 && plan_stage(p, rank) == p->pp - 1 && gpu_adds_by(p, g) == GROUP_PEER &&
+           p->model.n_vocab <= GROUP_DRAW_WORDS;
+}
+
+struct group_ask gpu_slices(const struct plan *p, int rank, const struct gpus *g)
+{
+    struct group_ask ask = {.kind = gpu_adds_by(p, g),
+                            .fast = plan_fast(p),
+                            .rank = plan_slice(p, rank),
+                            .size = p->tp,
+                            .cut = p->cut,
+                            .rows = p->max_tok,
+                            .dim = p->model.n_embd,
+                            .joined = p->model.n_vocab,
+                            .draw_rows = gpu_draws_slices(p, rank, g) ? p->max_out : 0};
+    for (int i = 0; i < p->tp; i++)
+        ask.first_word[i + 1] = plan_share(p, i, WORDS).hi;
+    return ask;
 }
 
 struct group_ask gpu_stages(const struct plan *p, const struct gpus *g)
@@ -84,9 +96,9 @@ struct group_ask gpu_stages(const struct plan *p, const struct gpus *g)
         .kind = gpu_sends_by(p, g), .size = p->pp, .outbox_bytes = outbox_bytes(p)};
 }
 
-size_t gpu_slices_bytes(const struct plan *p, const struct gpus *g)
+size_t gpu_slices_bytes(const struct plan *p, int rank, const struct gpus *g)
 {
-    const struct group_ask ask = gpu_slices(p, g);
+    const struct group_ask ask = gpu_slices(p, rank, g);
     return p->tp > 1 ? g->plugin->group_bytes(&ask) : 0;
 }
 
@@ -105,7 +117,7 @@ void gpu_kept_bytes(const struct plan *p, int rank, const struct gpus *g, size_t
     gpu_lay_out(&r, p, rank, &host, &dev, &peer);
     to[KEPT_WEIGHTS] = plan_weight_bytes(p, rank);
     to[KEPT_CACHE] = plan_kv_bytes(p, rank);
-    to[KEPT_SLICES] = gpu_slices_bytes(p, g) + peer.used;
+    to[KEPT_SLICES] = gpu_slices_bytes(p, rank, g) + peer.used;
     to[KEPT_STAGES] = gpu_stages_bytes(p, g);
 }
 

@@ -40,12 +40,16 @@ void gpu_lay_out(struct rank *r, const struct plan *p, int id, struct arena *hos
 /* Has every rank a GPU of its own? */
 bool gpu_one_each(const struct plan *p, const struct gpus *g);
 
+/* Whether the rank draws tokens with the other slices of the last stage, each from its own words.
+ */
+bool gpu_draws_slices(const struct plan *p, int rank, const struct gpus *g);
+
 /* What a rank's groups are for; where their memory is and who the rank is comes later. */
-struct group_ask gpu_slices(const struct plan *p, const struct gpus *g);
+struct group_ask gpu_slices(const struct plan *p, int rank, const struct gpus *g);
 struct group_ask gpu_stages(const struct plan *p, const struct gpus *g);
 
 /* What a rank's groups take before its peer arena, and for messages between stages. */
-size_t gpu_slices_bytes(const struct plan *p, const struct gpus *g);
+size_t gpu_slices_bytes(const struct plan *p, int rank, const struct gpus *g);
 size_t gpu_stages_bytes(const struct plan *p, const struct gpus *g);
 
 /* Bytes that memory takes when it is not kept: what other ranks map are whole blocks. */

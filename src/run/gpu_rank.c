@@ -153,10 +153,10 @@ size_t gpu_tables(const struct plan *p, int rank)
 }
 
 /* The peer arena stands behind what the group keeps for itself. */
-static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p,
+static void get_peer(struct upload *u, struct gpu_rank *to, const struct plan *p, int id,
                      struct arena *peer)
 {
-    const size_t before = gpu_slices_bytes(p, to->gpus);
+    const size_t before = gpu_slices_bytes(p, id, to->gpus);
     struct arena all, pp;
     to->peer_bytes = peer->used;
     if (get_kept(u, KEPT_SLICES, before + peer->used, &all))
@@ -181,10 +181,11 @@ int gpu_rank_open(struct gpu_rank *to, struct rank *r, const struct plan *p, int
     struct upload u = {
         .start = start, .kept = start->kept ? &start->kept[id] : NULL, .d = &to->dev, .e = e};
     u.rc = g->plugin->open(u.d, &ask, e);
-    get_peer(&u, to, p, &peer);
+    get_peer(&u, to, p, id, &peer);
     if (get_arena(&u, dev.used, &dev))
         return u.rc;
     gpu_lay_out(r, p, id, host, &dev, &peer);
+    r->draws_slices = ask.slices;
     load_weights(&u, r, host);
     open_slots(&u, &to->slots, r);
     load_plain(&u, r);
@@ -215,8 +216,7 @@ int gpu_rank_join(struct gpu_rank *g, const struct rank *r, void *tp_cards, void
     const struct plan *p = r->plan;
     const int slice = plan_slice(p, r->id), stage = plan_stage(p, r->id);
     int slices_fd[SHARES_MAX], stages_fd[PLAN_STAGES];
-    struct group_ask slices = gpu_slices(p, g->gpus), stages = gpu_stages(p, g->gpus);
-    slices.rank = slice;
+    struct group_ask slices = gpu_slices(p, r->id, g->gpus), stages = gpu_stages(p, g->gpus);
     slices.cards = tp_cards;
     slices.memory = g->tp;
     slices.peer_bytes = g->peer_bytes;

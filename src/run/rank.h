@@ -62,6 +62,7 @@ struct rank {
     struct mat rotation[MODEL_KINDS]; /* [ctx][head_dim] angles of all positions, on a device that
                                      has no host's memory; otherwise no rows */
     struct dev *host;                 /* whose threads draw tokens */
+    bool draws_slices;                /* the device does, with the other slices' */
     int *tok;                   /* [max_tok] of the step, when some were drawn in the step before */
     int words[SHARES_MAX + 1];  /* first word of every slice, for the join */
     struct runs q_runs, k_runs; /* the shares of q and k, which norms over rows add up */

@@ -197,6 +197,20 @@ static bool is_followed(const struct work *w, const struct draw_rows *rows)
     return may_lead(w, rows) && rows->n && w->r->plan->pp == 1;
 }
 
+/* All slices at once, or slice 0, whose tokens the others are told. */
+static void draw_on_device(struct work *w, struct doing *g)
+{
+    struct rank *r = w->r;
+    struct act *a = &r->act;
+    if (r->draws_slices && g->rows.n) {
+        g->rest = dev_draw(r->dev, &a->token, &a->slice, &g->rows);
+        return;
+    }
+    g->rest = g->draws && dev_draw(r->dev, &a->drawn, &a->logits, &g->rows);
+    if (is_followed(w, &g->rows))
+        comm_merge(r->tp, &a->token, &a->drawn);
+}
+
 static void begin_step(struct work *w)
 {
     struct rank *r = w->r;
@@ -216,9 +230,7 @@ static void begin_step(struct work *w)
         account_begin(w);
     dev_begin(r->dev, &b);
     forward(r, &b);
-    g->rest = g->draws && dev_draw(r->dev, &r->act.drawn, &r->act.logits, &g->rows);
-    if (is_followed(w, &g->rows))
-        comm_merge(r->tp, &r->act.token, &r->act.drawn);
+    draw_on_device(w, g);
     g->logits = g->draws ? r->act.logits : nothing;
     dev_end(r->dev, &g->logits);
     if (r->dev->leads) /* only now all of it is there */

@@ -141,6 +141,13 @@ __global__ void __launch_bounds__(PEER_THREADS)
         end_at(v, turn);
 }
 
+__global__ void __launch_bounds__(32) meet_all(const peer_view v)
+{
+    const uint32_t turn = turns(v) + 1;
+    if (meet(v, turn))
+        end_at(v, turn);
+}
+
 /* ------------------------------------------------------------------------------- messages */
 
 /* A byte of a slot is always the same block's, whatever the size of the message: a block that may
@@ -239,6 +246,11 @@ int peer_join(void *stream, const struct peer_view *v, float *root, int root_dim
     const unsigned blocks = peer_blocks((size_t)n * root_dim * 4 / v->size);
     return LAUNCH(join_columns, blocks, PEER_THREADS, 0, stream, *v, root, root_dim, lo, from, n,
                   dim);
+}
+
+int peer_meet(void *stream, const struct peer_view *v)
+{
+    return LAUNCH(meet_all, 1, 32, 0, stream, *v);
 }
 
 static bool in_vectors(const void *at, size_t bytes)

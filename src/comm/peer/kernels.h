@@ -80,6 +80,9 @@ int peer_merge(void *stream, const struct peer_view *, uint32_t *to,
 int peer_join(void *stream, const struct peer_view *, float *root, int root_dim, int lo,
               const float *from, int n, int dim);
 
+/* Nothing but a meeting. */
+int peer_meet(void *stream, const struct peer_view *);
+
 /* Messages of so many bytes, a multiple of 4: into this rank's outbox, of PEER_SLOTS slots of
  * slot_bytes, when there is room; out of the sender's. */
 int peer_send(void *stream, const struct peer_view *, int to, char *outbox, size_t slot_bytes,

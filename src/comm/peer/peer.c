@@ -246,6 +246,8 @@ static void peer_message_in(struct comm *c, int peer, struct mat *m)
 
 /* ------------------------------------------------------------------------------- the group */
 
+int comm_peer_meet(struct comm_peer *p) { return peer_meet(p->opts.stream, &p->view); }
+
 static void peer_end(struct comm *c)
 {
     const struct comm_peer *p = c->ctx;
@@ -332,7 +334,8 @@ int comm_peer_open(struct comm *c, struct comm_peer *p, const struct comm_peer_o
 {
     must(1 < o->size && o->size <= PEER_RANKS && 0 <= o->rank && o->rank < o->size);
     must((uintptr_t)o->memory % 16 == 0);
-    *p = (struct comm_peer){.opts = *o, .kept = o->kept, .arena = comm_peer_bytes(o->outbox_bytes)};
+    *p = (struct comm_peer){
+        .opts = *o, .kept = o->kept, .arena = comm_peer_bytes(o->outbox_bytes) + o->room_bytes};
     if (o->cut) {
         sum_compile(&p->sum, o->size, o->cut);
         sum_adds(&p->sum, p->adds);

@@ -23,16 +23,17 @@ struct peer_card {
     struct gpu_handle handle; /* of memory that is not kept */
 };
 
-/* Bytes of a rank's memory before its peer arena; a multiple of 256. Outbox bytes: the largest
- * message for send (0 when the group never sends). */
+/* Bytes of a rank's memory before its room; a multiple of 256. Outbox bytes: the largest message
+ * for send (0 when the group never sends). */
 size_t comm_peer_bytes(size_t outbox_bytes);
 
 struct comm_peer_opts {
     int rank, size;         /* 2 to PEER_RANKS */
     const int *cut;         /* [size + 1], see sum_compile(); NULL: a group that does not sum */
     struct peer_card *card; /* [size] */
-    char *memory; /* as gpu_alloc() gave it: comm_peer_bytes(), then this rank's peer arena */
-    size_t peer_bytes, outbox_bytes;
+    char *memory; /* as gpu_alloc() gave it: comm_peer_bytes(), room_bytes of the caller's, which
+                     are a multiple of 256, then this rank's peer arena */
+    size_t peer_bytes, outbox_bytes, room_bytes;
     const int *kept;     /* [size] descriptors, when all ranks' memory is kept; else NULL */
     struct wait wait;    /* for the others, at the start; its stop word ends later waits, too */
     void *stream;        /* of all kernels, and of whatever writes what is sent and summed */
@@ -58,6 +59,10 @@ struct comm_peer {
  * reach another's memory, -EIO. comm_end() tells when a wait was given up: c->err = -ECANCELED. */
 int comm_peer_open(struct comm *c, struct comm_peer *ctx, const struct comm_peer_opts *,
                    struct err *e);
+
+/* Enqueue a meeting: what stands before it in the streams of all ranks is done then, and what it
+ * wrote may be read. Returns a cudaError_t. */
+int comm_peer_meet(struct comm_peer *ctx);
 
 /* The stream is done, and nobody's kernels read this rank's memory any more. */
 void comm_peer_close(struct comm_peer *ctx);

@@ -5,6 +5,8 @@
 
 #include <unistd.h>
 
+_Static_assert((int)GROUP_DRAW_WORDS == GPU_DRAW_WORDS, "a device draws as a group does");
+
 /* ------------------------------------------------------------------------------- which GPUs */
 
 /* Why the driver cannot be used, in the user's words. */
@@ -133,7 +135,7 @@ static int get_drawing(struct dev *d, struct err *e)
     void *logits = NULL, *token[2] = {NULL};
     if (!c->ask.draws)
         return 0;
-    int rc = cuda_memory(d, cuda_draw_bytes(&c->ask), &c->draw_room, e);
+    int rc = c->ask.slices ? 0 : cuda_memory(d, cuda_draw_bytes(&c->ask), &c->draw_room, e);
     for (int i = 0; !rc && i < 2; i++)
         rc = get_host(c, tokens, &token[i], e);
     if (!rc)
@@ -203,6 +205,7 @@ static int open_gpu(struct dev *d, const struct gpu_ask *ask, struct err *e)
     struct cuda *c = pool_get(&pool, sizeof(*c));
     c->pool = pool;
     c->ask = *ask;
+    c->vocab = (struct gpu_vocab){.n = 1, .first = {0, ask->words}};
     if (ask->profile)
         cuda_laps_open(c);
     *d = (struct dev){.ops = &cuda_ops, .ctx = c};

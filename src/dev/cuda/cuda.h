@@ -46,6 +46,7 @@ struct cuda {
     struct cuda_step step[2];   /* taken in turns */
     uint64_t ended, fetched;    /* steps */
     uint64_t looked;            /* steps that groups have begun to look at */
+    struct gpu_vocab vocab;     /* whose words its logits are */
     char *draw_room;
 
     const void *watched; /* copied to the host at the end of every step */

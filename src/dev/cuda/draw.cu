@@ -24,27 +24,32 @@ extern "C" int gpu_feed(void *stream, int *tok, int n, const int *token)
  * once when it is in the prompt. Whoever takes a token's count applies it. */
 GPU_INLINE void penalise(const struct drawing *d, const struct gpu_draw_row *r, int row)
 {
-    int *times = d->times + (size_t)row * d->words;
-    float *logits = d->logits + (size_t)row * d->words;
+    const unsigned words = (unsigned)words_of(d, d->own);
+    int *times = d->times + (size_t)row * d->width;
+    float *logits = own_logits(d, row);
     const int *seen = d->draws.seen + r->seen;
-    for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS)
-        if (seen[i] >= 0 && seen[i] < d->words)
-            atomicExch(&times[seen[i]], 0);
-    __syncthreads();
     for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS) {
-        if (seen[i] < 0 || seen[i] >= d->words)
-            continue;
-        if (i < r->n_prompt)
-            atomicOr(&times[seen[i]], 1);
-        else
-            atomicAdd(&times[seen[i]], 2);
+        const unsigned word = (unsigned)(seen[i] - d->first[d->own]);
+        if (word < words)
+            atomicExch(&times[word], 0);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS) {
-        if (seen[i] < 0 || seen[i] >= d->words)
+        const unsigned word = (unsigned)(seen[i] - d->first[d->own]);
+        if (word >= words)
             continue;
-        const int n = atomicExch(&times[seen[i]], 0);
-        float *x = &logits[seen[i]];
+        if (i < r->n_prompt)
+            atomicOr(&times[word], 1);
+        else
+            atomicAdd(&times[word], 2);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < r->n_seen; i += DRAW_THREADS) {
+        const unsigned word = (unsigned)(seen[i] - d->first[d->own]);
+        if (word >= words)
+            continue;
+        const int n = atomicExch(&times[word], 0);
+        float *x = &logits[word];
         if (!n)
             continue;
         *x = *x > 0 ? __fdiv_rn(*x, r->repetition) : __fmul_rn(*x, r->repetition);
@@ -59,13 +64,13 @@ GPU_INLINE void add_bias(const struct drawing *d, const struct gpu_draw_row *r, 
 {
     const struct gpu_bias *bias = d->draws.bias + r->bias;
     for (int i = threadIdx.x; i < r->n_bias; i += DRAW_THREADS) {
-        const int token = bias[i].token;
-        bool first = token >= 0 && token < d->words;
+        const int token = bias[i].token, word = token - d->first[d->own];
+        bool first = word >= 0 && word < words_of(d, d->own);
         for (int k = 0; first && k < i; k++)
             first = bias[k].token != token;
         if (!first)
             continue;
-        float *x = &d->logits[(size_t)row * d->words + token], sum = *x;
+        float *x = &own_logits(d, row)[word], sum = *x;
         for (int k = i; k < r->n_bias; k++)
             if (bias[k].token == token)
                 sum = __fadd_rn(sum, bias[k].value);
@@ -73,7 +78,7 @@ GPU_INLINE void add_bias(const struct drawing *d, const struct gpu_draw_row *r, 
     }
 }
 
-__global__ static void apply_rules(struct drawing d)
+__global__ static void apply_rules(const __grid_constant__ struct drawing d)
 {
     const int row = blockIdx.x;
     const struct gpu_draw_row *r = &d.draws.row[row];
@@ -115,22 +120,24 @@ GPU_INLINE struct largest largest_of_warp(struct largest m)
 }
 
 /* What is not allowed is taken out at last. */
-__global__ static void find_most(struct drawing d)
+__global__ static void find_most(const __grid_constant__ struct drawing d)
 {
     __shared__ struct largest of_warp[DRAW_THREADS / 32];
     const int span = blockIdx.x, row = blockIdx.y, lo = span * DRAW_SPAN;
     const struct gpu_draw_row *r = &d.draws.row[row];
     const uint64_t *allow = r->allow < 0 ? NULL : d.draws.allow + r->allow;
-    float *logits = d.logits + (size_t)row * d.words;
-    struct largest m = {-INFINITY, d.words, false};
+    const int first = d.first[d.own], words = words_of(&d, d.own);
+    float *logits = own_logits(&d, row);
+    struct largest m = {-INFINITY, first + words, false};
     if (r->skip)
         return;
     for (int k = 0; k < DRAW_EACH; k++) {
         const int i = lo + k * DRAW_THREADS + threadIdx.x;
-        if (i >= d.words)
+        if (i >= words)
             break;
-        struct largest one = {logits[i], i, false};
-        if (allow && !(allow[i / 64] >> i % 64 & 1))
+        const int number = first + i;
+        struct largest one = {logits[i], number, false};
+        if (allow && !(allow[number / 64] >> number % 64 & 1))
             logits[i] = one.x = -INFINITY;
         one.bad = one.x != one.x;
         m = larger(m, one);
@@ -151,12 +158,13 @@ __global__ static void find_most(struct drawing d)
 
 /* ------------------------------------------------------------------------------- weights */
 
-__global__ static void weigh_span(struct drawing d)
+__global__ static void weigh_span(const __grid_constant__ struct drawing d)
 {
     __shared__ whole of_warp[DRAW_THREADS / 32][TIERS];
     const int span = blockIdx.x, row = blockIdx.y;
     const struct gpu_draw_row *r = &d.draws.row[row];
-    const float *logits = d.logits + (size_t)row * d.words;
+    const float *logits = own_logits(&d, row);
+    const int words = words_of(&d, d.own);
     const bool ranked = is_ranked(r);
     if (r->skip || r->scale == 0)
         return;
@@ -166,7 +174,7 @@ __global__ static void weigh_span(struct drawing d)
     whole sum[TIERS] = {0};
     for (int k = 0; k < DRAW_EACH; k++) {
         const int i = span * DRAW_SPAN + k * DRAW_THREADS + threadIdx.x;
-        const float w = i < d.words ? weight_of(logits[i], most, r->scale) : 0;
+        const float w = i < words ? weight_of(logits[i], most, r->scale) : 0;
         const int tier = ranked && w > 0 ? tier_of(w) : 0;
         const whole both = w > 0 && w >= least ? units_of(w) | (whole)1 << COUNT_AT : 0;
         for (int t = 0; t < TIERS; t++)
@@ -212,32 +220,57 @@ extern "C" size_t gpu_draw_bytes(int n, int words)
     return lay_out(&d, NULL, rows_of(n), words);
 }
 
-static int draw_rows(void *stream, const struct drawing *d, int n)
+static int meet(const struct gpu_vocab *s) { return s->n > 1 ? s->meet(s->arg) : 0; }
+
+static int draw_rows(void *stream, const struct drawing *d, int n, const struct gpu_vocab *s)
 {
     const dim3 all(d->spans, n);
     int rc = d->draws.rules ? LAUNCH(apply_rules, n, DRAW_THREADS, 0, stream, *d) : 0;
     if (!rc)
         rc = LAUNCH(find_most, all, DRAW_THREADS, 0, stream, *d);
+    if (!rc)
+        rc = meet(s);
     if (!rc && d->draws.warm)
         rc = LAUNCH(weigh_span, all, DRAW_THREADS, 0, stream, *d);
+    if (!rc && d->draws.warm)
+        rc = meet(s);
     if (!rc && d->draws.ranked)
         rc = draw_gather(stream, d, n);
+    if (!rc && d->draws.ranked)
+        rc = meet(s);
     return rc ? rc : draw_choose(stream, d, n);
 }
 
-extern "C" int gpu_draw(void *stream, int *token, float *logits, int n, int words,
-                        const struct gpu_draw_rows *draws, void *room)
+/* All rows of it. */
+static struct drawing drawing_of(const struct gpu_draw_rows *draws, const struct gpu_vocab *s)
 {
+    struct drawing d = {};
+    d.draws = *draws;
+    d.slices = s->n, d.own = s->own;
+    for (int i = 0; i < s->n; i++) {
+        d.first[i] = s->first[i], d.first[i + 1] = s->first[i + 1];
+        d.away[i] = s->away[i];
+        const int words = s->first[i + 1] - s->first[i];
+        d.width = d.width > words ? d.width : words;
+    }
+    d.spans = spans_of(d.width);
+    return d;
+}
+
+extern "C" int gpu_draw(void *stream, int *token, float *logits, int n,
+                        const struct gpu_draw_rows *draws, const struct gpu_vocab *s, void *room)
+{
+    struct drawing d = drawing_of(draws, s);
     int rc = 0;
-    for (int lo = 0; !rc && lo < n; lo += DRAW_ROWS) {
-        struct drawing d = {};
-        d.draws = *draws;
-        d.draws.row += lo;
-        d.token = token + lo;
-        d.logits = logits + (size_t)lo * words;
-        d.words = words, d.spans = spans_of(words);
-        lay_out(&d, (char *)room, DRAW_ROWS < n ? (int)DRAW_ROWS : n, words);
-        rc = draw_rows(stream, &d, rows_of(n - lo));
+    d.logits = logits;
+    lay_out(&d, (char *)room, rows_of(n), d.width);
+    for (d.row = 0; !rc && d.row < n; d.row += DRAW_ROWS) {
+        d.draws.row = draws->row + d.row;
+        d.token = token + d.row;
+        if (d.row) /* the others may still read what is in the room */
+            rc = meet(s);
+        if (!rc)
+            rc = draw_rows(stream, &d, rows_of(n - d.row), s);
     }
     return rc;
 }

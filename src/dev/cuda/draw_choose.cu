@@ -31,12 +31,13 @@ GPU_INLINE int last_tier(const struct tiers *t, const struct gpu_draw_row *r)
     return TIERS - 1;
 }
 
-__global__ static void gather_span(struct drawing d)
+__global__ static void gather_span(const __grid_constant__ struct drawing d)
 {
     __shared__ struct tiers tiers;
     const int row = blockIdx.y, lane = threadIdx.x % 32;
     const struct gpu_draw_row *r = &d.draws.row[row];
-    const float *logits = d.logits + (size_t)row * d.words;
+    const float *logits = own_logits(&d, row);
+    const int words = words_of(&d, d.own);
     if (r->skip || r->scale == 0 || !is_ranked(r))
         return;
     const float most = row_most(&d, row);
@@ -46,7 +47,7 @@ __global__ static void gather_span(struct drawing d)
     const int last = last_tier(&tiers, r);
     for (int k = 0; k < DRAW_EACH; k++) {
         const int i = blockIdx.x * DRAW_SPAN + k * DRAW_THREADS + threadIdx.x;
-        const float w = i < d.words ? weight_of(logits[i], most, r->scale) : 0;
+        const float w = i < words ? weight_of(logits[i], most, r->scale) : 0;
         const unsigned in = __ballot_sync(0xffffffffu, w > 0 && tier_of(w) <= last);
         int at = 0;
         if (!in)
@@ -55,7 +56,7 @@ __global__ static void gather_span(struct drawing d)
             at = atomicAdd(&d.n_list[row], __popc(in));
         at = __shfl_sync(0xffffffffu, at, 0);
         if (in >> lane & 1)
-            d.list[(size_t)row * d.words + at + __popc(in & ((1u << lane) - 1))] = i;
+            d.list[(size_t)row * d.width + at + __popc(in & ((1u << lane) - 1))] = i;
     }
 }
 
@@ -78,16 +79,16 @@ struct choosing {
     float weight[HELD];
     whole mass[DIGITS], scan[WARPS], before, found_mass;
     int count[DIGITS], count_before, digit, found;
+    int listed[GPU_SLICES + 1]; /* words of the lists of the slices before */
     bool alone;
     struct tiers tiers;
 };
 
-/* What all threads of a block agree on. */
+/* What all threads of a block agree on: the words of all lists, in any order. */
 struct source {
     struct choosing *c;
-    const float *logits;
-    const int *list;
-    int n;
+    const struct drawing *d;
+    int row, n;
     float most, scale;
 };
 
@@ -100,9 +101,13 @@ GPU_INLINE whole rank_of(float x, int id)
 
 GPU_INLINE struct word make_word(const struct source *s, int i)
 {
-    const int id = s->list[i];
-    const float x = s->logits[id];
-    return {rank_of(x, id), weight_of(x, s->most, s->scale)};
+    int of = 0;
+    while (of < s->d->slices - 1 && i >= s->c->listed[of + 1])
+        of++;
+    const int *list = of_slice(s->d, of, s->d->list) + (size_t)s->row * s->d->width;
+    const int id = list[i - s->c->listed[of]];
+    const float x = logits_of(s->d, of, s->row)[id];
+    return {rank_of(x, s->d->first[of] + id), weight_of(x, s->most, s->scale)};
 }
 
 GPU_INLINE struct word word_of(const struct source *s, int i)
@@ -279,34 +284,46 @@ GPU_INLINE int draw_ranked(const struct source *s, const struct gpu_draw_row *r)
     return reach(s, all, false, drawn_at(r->u, mass)).id;
 }
 
+/* Of all slices' spans the one in which the running sum of weights comes to `want`, and how much of
+ * that is left there. */
+GPU_INLINE void find_span(struct choosing *c, const struct drawing *d, int row, whole want)
+{
+    const int spans = d->slices * d->spans;
+    whole before = 0, all;
+    if (threadIdx.x == 0)
+        c->digit = 0;
+    for (int lo = 0; lo < spans; lo += THREADS, before += all) {
+        const int i = lo + (int)threadIdx.x;
+        whole here = 0;
+        if (i < spans)
+            here = of_slice(d, i / d->spans, d->tier)[(row * d->spans + i % d->spans) * TIERS] &
+                   (((whole)1 << COUNT_AT) - 1);
+        const whole sum = before + sum_before(c, here, &all);
+        if (sum < want && want <= sum + here)
+            c->digit = i, c->before = want - sum;
+    }
+    __syncthreads();
+}
+
 /* Among all words, in the order of their numbers. */
 GPU_INLINE int draw_of_all(struct choosing *c, const struct drawing *d, int row, float most)
 {
     enum { EACH = DRAW_SPAN / THREADS };
     const struct gpu_draw_row *r = &d->draws.row[row];
-    const float *logits = d->logits + (size_t)row * d->words;
-    const whole *span = d->tier + (size_t)row * d->spans * TIERS;
-    const whole only = ((whole)1 << COUNT_AT) - 1;
-    if (threadIdx.x == 0) {
-        const whole want = drawn_at(r->u, c->tiers.mass[TIERS - 1]);
-        whole before = 0;
-        int i = 0;
-        for (; before + (span[(size_t)i * TIERS] & only) < want; i++)
-            before += span[(size_t)i * TIERS] & only;
-        c->digit = i, c->before = want - before;
-    }
-    __syncthreads();
-    const int first = c->digit * DRAW_SPAN + (int)threadIdx.x * EACH;
+    find_span(c, d, row, drawn_at(r->u, c->tiers.mass[TIERS - 1]));
+    const int of = c->digit / d->spans, words = words_of(d, of);
+    const int first = c->digit % d->spans * DRAW_SPAN + (int)threadIdx.x * EACH;
+    const float *logits = logits_of(d, of, row);
     whole w[EACH], mine = 0, all;
     for (int k = 0; k < EACH; k++) {
-        const float one = first + k < d->words ? weight_of(logits[first + k], most, r->scale) : 0;
+        const float one = first + k < words ? weight_of(logits[first + k], most, r->scale) : 0;
         w[k] = one >= r->min_p ? units_of(one) : 0;
         mine += w[k];
     }
     whole sum = sum_before(c, mine, &all);
     for (int k = 0; k < EACH; sum += w[k++])
         if (sum < c->before && c->before <= sum + w[k])
-            c->found = first + k;
+            c->found = d->first[of] + first + k;
     __syncthreads();
     return c->found;
 }
@@ -314,17 +331,34 @@ GPU_INLINE int draw_of_all(struct choosing *c, const struct drawing *d, int row,
 /* Where the largest is first. */
 GPU_INLINE int first_of(struct choosing *c, const struct drawing *d, int row, float most)
 {
-    if (threadIdx.x == 0) {
-        int i = row * d->spans;
-        while (d->most[i] != most)
-            i++;
-        c->found = d->most_at[i];
+    if (threadIdx.x == 0)
+        c->found = ~d->first[d->slices];
+    __syncthreads();
+    for (int i = threadIdx.x; i < d->slices * d->spans; i += THREADS) {
+        const int of = i / d->spans, at = row * d->spans + i % d->spans;
+        if (of_slice(d, of, d->most)[at] == most)
+            atomicMax(&c->found, ~of_slice(d, of, d->most_at)[at]);
     }
     __syncthreads();
-    return c->found;
+    return ~c->found;
 }
 
-__global__ static void choose_row(struct drawing d)
+/* How many words the lists have. */
+GPU_INLINE int count_lists(struct choosing *c, const struct drawing *d, int row)
+{
+    if ((int)threadIdx.x < d->slices)
+        c->listed[threadIdx.x + 1] = of_slice(d, (int)threadIdx.x, d->n_list)[row];
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        c->listed[0] = 0;
+        for (int i = 0; i < d->slices; i++)
+            c->listed[i + 1] += c->listed[i];
+    }
+    __syncthreads();
+    return c->listed[d->slices];
+}
+
+__global__ static void choose_row(const __grid_constant__ struct drawing d)
 {
     __shared__ struct choosing c;
     const int row = blockIdx.x;
@@ -337,13 +371,12 @@ __global__ static void choose_row(struct drawing d)
         token = first_of(&c, &d, row, most);
     } else if (fabsf(most) < INFINITY) {
         row_tiers(&d, row, &c.tiers);
-        const struct source s = {&c,
-                                 d.logits + (size_t)row * d.words,
-                                 d.list + (size_t)row * d.words,
-                                 d.n_list[row],
-                                 most,
-                                 r->scale};
-        token = is_ranked(r) ? draw_ranked(&s, r) : draw_of_all(&c, &d, row, most);
+        if (is_ranked(r)) {
+            const struct source s = {&c, &d, row, count_lists(&c, &d, row), most, r->scale};
+            token = draw_ranked(&s, r);
+        } else {
+            token = draw_of_all(&c, &d, row, most);
+        }
     }
     if (threadIdx.x == 0)
         d.token[row] = token;

@@ -6,6 +6,10 @@
  * keep is the beginning of the row's words in the order of their rank, and what is drawn is the
  * word at which the sum of weights in that order exceeds a number: so nothing is ever sorted, and
  * three searches by digits of the rank are enough (draw_choose.cu).
+ *
+ * Of words in slices every GPU looks through its own, and what it finds stays in its room, where
+ * the others read it between two meetings: the largest of spans, what tiers weigh, the gathered
+ * words. Then each chooses by itself, and all the same.
  */
 #ifndef TANDEM_CUDA_DRAWING_H
 #define TANDEM_CUDA_DRAWING_H
@@ -25,19 +29,41 @@ enum {
 
 typedef unsigned long long whole; /* as atomicAdd() has it */
 
-/* Some rows, and what of the room is theirs. */
+/* Some rows, and what of the room is theirs. Words are counted from the slice's first on, but where
+ * it says numbers. */
 struct drawing {
     struct gpu_draw_rows draws;
     int *token;
-    float *logits;
-    int words, spans;
-    float *most;  /* [n][spans] the largest of a span, NaN when one is; where it is first: */
-    int *most_at; /* [n][spans] */
-    whole *tier;  /* [n][spans][TIERS]; of rows without top-k and top-p the first is all */
-    int *n_list;  /* [n] */
-    int *list;    /* [n][words] words whose tiers are enough for top-k and top-p */
-    int *times;   /* [n][words] how often a token was seen */
+    float *logits; /* of the slice, of all rows; the first of these is row `row` there */
+    int row;
+    int slices, own, first[GPU_SLICES + 1];
+    ptrdiff_t away[GPU_SLICES];
+    int width, spans; /* words of the longest slice, and its spans */
+    float *most;      /* [n][spans] the largest of a span, NaN when one is; its first number: */
+    int *most_at;     /* [n][spans] */
+    whole *tier;      /* [n][spans][TIERS]; of rows without top-k and top-p the first is all */
+    int *n_list;      /* [n] */
+    int *list;        /* [n][width] words whose tiers are enough for top-k and top-p */
+    int *times;       /* [n][width] how often a token was seen */
 };
+
+/* Where slice i has what is at `here` in this one. */
+template <class T> GPU_INLINE const T *of_slice(const struct drawing *d, int i, const T *here)
+{
+    return (const T *)((const char *)here + d->away[i]);
+}
+
+GPU_INLINE int words_of(const struct drawing *d, int i) { return d->first[i + 1] - d->first[i]; }
+
+GPU_INLINE const float *logits_of(const struct drawing *d, int i, int row)
+{
+    return of_slice(d, i, d->logits) + (size_t)(d->row + row) * words_of(d, i);
+}
+
+GPU_INLINE float *own_logits(const struct drawing *d, int row)
+{
+    return d->logits + (size_t)(d->row + row) * words_of(d, d->own);
+}
 
 GPU_INLINE bool is_ranked(const struct gpu_draw_row *r) { return r->top_k > 0 || r->top_p < 1; }
 
@@ -76,8 +102,8 @@ GPU_INLINE float row_most(const struct drawing *d, int row)
     if (threadIdx.x < 32) {
         float m = -INFINITY;
         bool bad = false;
-        for (int i = threadIdx.x; i < d->spans; i += 32) {
-            const float x = d->most[(size_t)row * d->spans + i];
+        for (int i = threadIdx.x; i < d->slices * d->spans; i += 32) {
+            const float x = of_slice(d, i / d->spans, d->most)[row * d->spans + i % d->spans];
             bad |= x != x;
             m = fmaxf(m, x);
         }
@@ -104,8 +130,9 @@ GPU_INLINE void row_tiers(const struct drawing *d, int row, struct tiers *to)
     for (int t = warp; t < TIERS; t += warps) {
         whole mass = 0;
         int count = 0;
-        for (int i = lane; i < d->spans; i += 32) {
-            const whole both = d->tier[((size_t)row * d->spans + i) * TIERS + t];
+        for (int i = lane; i < d->slices * d->spans; i += 32) {
+            const whole both =
+                of_slice(d, i / d->spans, d->tier)[(row * d->spans + i % d->spans) * TIERS + t];
             mass += both & (((whole)1 << COUNT_AT) - 1);
             count += (int)(both >> COUNT_AT);
         }

@@ -157,13 +157,25 @@ struct gpu_draw_rows {
 };
 /* Of tok[n], ~i becomes token[i]. */
 int gpu_feed(void *stream, int *tok, int n, const int *token);
-/* token[n]: what sample() of run/sample.h draws from logits[n][words], which are overwritten. At
- * most GPU_DRAW_WORDS. room: gpu_draw_bytes(), zeroed once before the first call, and of this
- * stream's calls only. */
+/* The words of rows of logits in slices, one on each of n GPUs that read each other's memory; this
+ * is slice `own`. Slice i has words first[i] .. first[i + 1] - 1, and for what is at p here its own
+ * is at p + away[i]. meet(arg) enqueues a meeting (comm/peer): what stands before it in the streams
+ * of all of them is done then. Alone: n is 1. */
+enum { GPU_SLICES = 32 };
+struct gpu_vocab {
+    int n, own, first[GPU_SLICES + 1];
+    ptrdiff_t away[GPU_SLICES];
+    int (*meet)(void *arg);
+    void *arg;
+};
+/* token[n]: what sample() of run/sample.h draws from n rows of logits, of which logits[n][words of
+ * the slice] are here and are overwritten; the same on all slices. At most GPU_DRAW_WORDS in all.
+ * room: gpu_draw_bytes() for the words of the longest slice, zeroed once before the first call, and
+ * of this stream's calls only; away[] holds for it and for logits. */
 enum { GPU_DRAW_WORDS = 1 << 20 };
 size_t gpu_draw_bytes(int n, int words);
-int gpu_draw(void *stream, int *token, float *logits, int n, int words,
-             const struct gpu_draw_rows *, void *room);
+int gpu_draw(void *stream, int *token, float *logits, int n, const struct gpu_draw_rows *,
+             const struct gpu_vocab *, void *room);
 
 /* check.c: whether products, or attention, by warpgroups give the bits of those without on the GPU
  * in use, of compute capability 9.0: some are computed both ways. Takes milliseconds and 20 MiB. A

@@ -178,9 +178,10 @@ static bool cuda_draw(struct dev *d, struct mat *token, const struct mat *logits
     if (!c->draws.any)
         return false;
     c->token = token->at;
-    cuda_step(c)->drawn = rows;
-    ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), token->at, logits->at, logits->n, logits->dim,
-                                  &c->draws, c->draw_room));
+    cuda_step(c)->drawn = c->ask.draws ? rows : NULL;
+    must(logits->dim == c->vocab.first[c->vocab.own + 1] - c->vocab.first[c->vocab.own]);
+    ENQUEUE(OP_TOGETHER, gpu_draw(stream_of(d), token->at, logits->at, logits->n, &c->draws,
+                                  &c->vocab, c->draw_room));
     return true;
 }
 

@@ -51,13 +51,14 @@ size_t cuda_batch_bytes(const struct gpu_ask *a)
 {
     size_t rows = 4 * (size_t)a->max_tok + (size_t)a->max_out;
     size_t pages = (size_t)a->max_seq * (size_t)pages_of(record_keys(a->ctx));
-    size_t draws = a->draws ? draws_bytes(a->max_out, a->max_seq, a->ctx, a->words) : 0;
+    size_t draws =
+        a->draws || a->slices ? draws_bytes(a->max_out, a->max_seq, a->ctx, a->words) : 0;
     return round_up((rows + pages) * sizeof(int), 8) + round_up(draws, 256);
 }
 
 size_t cuda_draw_bytes(const struct gpu_ask *a)
 {
-    if (!a->draws)
+    if (!a->draws || a->slices)
         return 0;
     return round_up(gpu_draw_bytes(a->max_out, a->words), 256);
 }
@@ -104,7 +105,7 @@ static void put_draws(struct cuda *c, const struct draw_rows *rows, size_t *used
 {
     c->draws = (struct gpu_draw_rows){0};
     cuda_step(c)->drawn = NULL;
-    if (!rows || !c->ask.draws || c->ask.words > GPU_DRAW_WORDS)
+    if (!rows || !(c->ask.draws || c->ask.slices) || c->ask.words > GPU_DRAW_WORDS)
         return;
     *used = round_up(*used, 8);
     *used += draws_put(&c->draws, cuda_step(c)->batch_pinned + *used, c->batch + *used, rows,
