@@ -134,11 +134,13 @@ static const double tpot_s =
     0.001; /* so short that it decides how many rows of prompts a step has */
 
 static void run_engine(struct requests *r, const struct plan *p, const struct tiny *t,
-                       struct log *l, bool kills)
+                       struct log *l, bool ahead, bool kills)
 {
     struct engine_stats stats;
     struct client *c = &r->client;
-    open_client(c, p, t, (struct engine_opts){.tpot_s = tpot_s, .watch = {write_down, l}});
+    open_client(
+        c, p, t,
+        (struct engine_opts){.tpot_s = tpot_s, .sched.ahead = ahead, .watch = {write_down, l}});
     while (c->n < REQUESTS) {
         for (int group = 1 + c->n % 4; group > 0 && c->n < REQUESTS; group--) {
             ask(c, make_request(r, c->n));
@@ -214,7 +216,7 @@ static void make_script(struct script *to, const struct log *l, int pp)
                 to->takes[first] = (clock > sent[first] ? clock : sent[first]) + 1 - sent[first];
             else
                 to->takes[first] = w->seconds;
-            clock = sent[first] + to->takes[first];
+            clock = (pp > 1 ? sent[first] : clock) + to->takes[first];
             came = -1;
             break;
         case DRIVE_RESTART:
@@ -247,7 +249,7 @@ static void as_asked(void *arg, uint64_t number, struct seq *q)
 }
 
 static void run_simulator(const struct requests *c, const struct plan *p, struct script *s,
-                          struct log *l, struct sim_result *result)
+                          bool ahead, struct log *l, struct sim_result *result)
 {
     struct err e;
     for (int i = 0; i < REQUESTS; i++) {
@@ -262,6 +264,7 @@ static void run_simulator(const struct requests *c, const struct plan *p, struct
     struct simulation ask = {.plan = p,
                              .load = &load,
                              .tpot_s = tpot_s,
+                             .ahead = ahead,
                              .death = s->death,
                              .n_death = s->n_death,
                              .restart_s = restart_s,
@@ -279,8 +282,20 @@ static void run_simulator(const struct requests *c, const struct plan *p, struct
 
 struct kind {
     int tp, pp, pages;
-    bool kills;
+    bool kills, ahead;
 };
+
+/* Steps that were chosen while another one was on its way. */
+static int led(const struct log *l)
+{
+    int n = 0, flying = 0;
+    for (int i = 0; i < l->n; i++) {
+        const enum drive_deed deed = l->at[i].deed;
+        n += deed == DRIVE_STEP && flying;
+        flying = deed == DRIVE_RESTART ? 0 : flying + (deed == DRIVE_STEP) - (deed == DRIVE_COMMIT);
+    }
+    return n;
+}
 
 static void expect_same_decisions(struct kind kind)
 {
@@ -305,11 +320,12 @@ static void expect_same_decisions(struct kind kind)
     struct sim_result result;
     assert_true((int)REQUESTS <= (int)WANTED);
     assert_true(c && engine && sim && s);
-    run_engine(c, &p, &t, engine, kind.kills);
+    run_engine(c, &p, &t, engine, kind.ahead, kind.kills);
     s->requests = c;
     make_script(s, engine, kind.pp);
-    run_simulator(c, &p, s, sim, &result);
+    run_simulator(c, &p, s, kind.ahead, sim, &result);
     expect_same(engine, sim);
+    assert_int_equal(led(sim) > 20, kind.ahead || kind.pp > 1);
     uint64_t cached = 0;
     for (size_t i = 0; i < result.results.n; i++)
         cached += (uint64_t)result.results.at[i].cached_tok;
@@ -329,32 +345,40 @@ static void expect_same_decisions(struct kind kind)
 static void with_pages_enough(void **state)
 {
     (void)state;
-    expect_same_decisions((struct kind){1, 1, 200, false});
+    expect_same_decisions((struct kind){.tp = 1, .pp = 1, .pages = 200});
 }
 
 static void when_pages_run_out_and_sequences_are_preempted(void **state)
 {
     (void)state;
-    expect_same_decisions((struct kind){2, 1, 11, false});
+    expect_same_decisions((struct kind){.tp = 2, .pp = 1, .pages = 11});
 }
 
 static void with_two_stages_and_two_steps_on_their_way(void **state)
 {
     (void)state;
-    expect_same_decisions((struct kind){1, 2, 200, false});
+    expect_same_decisions((struct kind){.tp = 1, .pp = 2, .pages = 200});
 }
 
 static void with_stages_and_too_few_pages(void **state)
 {
     (void)state;
-    expect_same_decisions((struct kind){1, 2, 11, false});
+    expect_same_decisions((struct kind){.tp = 1, .pp = 2, .pages = 11});
+}
+
+static void with_steps_chosen_ahead(void **state)
+{
+    (void)state;
+    expect_same_decisions((struct kind){.tp = 1, .pp = 1, .pages = 200, .ahead = true});
+    expect_same_decisions((struct kind){.tp = 2, .pp = 1, .pages = 11, .ahead = true});
 }
 
 static void when_a_team_dies(void **state)
 {
     (void)state;
-    expect_same_decisions((struct kind){1, 1, 20, true});
-    expect_same_decisions((struct kind){1, 2, 20, true});
+    expect_same_decisions((struct kind){1, 1, 20, true, false});
+    expect_same_decisions((struct kind){1, 2, 20, true, false});
+    expect_same_decisions((struct kind){1, 1, 20, true, true});
 }
 
 int main(void)
@@ -364,6 +388,7 @@ int main(void)
         cmocka_unit_test(when_pages_run_out_and_sequences_are_preempted),
         cmocka_unit_test(with_two_stages_and_two_steps_on_their_way),
         cmocka_unit_test(with_stages_and_too_few_pages),
+        cmocka_unit_test(with_steps_chosen_ahead),
         cmocka_unit_test(when_a_team_dies),
     };
     return cmocka_run_group_tests_name("the simulator decides as the engine does", tests, NULL,

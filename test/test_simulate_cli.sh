@@ -28,6 +28,12 @@ sim --rate 8 --requests 300 --jitter 0.1 --dp 2 --deaths-per-hour 50 --seed 1
 ! cmp -s "$work/first" "$work/out"
 claim "another seed gives others"
 
+sim --rate 8 --requests 100 --tp 1 --json
+ahead=$(python3 -c "import json; print(json.load(open('$work/out'))['tpot_s']['mean'])")
+sim --rate 8 --requests 100 --tp 1 --no-step-ahead --json
+json "o['tpot_s']['mean'] > 1.02 * $ahead"
+claim "steps that are chosen ahead hide the host's part"
+
 sim --rate 8 --requests 200 --kill 0@5 --timeline "$work/steps.json" --record "$work/record" --slo ttft:1 --json
 [ $rc = 0 ] && json 'o["requests"]["finished"] == 200 and o["simulation"]["rank_deaths"] == 1 and
     o["goodput"]["share"] < 1 and 0 < o["simulation"]["stage_busy"][0] < 1'

@@ -6,6 +6,7 @@
 struct priced {
     struct pricer *pricer;
     struct model model;
+    int pp;
     pthread_mutex_t lock;
 };
 
@@ -25,6 +26,7 @@ int priced_open(struct priced **out, const struct plan *p, const char *hardware,
         return err_add(e, rc, "--hardware %s", hardware);
     }
     x->model = p->model;
+    x->pp = p->pp;
     pthread_mutex_init(&x->lock, NULL);
     *out = x;
     return 0;
@@ -51,7 +53,8 @@ static double price_step(void *arg, const struct sched_step *step, int flight)
     pthread_mutex_lock(&x->lock);
     pricer_step(x->pricer, &w, &price);
     pthread_mutex_unlock(&x->lock);
-    return price.all_s;
+    /* Of a step chosen ahead the host's part is over when the one before ends. */
+    return price.all_s - (flight > x->pp ? price.host_s : 0);
 }
 
 struct engine_price priced_for(struct priced *x)

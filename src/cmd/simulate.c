@@ -206,6 +206,7 @@ static int run(const struct options *o, struct simulating *s, FILE *timeline, st
         .load = &s->load,
         .replicas = o->replicas,
         .tpot_s = o->tpot,
+        .ahead = s->hardware.kind == DEVICE_GPU && !o->no_step_ahead,
         .queue = {o->max_queue, (size_t)o->max_queue_tokens, o->max_ttft},
         .routing = s->experts.load ? &s->experts.routing : NULL,
         .jitter = o->jitter,

@@ -389,12 +389,24 @@ static void add_spent(struct step_price *to, double times, const struct spent *a
     to->comm_s += times * a->comm_s;
 }
 
-static double host_s(const struct pricer *x, const struct flight *f, const struct work *w)
+static double host_s(const struct pricer *x, const struct work *w)
 {
-    const struct hardware *h = &x->hardware;
+    return x->hardware.step_s.value + x->hardware.seq_s.value * w->n_seq;
+}
+
+static double draw_s(const struct pricer *x, const struct flight *f, const struct work *w)
+{
     int rows = (w->n_out + x->plan.threads - 1) / x->plan.threads; /* whole rows are shared out */
-    return h->step_s.value + h->seq_s.value * w->n_seq +
-           f->rates.draw_s.value * rows * x->plan.model.n_vocab;
+    return f->rates.draw_s.value * rows * x->plan.model.n_vocab;
+}
+
+/* GPUs draw by themselves, at the end of the last stage. */
+static void add_drawing(const struct pricer *x, struct step_price *to, double seconds)
+{
+    if (x->hardware.kind == DEVICE_GPU)
+        to->stage_s[x->plan.pp - 1] += seconds, to->other_s += seconds;
+    else
+        to->host_s += seconds;
 }
 
 void pricer_step(struct pricer *x, const struct work *w, struct step_price *to)
@@ -402,7 +414,7 @@ void pricer_step(struct pricer *x, const struct work *w, struct step_price *to)
     const struct plan *p = &x->plan;
     struct flight *f = flight_of(x, w->flight);
     const struct rows *rows = rows_of(x, f, w->n_tok);
-    *to = (struct step_price){.hop_s = rows->hop_s, .host_s = host_s(x, f, w)};
+    *to = (struct step_price){.hop_s = rows->hop_s, .host_s = host_s(x, w)};
     for (int k = 0; k < x->n_kind; k++) {
         const struct layer_price layer = layer_of(x, f, rows, w, k);
         int n = 0;
@@ -420,6 +432,7 @@ void pricer_step(struct pricer *x, const struct work *w, struct step_price *to)
         to->stage_s[p->pp - 1] += spent_s(head);
         add_spent(to, 1, head);
     }
+    add_drawing(x, to, draw_s(x, f, w));
     to->comm_s += (p->pp - 1) * to->hop_s;
     to->all_s = to->host_s + (p->pp - 1) * to->hop_s;
     for (int s = 0; s < p->pp; s++)

@@ -33,8 +33,8 @@ struct work work_of(const struct model *m, int n_seq, int n_new, int last);
 struct step_price {
     double stage_s[PLAN_STAGES]; /* compute and sums of each stage, by its slowest rank */
     double hop_s;                /* handing the rows from one stage to the next, on the mean */
-    double host_s;               /* before and after: scheduling, sending, drawing, collecting */
-    double all_s;                /* one step alone, from choosing to its tokens */
+    double host_s; /* before and after: scheduling, sending, collecting; on CPUs drawing, too */
+    double all_s;  /* one step alone, from choosing to its tokens */
     double product_s, attend_s, other_s, comm_s; /* what all_s consists of, beside host_s */
 };
 

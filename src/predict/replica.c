@@ -10,7 +10,8 @@ void replica_open(struct replica *r, int number, const struct replicas *all, str
 {
     const struct plan *p = all->plan;
     struct sched_limits l =
-        drive_limits(p, &(struct sched_limits){.no_batch = true, .none_alike = all->none_alike});
+        drive_limits(p, &(struct sched_limits){
+                            .no_batch = true, .none_alike = all->none_alike, .ahead = all->ahead});
     struct drive d;
     drive_open(&d, p, &l, all->ask->tpot_s, a);
     if (!a->base)
@@ -150,16 +151,18 @@ static double pass(struct replica *r, const struct replicas *all, const struct s
 static void send(struct replica *r, const struct replicas *all, const struct sched_step *step,
                  double now)
 {
-    struct sim_flying f = {.begun = now};
+    const int before = r->drive.n_flying - 2;
+    const double begun = r->drive.ahead && before >= 0 ? fmax(now, r->flying[before].ends) : now;
+    struct sim_flying f;
     if (all->ask->step_s) {
         f.seconds = all->ask->step_s(all->ask->arg, r->number, step);
-        f.ends = now + f.seconds;
+        f.ends = begun + f.seconds;
     } else {
         f.ends = pass(r, all, step, now);
-        f.seconds = f.ends - now;
+        f.seconds = f.ends - begun;
     }
-    must(f.ends > now);
-    r->flying[r->drive.n_flying - 1] = f;
+    must(f.ends > begun);
+    r->flying[before + 1] = f;
     r->steps++;
     r->rows += (uint64_t)step->batch.n_tok;
 }

@@ -2,7 +2,8 @@
  * and the requests it has.
  *
  * What the engine's loop (engine/loop.c) does in real time: a turn commits the oldest step, takes
- * what came in meanwhile, and sends steps until as many as there are stages are on their way.
+ * what came in meanwhile, and sends steps until as many as there are stages are on their way, or
+ * one more, which is chosen ahead.
  */
 #ifndef TANDEM_PREDICT_REPLICA_H
 #define TANDEM_PREDICT_REPLICA_H
@@ -33,6 +34,7 @@ struct replicas {
     const struct simulation *ask;
     const struct plan *plan; /* of one */
     bool none_alike;         /* see struct sched_limits */
+    bool ahead;              /* steps are chosen ahead, as with GPUs */
     struct pricer *pricer;   /* NULL: ask->step_s tells */
     struct timeline *timeline;
     int *keep;          /* [max_seq] */
@@ -42,9 +44,9 @@ struct replicas {
     void *arg;
 };
 
-/* A step on its way. */
+/* A step on its way. seconds: since it was chosen, or, ahead, since the one before it ended. */
 struct sim_flying {
-    double begun, ends, seconds;
+    double ends, seconds;
 };
 
 struct replica {
@@ -58,8 +60,8 @@ struct replica {
     int pages_most;
     struct draws jitter;
     struct drive drive;
-    struct sim_flying flying[PLAN_STAGES]; /* as drive.flying */
-    double stage_free[PLAN_STAGES];        /* when each stage has done what it was given */
+    struct sim_flying flying[PLAN_STAGES + 1]; /* as drive.flying */
+    double stage_free[PLAN_STAGES];            /* when each stage has done what it was given */
     double busy[PLAN_STAGES];
 };
 

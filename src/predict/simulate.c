@@ -174,6 +174,7 @@ static struct sim_request *new_request(struct sim *s, double scheduled, struct r
     q->seq->id = s->next;
     q->seq->n_prompt = q->seq->n_tok = shape.prompt_tok;
     q->seq->want = shape.prompt_tok - 1;
+    q->seq->follows = s->all.ahead;
     if (s->ask->request)
         s->ask->request(s->ask->arg, q->number, q->seq);
     else if (q->seq->tok)
@@ -391,6 +392,7 @@ static int open_sim(struct sim *s, const struct simulation *ask, struct sim_resu
                                .plan = &s->plan,
                                .timeline = ask->timeline ? &s->timeline : NULL,
                                .none_alike = !shares_beginnings(s),
+                               .ahead = ask->ahead,
                                .gaps = &s->gaps,
                                .finished = finished,
                                .arg = s};

@@ -36,6 +36,7 @@ struct simulation {
     double tpot_s;                   /* as `tandem serve --tpot`; 0: its rule */
     struct queue_limits queue;       /* zeros: nobody is refused */
     const struct routing *routing;   /* how tokens choose experts; NULL: blindly */
+    bool ahead;        /* steps are chosen while the one before runs, as the engine does on GPUs */
     double jitter;     /* standard deviation of the logarithm of step times; their mean stays */
     double patience_s; /* a client gives a request up after this time; 0: never */
     const struct sim_death *death;
@@ -44,8 +45,9 @@ struct simulation {
     double restart_s;   /* from a death to the next step */
     FILE *timeline;     /* steps as a Chrome trace (JSON); NULL: none */
 
-    /* For tests and experiments; NULL: none. Seconds from now until the step that a replica was
-     * just given is committed, above 0, in place of the price. */
+    /* For tests and experiments; NULL: none. Seconds from now, or, of a step chosen ahead, from the
+     * end of the one before, until the step that a replica was just given is committed, above 0, in
+     * place of the price. */
     double (*step_s)(void *arg, int replica, const struct sched_step *step);
     /* What else a request is: its tokens (n_max of them, the answer's too), priority, client. */
     void (*request)(void *arg, uint64_t number, struct seq *q);
