@@ -243,6 +243,50 @@ static void more_ranks_than_gpus_are_refused_without_peers(void **state)
     assert_int_equal(gpu_check(&p, the_gpus(), &e), 0);
 }
 
+/* How many kernels the recorded step of one token launches, as the model tells; slices launch the
+ * same. Prints their names. */
+static int kernels_of(struct model m, enum num weight, int n_layer, int tp)
+{
+    char path[64], line[4096], last[4096] = "0";
+    struct split split = {.tp = tp, .chunk = 1};
+    m.n_layer = n_layer;
+    struct tiny t = tiny_make(&m, weight == NUM_F32 ? NUM_F32 : NUM_BF16, 7);
+    struct plan p = plan_of(&m, weight, NUM_BF16, split);
+    int ids[TOKENS];
+    some_ids(ids, m.n_vocab);
+    snprintf(path, sizeof(path), "/tmp/test_gpu_run.%d", (int)getpid());
+    setenv("TANDEM_MODEL_KERNELS", path, 1);
+    test_free(logits_of(&p, t.store, the_gpus(), ids, TOKENS, NULL));
+    unsetenv("TANDEM_MODEL_KERNELS");
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        memcpy(last, line, sizeof(line));
+    fclose(f);
+    unlink(path);
+    tiny_free(&t);
+    print_message("%s, tp=%d, %d layers: %s", num_name(weight), tp, n_layer, last);
+    return atoi(last);
+}
+
+/* On a GPU each costs a microsecond or two, of which a layer of 8 B weights has 120 in all. */
+static void a_layer_launches_few_kernels(void **state)
+{
+    static const struct {
+        enum num weight;
+        int tp, kernels;
+    } want[] = {{NUM_BF16, 1, 13}, {NUM_BF16, 2, 15}, {NUM_FP8, 1, 17}, {NUM_INT8, 1, 17}};
+    const struct model m = tiny_llama(2);
+    (void)state;
+    if (!on_the_model())
+        skip();
+    for (size_t i = 0; i < COUNT(want); i++) {
+        int one = kernels_of(m, want[i].weight, 1, want[i].tp);
+        int three = kernels_of(m, want[i].weight, 3, want[i].tp);
+        assert_int_equal(three - one, 2 * want[i].kernels);
+    }
+}
+
 static struct model mixture(void)
 {
     struct model m = tiny_llama(LAYERS);
@@ -407,6 +451,7 @@ int main(void)
         cmocka_unit_test(fast_logits_are_near),
         cmocka_unit_test(fast_products_are_near),
         cmocka_unit_test(more_ranks_than_gpus_are_refused_without_peers),
+        cmocka_unit_test(a_layer_launches_few_kernels),
         cmocka_unit_test(a_mixtures_logits_are_the_cpus),
         cmocka_unit_test(rows_that_travel_to_experts_change_no_bit),
         cmocka_unit_test(nor_do_those_that_nccl_brings),
