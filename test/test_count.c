@@ -85,6 +85,34 @@ static void the_rest_is_bytes(void **state)
     dev_embed(&d, &y, &words, 0, NULL), assert_price(&d, 0, 2 * 8 * 2 + 64, 1);
 }
 
+static void what_is_done_at_once_is_one_call_and_reads_nothing_twice(void **state)
+{
+    (void)state;
+    struct mat x = f32(2, 8), y = f32(2, 8), h = f32(2, 8), w = f32(1, 8), none = {0};
+    struct mat whole = {2, 8, NUM_I64, NULL}, angle = f32(2, 4), head = f32(1, 4);
+    struct part part = {8, 8, NULL};
+    struct weight both = {NUM_F32, 8, 8, 0, 1, &part, NULL};
+    struct kv c = {.type = NUM_BF16, .n_head = 2, .head_dim = 4};
+    const struct qkv m = {&x, &y, &h, &head, &head, &angle, 0};
+    const struct term terms[2] = {{&x, &both, &none}, {&y, &both, &none}};
+    for (int at_once = 0; at_once < 2; at_once++) {
+        struct dev d = begin();
+        d.count.costs.at_once = at_once;
+        dev_add_norm(&d, &h, &x, &y, &w, &w, 0);
+        assert_price(&d, 0, 4 * 64 + 2 * 32 + (at_once ? 0 : 64), at_once ? 1 : 2);
+        dev_add_norm(&d, &h, &x, &whole, &none, &w, 0);
+        assert_int_equal(d.count.calls, at_once ? 2 : 4);
+        d.count.bytes = d.count.calls = 0;
+        dev_rope_store(&d, &c, &m, NULL);
+        assert_price(&d, 0, (at_once ? 4 : 10) * 64 + (at_once ? 1 : 2) * 32 + 2 * 16 + 2 * 32,
+                     at_once ? 1 : 5);
+        d.count.bytes = d.count.calls = 0;
+        dev_glu(&d, &h, terms);
+        assert_price(&d, 2 * 2 * 2 * 64, 2 * (512 + 64 + 64) + (at_once ? 0 : 3 * 64),
+                     at_once ? 2 : 3);
+    }
+}
+
 /* A byte of the rest 1 s, a weight 2 s with 1 row and 4 s with 16, an operation 5 s, a further
  * thread 3 s; a byte of the cache 1 s, a multiply-add 0.25 s in decode and 0.5 s from 4 rows on. */
 static const struct rates rates = {
@@ -100,7 +128,7 @@ static const struct rates rates = {
 static struct dev priced(int threads)
 {
     struct dev d = begin();
-    d.count.costs = (struct costs){&rates, threads};
+    d.count.costs = (struct costs){.rates = &rates, .threads = threads};
     return d;
 }
 
@@ -184,6 +212,7 @@ int main(void)
         cmocka_unit_test(every_plane_of_a_partial_product_is_written),
         cmocka_unit_test(attention_counts_pairs_and_reads_a_sequence_once),
         cmocka_unit_test(the_rest_is_bytes),
+        cmocka_unit_test(what_is_done_at_once_is_one_call_and_reads_nothing_twice),
         cmocka_unit_test(a_product_takes_what_its_weights_cost_with_so_many_rows),
         cmocka_unit_test(threads_share_an_operation_and_meet),
         cmocka_unit_test(attention_takes_the_longer_of_reading_and_multiplying),

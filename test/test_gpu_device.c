@@ -311,7 +311,7 @@ static void operations_are_timed_and_named_in_their_order(void **state)
     enum { MANY = 3000 };
     static struct dev d, timed;
     static struct op_time op[OP_COUNT];
-    struct profile profile = {&d, op};
+    struct profile profile = {.inner = &d, .op = op};
     const int zero[1] = {0};
     static const struct mat none;
     const struct batch b = {.n_tok = 1,

@@ -91,7 +91,7 @@ static double naive_s(const struct plan *p, const struct hardware *h, struct ste
         for (int t = 0; t < p->tp; t++) {
             struct probe x;
             probe_open(&x, p, stage * p->tp + t, &pool);
-            x.dev.count.costs = (struct costs){&rates, p->threads};
+            x.dev.count.costs = (struct costs){.rates = &rates, .threads = p->threads};
             x.tp_price.hardware = x.pp_price.hardware = h;
             x.tp_price.gang.first = stage * p->tp * p->threads;
             x.tp_price.gang.stride = p->threads;

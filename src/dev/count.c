@@ -243,6 +243,44 @@ static void count_settle(struct dev *d, struct mat *x, const struct mat *y)
     pass(d, 2 * size(x) + size(y));
 }
 
+/* x is read and written once, and not read again for its norm. */
+static void count_add_norm(struct dev *d, struct mat *h, struct mat *x, const struct mat *y,
+                           const struct mat *bias, const struct mat *w, float eps)
+{
+    if (d->count.costs.at_once) {
+        pass(d, 2 * size(x) + size(y) + size(bias) + size(w) + size(h));
+        return;
+    }
+    pass(d, 2 * size(x) + size(y) + size(bias));
+    count_norm(d, h, x, w, eps);
+}
+
+static void count_rope_store(struct dev *d, const struct kv *c, const struct qkv *m,
+                             const int *slot)
+{
+    const double rows = (double)m->k->n * c->n_head;
+    if (d->count.costs.at_once) {
+        pass(d, 2 * size(m->q) + size(m->angle) + size(m->k) + size(m->v) + size(m->q_norm) +
+                    size(m->k_norm) + rows * (double)kv_row_bytes(c->type, c->head_dim));
+        return;
+    }
+    if (m->q_norm->n) {
+        count_norm(d, m->q, m->q, m->q_norm, m->eps);
+        count_norm(d, m->k, m->k, m->k_norm, m->eps);
+    }
+    count_rope(d, m->q, c->head_dim, m->angle);
+    count_rope(d, m->k, c->head_dim, m->angle);
+    count_store(d, c, m->k, m->v, slot);
+}
+
+/* At once there is no up to write and read again. */
+static void count_glu(struct dev *d, const struct mat *x, const struct term both[2])
+{
+    count_matmul(d, x, both, 2);
+    if (!d->count.costs.at_once)
+        count_swiglu(d, both[0].y, both[1].y);
+}
+
 static void count_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     (void)x, (void)row;
@@ -267,4 +305,7 @@ const struct dev_ops dev_count = {
     .experts = count_experts,
     .settle = count_settle,
     .pick = count_pick,
+    .add_norm = count_add_norm,
+    .rope_store = count_rope_store,
+    .glu = count_glu,
 };

@@ -30,6 +30,7 @@ void attended_add(struct attended *a, int window, int pos, int n);
 struct costs {
     const struct rates *rates; /* NULL: only count */
     int threads;               /* 0 counts as 1 */
+    bool at_once;              /* what a device may do at once takes one operation: GPUs */
 };
 
 /* What dev_count keeps in struct dev: costs as the caller set them, and sums since the start. */

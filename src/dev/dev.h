@@ -51,6 +51,14 @@ struct term {
     const struct mat *bias;
 };
 
+/* Queries, keys and values of a step's tokens, as their products have made them: norms of single
+ * heads (n == 0: none) and the rotation are still to be done. */
+struct qkv {
+    struct mat *q, *k;
+    const struct mat *v, *q_norm, *k_norm, *angle;
+    float eps;
+};
+
 /* Where the shares of a cut row begin in a rank's part of it: share first + i holds the numbers
  * begin[i] .. begin[i + 1]. */
 struct runs {
@@ -133,6 +141,11 @@ struct dev_ops {
                     int n_expert, const struct routed *, const struct expert_room *);
     void (*settle)(struct dev *, struct mat *x, const struct mat *y);
     void (*pick)(struct dev *, struct mat *y, const struct mat *x, const int *row);
+    /* Several of the above at once. NULL: one after the other. */
+    void (*add_norm)(struct dev *, struct mat *h, struct mat *x, const struct mat *y,
+                     const struct mat *bias, const struct mat *w, float eps);
+    void (*rope_store)(struct dev *, const struct kv *, const struct qkv *, const int *slot);
+    void (*glu)(struct dev *, const struct mat *x, const struct term both[2]);
     bool (*draw)(struct dev *, struct mat *token, const struct mat *logits,
                  const struct draw_rows *);                         /* NULL: false */
     void (*together)(struct dev *, dev_together_fn *fn, void *arg); /* NULL: no host threads */
@@ -357,6 +370,69 @@ static inline void dev_settle(struct dev *d, struct mat *x, const struct mat *y)
     if (!d->err)
         d->ops->settle(d, x, y);
 }
+
+/* ------------------------------------------------------------------------------- at once
+ *
+ * What stands between the products of a layer, as operations that a device may do each in one go:
+ * of few rows they take no longer than it takes to begin one.
+ */
+
+/* x += y as dev_add() or, of a y in fixed point, dev_settle() does; h is the norm of x. */
+static inline void dev_add_norm(struct dev *d, struct mat *h, struct mat *x, const struct mat *y,
+                                const struct mat *bias, const struct mat *w, float eps)
+{
+    must(h->n == x->n && h->dim == x->dim && w->dim == x->dim && y->n == x->n && y->dim == x->dim);
+    must(!bias->n || (bias->dim == x->dim && y->type == NUM_F32));
+    if (!d->err && d->ops->add_norm) {
+        d->ops->add_norm(d, h, x, y, bias, w, eps);
+        return;
+    }
+    if (y->type == NUM_I64)
+        dev_settle(d, x, y);
+    else
+        dev_add(d, x, y, bias);
+    dev_norm(d, h, x, w, eps);
+}
+
+/* Every head of q and k: its norm, if there is one, and dev_rope(); then dev_store() of k and v. k
+ * is of no use afterwards. */
+static inline void dev_rope_store(struct dev *d, const struct kv *c, const struct qkv *m,
+                                  const int *slot)
+{
+    const int head_dim = c->head_dim, n = m->q->n;
+    must(m->k->dim == c->n_head * head_dim && m->v->dim == m->k->dim && m->q->dim % head_dim == 0);
+    must(m->k->n == n && m->v->n == n && m->angle->n == n && m->angle->dim == head_dim);
+    must(!m->q_norm->n || (m->q_norm->dim == head_dim && m->k_norm->dim == head_dim));
+    if (!d->err && d->ops->rope_store) {
+        d->ops->rope_store(d, c, m, slot);
+        return;
+    }
+    if (m->q_norm->n) {
+        dev_norm(d, m->q, m->q, m->q_norm, m->eps);
+        dev_norm(d, m->k, m->k, m->k_norm, m->eps);
+    }
+    dev_rope(d, m->q, head_dim, m->angle);
+    dev_rope(d, m->k, head_dim, m->angle);
+    dev_store(d, c, m->k, m->v, slot);
+}
+
+/* gate, the first of two products of x, becomes silu(gate) * up, of which the second is then of no
+ * use. */
+static inline void dev_glu(struct dev *d, const struct mat *x, const struct term both[2])
+{
+    const struct mat *gate = both[0].y, *up = both[1].y;
+    must(gate->n == x->n && up->n == x->n && gate->dim == up->dim);
+    must(both[0].w->cols == x->dim && both[1].w->cols == x->dim);
+    must(both[0].w->rows == gate->dim && both[1].w->rows == up->dim);
+    if (!d->err && d->ops->glu) {
+        d->ops->glu(d, x, both);
+        return;
+    }
+    dev_matmuls(d, x, both, 2);
+    dev_swiglu(d, both[0].y, up);
+}
+
+/* ------------------------------------------------------------------------------- ends */
 
 /* Row i of y = row row[i] of x. */
 static inline void dev_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)

@@ -12,7 +12,8 @@ const char *op_name(enum op op)
         [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",   [OP_ROUTE] = "route",
         [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",   [OP_PICK] = "pick",
         [OP_TOGETHER] = "draw",   [OP_SQUARES] = "squares", [OP_NORM_BY] = "norm_by",
-        [OP_CLIP] = "clip",       [OP_DEAL] = "deal"};
+        [OP_CLIP] = "clip",       [OP_DEAL] = "deal",       [OP_ADD_NORM] = "add_norm",
+        [OP_GLU] = "glu",         [OP_ROPE_STORE] = "rope_store"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
 }
@@ -199,6 +200,23 @@ static void profile_together(struct dev *d, dev_together_fn *fn, void *arg)
     note(d, OP_TOGETHER, begin);
 }
 
+static void profile_add_norm(struct dev *d, struct mat *h, struct mat *x, const struct mat *y,
+                             const struct mat *bias, const struct mat *w, float eps)
+{
+    TIMED(OP_ADD_NORM, add_norm(in, h, x, y, bias, w, eps));
+}
+
+static void profile_rope_store(struct dev *d, const struct kv *c, const struct qkv *m,
+                               const int *slot)
+{
+    TIMED(OP_ROPE_STORE, rope_store(in, c, m, slot));
+}
+
+static void profile_glu(struct dev *d, const struct mat *x, const struct term both[2])
+{
+    TIMED(OP_GLU, glu(in, x, both));
+}
+
 static uint64_t profile_waited_ns(struct dev *d)
 {
     struct dev *in = inner_of(d);
@@ -226,6 +244,9 @@ static const struct dev_ops dev_profile = {
     .experts = profile_experts,
     .settle = profile_settle,
     .pick = profile_pick,
+    .add_norm = profile_add_norm,
+    .rope_store = profile_rope_store,
+    .glu = profile_glu,
     .draw = profile_draw,
     .together = profile_together,
     .waited_ns = profile_waited_ns,
@@ -234,5 +255,13 @@ static const struct dev_ops dev_profile = {
 void dev_profile_init(struct dev *d, struct profile *p)
 {
     must(p->inner && p->op);
-    *d = (struct dev){.ops = &dev_profile, .ctx = p};
+    const struct dev_ops *in = p->inner->ops;
+    p->ops = dev_profile;
+    if (!in->add_norm)
+        p->ops.add_norm = NULL; /* timed one after the other, as they are done */
+    if (!in->rope_store)
+        p->ops.rope_store = NULL;
+    if (!in->glu)
+        p->ops.glu = NULL;
+    *d = (struct dev){.ops = &p->ops, .ctx = p};
 }

@@ -29,6 +29,9 @@ enum op {
     OP_EXPERTS,
     OP_SETTLE,
     OP_PICK,
+    OP_ADD_NORM,
+    OP_ROPE_STORE,
+    OP_GLU,
     OP_FETCH,
     OP_TOGETHER,
     OP_COUNT
@@ -45,6 +48,7 @@ struct op_time {
 struct profile {
     struct dev *inner;
     struct op_time *op; /* [OP_COUNT], not owned */
+    struct dev_ops ops; /* made by dev_profile_init() */
 };
 
 /* Make d a device that does what p->inner does and adds to p->op. p must outlive it. */

@@ -196,7 +196,7 @@ static _Noreturn void rank_main(struct keeper *k, int id)
     struct gpu_rank gpu;
     struct dev threads = {0}, profiled;
     struct dev *dev = k->gpus ? &gpu.dev : &threads;
-    struct profile profile = {dev, m->rank[id].op};
+    struct profile profile = {.inner = dev, .op = m->rank[id].op};
     struct comm tp, pp;
     struct expert_cache cache;
     struct err e;

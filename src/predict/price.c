@@ -278,6 +278,7 @@ static void place(struct pricer *x, struct probe *r, int tp_first)
     if (p->ep > 1 && x->hardware.kind == DEVICE_GPU) /* each holds experts of its own */
         r->rank.turns.placement = placement_even(p->model.experts.n, p->ep);
     r->dev.count.costs.threads = p->threads;
+    r->dev.count.costs.at_once = x->hardware.kind == DEVICE_GPU;
     r->tp_price.hardware = r->pp_price.hardware = &x->hardware;
     r->tp_price.gang.first = tp_first;
     r->tp_price.gang.stride = p->threads;
@@ -369,7 +370,7 @@ struct layer_price {
 static struct layer_price layer_of(const struct pricer *x, const struct flight *f,
                                    const struct rows *rows, const struct work *w, int kind)
 {
-    const struct costs costs = {&f->rates, x->plan.threads};
+    const struct costs costs = {.rates = &f->rates, .threads = x->plan.threads};
     struct layer_price slowest = {.all_s = -1};
     for (int i = 0; i < x->n_slice; i++) { /* waves attend one after the other: priced as one */
         const struct rank *r = &x->first[i].rank;

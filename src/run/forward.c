@@ -34,24 +34,45 @@ static void reduce(struct rank *r, struct wave *wave, const struct planes *from,
     wave->bias = bias;
 }
 
-static void go_on(struct rank *r, struct wave *wave)
+/* The sum that the rows go on with, as far as they are this rank's. */
+static const struct mat *await(struct rank *r, struct wave *wave)
 {
     struct act *a = &wave->act;
-    if (!wave->await)
-        return;
-    bool whole = wave->await == &a->moe;
+    const struct planes *from = wave->await;
+    bool whole = from == &a->moe;
     struct mat *sum = whole ? &a->whole : &a->sum;
+
+    wave->await = NULL;
     if (whole && plan_dispatches(r->plan))
         comm_combine(r->tp, sum, &a->moe.at[0], r->turns.need);
     else if (r->plan->sp)
-        comm_scatter_sum(r->tp, sum, wave->await);
+        comm_scatter_sum(r->tp, sum, from);
     else
-        comm_sum_end(r->tp, sum, wave->await);
-    if (whole)
-        dev_settle(r->dev, &a->x, &a->mine_whole);
+        comm_sum_end(r->tp, sum, from);
+    return whole ? &a->mine_whole : &a->mine_sum;
+}
+
+/* A block of a layer begins: what was awaited is added to x, and h is the norm of it. */
+static void begin_block(struct rank *r, struct wave *wave, const struct mat *norm)
+{
+    struct act *a = &wave->act;
+    const float eps = r->plan->model.eps;
+
+    if (wave->await)
+        dev_add_norm(r->dev, &a->mine_h, &a->x, await(r, wave), wave->bias, norm, eps);
     else
-        dev_add(r->dev, &a->x, &a->mine_sum, wave->bias);
-    wave->await = NULL;
+        dev_norm(r->dev, &a->mine_h, &a->x, norm, eps);
+}
+
+static void end_blocks(struct rank *r, struct wave *wave)
+{
+    struct mat *x = &wave->act.x;
+    const struct mat *sum = wave->await ? await(r, wave) : NULL;
+
+    if (sum && sum->type == NUM_I64)
+        dev_settle(r->dev, x, sum);
+    else if (sum)
+        dev_add(r->dev, x, sum, wave->bias);
 }
 
 /* Each rank knows some words; together they know all. */
@@ -83,18 +104,14 @@ static void attention(struct rank *r, int l, struct wave *wave)
     const struct batch *b = &wave->batch;
     struct dev *d = r->dev;
     struct act *a = &wave->act;
-    const struct mat *angle = &a->angle[m->kind_of[l]];
     const struct term qkv[] = {
         {&a->q, &w->q, &w->q_bias}, {&a->k, &w->k, &w->k_bias}, {&a->v, &w->v, &w->v_bias}};
 
-    go_on(r, wave);
-    dev_norm(d, &a->mine_h, &a->x, &w->attn_norm, m->eps);
+    begin_block(r, wave, &w->attn_norm);
     gather(r, &a->h);
     dev_matmuls(d, &a->h, qkv, COUNT(qkv)); /* the heads of this rank */
-    heads_norm(r, a, w);
-    dev_rope(d, &a->q, m->head_dim, angle);
-    dev_rope(d, &a->k, m->head_dim, angle);
-    dev_store(d, &r->kv[l], &a->k, &a->v, b->slot);
+    const struct qkv made = heads_norm(r, a, w, &a->angle[m->kind_of[l]]);
+    dev_rope_store(d, &r->kv[l], &made, b->slot);
     dev_attend(d, &a->o, &a->q, &r->kv[l], &heads, b);
     dev_partial(d, &a->attn, &a->o, &w->o);
     reduce(r, wave, &a->attn, &w->o_bias);
@@ -107,11 +124,9 @@ static void feed_forward(struct rank *r, int l, struct wave *wave)
     struct act *a = &wave->act;
     const struct term both[] = {{&a->gate, &w->gate, &w->gate_bias}, {&a->up, &w->up, &w->up_bias}};
 
-    go_on(r, wave);
-    dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, r->plan->model.eps);
+    begin_block(r, wave, &w->ffn_norm);
     gather(r, &a->h);
-    dev_matmuls(d, &a->h, both, COUNT(both));
-    dev_swiglu(d, &a->gate, &a->up);
+    dev_glu(d, &a->h, both);
     dev_partial(d, &a->ffn, &a->gate, &w->down);
     reduce(r, wave, &a->ffn, &w->down_bias);
 }
@@ -142,8 +157,7 @@ static void experts(struct rank *r, int l, struct wave *wave)
     struct dev *d = r->dev;
     struct act *a = &wave->act;
 
-    go_on(r, wave);
-    dev_norm(d, &a->mine_h, &a->x, &w->ffn_norm, m->eps);
+    begin_block(r, wave, &w->ffn_norm);
     route(r, l, a);
     if (plan_dispatches(r->plan))
         comm_dispatch(r->tp, &a->h, r->turns.need);
@@ -190,7 +204,7 @@ void forward(struct rank *r, const struct batch *b)
                 feed_forward(r, l, &r->wave[i]);
     }
     for (int i = 0; i < r->n_wave; i++)
-        go_on(r, &r->wave[i]);
+        end_blocks(r, &r->wave[i]);
 
     if (stage < r->plan->pp - 1)
         comm_send(r->pp, stage + 1, &r->act.x);

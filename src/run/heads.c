@@ -33,17 +33,26 @@ static void norm_rows(struct rank *r, struct act *a, const struct layer *w)
     dev_norm_by(d, &a->k, &a->square_sum, 1, &w->k_norm, m->n_kv * m->head_dim, m->eps);
 }
 
-void heads_norm(struct rank *r, struct act *a, const struct layer *w)
+struct qkv heads_norm(struct rank *r, struct act *a, const struct layer *w, const struct mat *angle)
 {
+    static const struct mat none;
     const struct model *m = &r->plan->model;
+    const bool each = m->qk_norm && !m->qk_row, now = each && m->clip > 0, later = each && !now;
     struct mat *qkv[] = {&a->q, &a->k, &a->v};
 
-    if (m->qk_row) {
+    if (m->qk_row)
         norm_rows(r, a, w);
-    } else if (m->qk_norm) {
+    if (now) {
         dev_norm(r->dev, &a->q, &a->q, &w->q_norm, m->eps);
         dev_norm(r->dev, &a->k, &a->k, &w->k_norm, m->eps);
     }
     for (size_t i = 0; m->clip > 0 && i < COUNT(qkv); i++)
         dev_clip(r->dev, qkv[i], m->clip);
+    return (struct qkv){.q = &a->q,
+                        .k = &a->k,
+                        .v = &a->v,
+                        .q_norm = later ? &w->q_norm : &none,
+                        .k_norm = later ? &w->k_norm : &none,
+                        .angle = angle,
+                        .eps = m->eps};
 }

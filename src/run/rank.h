@@ -112,9 +112,11 @@ int rank_waves(const struct plan *p, int n_tok);
 void rank_begin(struct rank *r, const struct batch *b);
 
 /* heads.c: where the rank's shares begin in its heads; and the norms of q and k and the limits of
- * q, k and v, as the model has them. A norm over whole rows is a sum over the ranks. */
+ * q, k and v, as the model has them. A norm over whole rows is a sum over the ranks; one over each
+ * head is left to dev_rope_store(), where it may be. */
 void heads_begin(struct rank *r);
-void heads_norm(struct rank *r, struct act *a, const struct layer *w);
+struct qkv heads_norm(struct rank *r, struct act *a, const struct layer *w,
+                      const struct mat *angle);
 
 /* One step. Logits of the wanted tokens end up in r->act.logits on slice 0 of the last stage.
  * Errors are in dev->err and comm->err. */
