@@ -36,6 +36,93 @@ static void norm_is_the_reference_bit_by_bit(void **state)
     help_end(&h);
 }
 
+static void a_sum_and_the_norm_of_it_are_the_references(void **state)
+{
+    (void)state;
+    static const int dims[] = {4096, 4097, 8200, 16, 1, 333};
+    struct help h = help_begin(MAX_TOK, MAX_DIM);
+    struct gpu g = gpu_help_begin();
+    struct mat none = {0};
+    for (int i = 0; i < 3 * (int)COUNT(dims); i++) {
+        const int kind = i % 3, dim = dims[i / 3], n = 1 + help_draw(&h, 3);
+        struct mat x = help_mat(&h, n, dim), y = help_mat(&h, n, dim), bias = help_mat(&h, 1, dim);
+        struct mat w = help_mat(&h, 1, dim), want = help_mat(&h, n, dim), whole = y;
+        if (kind == 2) {
+            whole.type = NUM_I64;
+            whole.at = help_bytes(&h, mat_bytes(&whole));
+            for (int j = 0; j < n * dim; j++)
+                ((int64_t *)whole.at)[j] = ((int64_t)help_draw(&h, 1 << 30) - (1 << 29)) * 16;
+        }
+        float *to = gpu_put(&g, NULL, mat_bytes(&x)), *from = gpu_put_mat(&g, &x);
+        const float *more = kind == 1 ? gpu_put_mat(&g, &bias) : NULL;
+        gpu_ok(gpu_add_norm(g.stream, to, from, gpu_put_mat(&g, &whole), kind == 2, more, n, dim,
+                            gpu_put_mat(&g, &w), 1e-5f));
+        dev_add_norm(&h.dev[ISA_REF], &want, &x, &whole, kind == 1 ? &bias : &none, &w, 1e-5f);
+        gpu_same(&g, &h, to, &want);
+        gpu_same(&g, &h, from, &x);
+        gpu_drop(&g);
+    }
+    help_end(&h);
+}
+
+/* ------------------------------------------------------------------------------- heads */
+
+enum { PAGES = 4 };
+
+/* In pages of which nothing else changes. */
+static void check_heads(struct gpu *g, struct help *h, enum num type, int dim, int n_q, int n_kv,
+                        bool norms)
+{
+    const int n = 1 + help_draw(h, 5);
+    struct mat q = help_mat(h, n, n_q * dim), k = help_mat(h, n, n_kv * dim);
+    struct mat v = help_mat(h, n, n_kv * dim), angle = help_mat(h, n, dim), none = {0};
+    struct mat q_norm = help_mat(h, 1, dim), k_norm = help_mat(h, 1, dim);
+    struct kv cache = {.type = type, .n_head = n_kv, .head_dim = dim};
+    int slot[8];
+    for (int i = 0; i < n; i++)
+        slot[i] = i * 11 + help_draw(h, 11);
+    cache.head_bytes = kv_head_bytes(type, dim);
+    cache.page_bytes = cache.head_bytes * (size_t)n_kv;
+    const size_t bytes = PAGES * cache.page_bytes;
+    cache.at = help_bytes(h, bytes);
+    memset(cache.at, 0x11, bytes);
+    const struct gpu_kv there = {
+        type, n_kv, dim, cache.page_bytes, cache.head_bytes, gpu_put(g, cache.at, bytes)};
+    const struct gpu_qkv of = {.q = gpu_put_mat(g, &q),
+                               .k = gpu_put_mat(g, &k),
+                               .v = gpu_put_mat(g, &v),
+                               .q_norm = norms ? gpu_put_mat(g, &q_norm) : NULL,
+                               .k_norm = norms ? gpu_put_mat(g, &k_norm) : NULL,
+                               .angle = gpu_put_mat(g, &angle),
+                               .eps = 1e-6f};
+    gpu_ok(gpu_rope_store(g->stream, &there, &of, n, q.dim, gpu_put(g, slot, sizeof(slot))));
+    const struct qkv made = {&q,  &k, &v, norms ? &q_norm : &none, norms ? &k_norm : &none, &angle,
+                             1e-6f};
+    dev_rope_store(&h->dev[ISA_REF], &cache, &made, slot);
+    gpu_same(g, h, of.q, &q);
+    char *got = help_bytes(h, bytes);
+    gpu_take(g, got, there.at, bytes);
+    assert_memory_equal(got, cache.at, bytes);
+    gpu_drop(g);
+}
+
+static void heads_are_normed_rotated_and_stored_as_by_the_reference(void **state)
+{
+    (void)state;
+    static const enum num types[] = {NUM_F32, NUM_BF16, NUM_INT8};
+    struct help h = help_begin(MAX_TOK, MAX_DIM);
+    struct gpu g = gpu_help_begin();
+    for (size_t i = 0; i < COUNT(types); i++)
+        for (int norms = 0; norms < 2; norms++) {
+            check_heads(&g, &h, types[i], 128, 8, 2, norms);
+            check_heads(&g, &h, types[i], 12, 3, 1, norms);
+            check_heads(&g, &h, types[i], 256, 1, 1, norms);
+            check_heads(&g, &h, types[i], 2 * (1 + help_draw(&h, 60)), 1 + help_draw(&h, 5),
+                        1 + help_draw(&h, 3), norms);
+        }
+    help_end(&h);
+}
+
 /* ------------------------------------------------------------------------------- by number */
 
 static void check_numbers(struct gpu *g, struct help *h, int n, int dim, int head)
@@ -167,6 +254,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_is_the_reference_bit_by_bit),
+        cmocka_unit_test(a_sum_and_the_norm_of_it_are_the_references),
+        cmocka_unit_test(heads_are_normed_rotated_and_stored_as_by_the_reference),
         cmocka_unit_test(work_by_number_is_the_reference_bit_by_bit),
         cmocka_unit_test(silu_is_the_reference_over_the_whole_range),
         cmocka_unit_test(sums_in_fixed_point_settle_as_the_reference_does),

@@ -184,6 +184,12 @@ GPU_INLINE void copy_async(void *shared, const void *global, bool there)
                  : "memory");
 }
 
+/* The 128 bytes there will be wanted soon: a hint, which may come before after_previous(). */
+GPU_INLINE void prefetch(const void *global)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 /* The copies begun by this thread since the last call are a group. */
 GPU_INLINE void copy_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -243,7 +249,15 @@ GPU_INLINE void gpu_pause(void) { __nanosleep(64); }
 
 #else
 #include <cuda_model.h>
+GPU_INLINE void prefetch(const void *global) { (void)global; }
 #endif
+
+/* All of n weights, by `threads` threads of which this is number `thread`; NULL: none. */
+GPU_INLINE void prefetch_weights(const float *w, int n, int thread, int threads)
+{
+    for (int i = 32 * thread; w && i < n; i += 32 * threads)
+        prefetch(w + i);
+}
 
 /* The number of 16 bits in the lower half of a word of bf16, or in the upper one. */
 GPU_INLINE float low_bf16(uint32_t both) { return __uint_as_float(both << 16); }

@@ -81,8 +81,11 @@ struct gpu_sizes {
 size_t gpu_room_bytes(const struct gpu_sizes *);
 
 int gpu_embed(void *stream, float *y, int n, const struct gpu_weight *w, int first, const int *tok);
+/* Runs of up to 25344 numbers, which lie in shared memory; add_norm: y of int64_t when `whole`. */
 int gpu_norm(void *stream, float *y, const float *x, int n, int dim, const float *w, int w_dim,
              float eps);
+int gpu_add_norm(void *stream, float *h, float *x, const void *y, bool whole, const float *bias,
+                 int n, int dim, const float *w, float eps);
 /* As dev_squares() and dev_norm_by(): runs of a row, share i from begin[i] on, and subtrees of
  * them, subtree i from share tree[i] on; planes and sum of `columns` columns. */
 struct gpu_runs {
@@ -107,6 +110,14 @@ int gpu_add(void *stream, float *x, const float *y, const float *bias, int n, in
 int gpu_rope(void *stream, float *x, int n, int dim, int head_dim, const float *angle);
 int gpu_store(void *stream, const struct gpu_kv *, const float *k, const float *v, int n,
               const int *slot);
+/* As dev_rope_store(): norms may be NULL, both; k stays as it is. */
+struct gpu_qkv {
+    float *q;
+    const float *k, *v, *q_norm, *k_norm, *angle;
+    float eps;
+};
+int gpu_rope_store(void *stream, const struct gpu_kv *, const struct gpu_qkv *, int n, int q_dim,
+                   const int *slot);
 int gpu_attend(void *stream, float *y, const float *q, int dim, const struct gpu_kv *,
                const struct gpu_heads *, const struct gpu_batch *, const struct gpu_room *);
 int gpu_swiglu(void *stream, float *gate, const float *up, int n, int dim);

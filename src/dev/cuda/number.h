@@ -43,6 +43,13 @@ GPU_INLINE float num_join(float s)
     return s;
 }
 
+/* What a run is multiplied with by its norm, from the sum of its squares; and one number of it. */
+GPU_INLINE float num_norm_factor(float squares, int dim, float eps)
+{
+    return __fdiv_rn(1, __fsqrt_rn(__fadd_rn(__fdiv_rn(squares, (float)dim), eps)));
+}
+GPU_INLINE float num_scaled(float x, float by, float w) { return __fmul_rn(__fmul_rn(x, by), w); }
+
 GPU_INLINE float num_from_bf16(uint16_t b) { return __uint_as_float((uint32_t)b << 16); }
 
 GPU_INLINE uint16_t num_to_bf16(float f)

@@ -165,6 +165,26 @@ static void cuda_swiglu(struct dev *d, struct mat *gate, const struct mat *up)
     ENQUEUE(OP_SWIGLU, gpu_swiglu(stream_of(d), gate->at, up->at, gate->n, gate->dim));
 }
 
+static void cuda_add_norm(struct dev *d, struct mat *h, struct mat *x, const struct mat *y,
+                          const struct mat *bias, const struct mat *w, float eps)
+{
+    ENQUEUE(OP_ADD_NORM, gpu_add_norm(stream_of(d), h->at, x->at, y->at, y->type == NUM_I64,
+                                      bias_of(bias), x->n, x->dim, w->at, eps));
+}
+
+static void cuda_rope_store(struct dev *d, const struct kv *c, const struct qkv *m, const int *slot)
+{
+    const struct gpu_qkv to = {.q = m->q->at,
+                               .k = m->k->at,
+                               .v = m->v->at,
+                               .q_norm = bias_of(m->q_norm),
+                               .k_norm = bias_of(m->k_norm),
+                               .angle = m->angle->at,
+                               .eps = m->eps};
+    ENQUEUE(OP_ROPE_STORE, gpu_rope_store(stream_of(d), AT(struct gpu_kv, kv_of(c)), &to, m->q->n,
+                                          m->q->dim, slot));
+}
+
 static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
 {
     ENQUEUE(OP_PICK, gpu_pick(stream_of(d), y->at, x->at, row, y->n, y->dim));
@@ -249,6 +269,8 @@ const struct dev_ops cuda_ops = {
     .experts = cuda_sum_experts,
     .settle = cuda_settle,
     .pick = cuda_pick,
+    .add_norm = cuda_add_norm,
+    .rope_store = cuda_rope_store,
     .draw = cuda_draw,
     .waited_ns = cuda_waited_ns,
     .lap = cuda_lap,

@@ -50,11 +50,10 @@ __global__ static void norm_by(float *x, int part, const float *sum, int columns
 {
     after_previous();
     const int i = blockIdx.y * THREADS + threadIdx.x;
-    const float mean = __fdiv_rn(sum[(size_t)blockIdx.x * columns + column], (float)dim);
-    const float by = __fdiv_rn(1, __fsqrt_rn(__fadd_rn(mean, eps)));
+    const float by = num_norm_factor(sum[(size_t)blockIdx.x * columns + column], dim, eps);
     float *at = x + (size_t)blockIdx.x * part + i;
     if (i < part)
-        *at = __fmul_rn(__fmul_rn(*at, by), w[i]);
+        *at = num_scaled(*at, by, w[i]);
 }
 
 extern "C" int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int columns,

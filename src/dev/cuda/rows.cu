@@ -8,10 +8,11 @@
 
 enum {
     THREADS = 256,
-    LANES = 16,   /* partial sums of a row */
-    CHUNK = 4096, /* numbers of a row that wait for their partial sums */
-    SHORT = 512,  /* the longest run that sixteen lanes add up by themselves */
-    RUNS = THREADS / LANES
+    LANES = 16,  /* partial sums of a row */
+    SHORT = 512, /* the longest run that sixteen lanes add up by themselves */
+    RUNS = THREADS / LANES,
+    NORM_THREADS = 1024,
+    AT_ONCE = 4
 };
 
 static int blocks_of(size_t n, int size) { return (int)((n + size - 1) / size); }
@@ -22,16 +23,6 @@ static dim3 by_row(int n, int dim) { return dim3(n, blocks_of(dim, THREADS)); }
 __device__ static inline int my_column(void) { return blockIdx.y * THREADS + threadIdx.x; }
 
 /* ------------------------------------------------------------------------------- norm */
-
-__device__ static inline float norm_factor(float joined, int dim, float eps)
-{
-    return __fdiv_rn(1, __fsqrt_rn(__fadd_rn(__fdiv_rn(joined, (float)dim), eps)));
-}
-
-__device__ static inline float scaled(float x, float by, float w)
-{
-    return __fmul_rn(__fmul_rn(x, by), w);
-}
 
 /* Sixteen lanes per run: single heads. */
 __global__ static void norm_short(float *y, const float *x, int runs, int dim, const float *w,
@@ -44,37 +35,78 @@ __global__ static void norm_short(float *y, const float *x, int runs, int dim, c
     float *to = y + (size_t)run * dim, s = 0;
     for (int i = lane; i < n; i += LANES)
         s = __fmaf_rn(from[i], from[i], s);
-    const float by = norm_factor(num_join(s), dim, eps);
+    const float by = num_norm_factor(num_join(s), dim, eps);
     for (int i = lane; i < n; i += LANES)
-        to[i] = scaled(from[i], by, w[i]);
+        to[i] = num_scaled(from[i], by, w[i]);
 }
 
-/* A block per run. Sixteen threads add; the others fetch for them. */
-__global__ static void norm_long(float *y, const float *x, int dim, const float *w, float eps)
+GPU_INLINE float number_of(const float *y) { return *y; }
+GPU_INLINE float number_of(const int64_t *y) { return num_from_whole(*y); }
+
+/* A run in shared memory = x, or x += y, then += bias. Several numbers are read before any is
+ * written: their latencies overlap. */
+template <class SUM>
+GPU_INLINE void take_run(float *run, float *x, const SUM *y, const float *bias, int dim)
 {
-    after_previous();
-    __shared__ float chunk[CHUNK], factor;
-    const float *from = x + (size_t)blockIdx.x * dim;
-    float *to = y + (size_t)blockIdx.x * dim, s = 0;
-    for (int lo = 0; lo < dim; lo += CHUNK) {
-        const int n = min((int)CHUNK, dim - lo);
-        for (int i = threadIdx.x; i < n; i += THREADS)
-            chunk[i] = from[lo + i];
-        __syncthreads();
-        if (threadIdx.x < LANES)
-            for (int i = threadIdx.x; i < n; i += LANES)
-                s = __fmaf_rn(chunk[i], chunk[i], s);
-        __syncthreads();
+    for (int first = threadIdx.x; first < dim; first += AT_ONCE * NORM_THREADS) {
+        float v[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            const int i = first + j * NORM_THREADS;
+            v[j] = i < dim ? x[i] : 0;
+            if (y && i < dim)
+                v[j] = __fadd_rn(v[j], number_of(y + i));
+            if (bias && i < dim)
+                v[j] = __fadd_rn(v[j], bias[i]);
+        }
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            const int i = first + j * NORM_THREADS;
+            if (i < dim)
+                run[i] = v[j];
+            if (y && i < dim)
+                x[i] = v[j];
+        }
     }
+}
+
+/* A block per run: h = the norm of x, to which y is added before (NULL: nothing is). Sixteen lanes
+ * add up; the chain of fused operations is the most of it. */
+template <class SUM>
+__global__ static void __launch_bounds__(NORM_THREADS)
+    norm_long(float *h, float *x, const SUM *y, const float *bias, int dim, const float *w,
+              float eps)
+{
+    __shared__ float factor;
+    float *run = gpu_shared<float>();
+    const size_t at = (size_t)blockIdx.x * dim;
+    prefetch_weights(w, dim, threadIdx.x, NORM_THREADS);
+    prefetch_weights(bias, dim, threadIdx.x, NORM_THREADS);
+    after_previous();
+    take_run(run, x + at, y ? y + at : NULL, bias, dim);
+    __syncthreads();
     if (threadIdx.x < 2 * LANES) {
+        float s = 0;
+#pragma unroll 16
+        for (int i = threadIdx.x % LANES; i < dim; i += LANES)
+            s = __fmaf_rn(run[i], run[i], s);
         s = num_join(s);
         if (threadIdx.x == 0)
-            factor = norm_factor(s, dim, eps);
+            factor = num_norm_factor(s, dim, eps);
     }
     __syncthreads();
     const float by = factor;
-    for (int i = threadIdx.x; i < dim; i += THREADS)
-        to[i] = scaled(from[i], by, w[i]);
+#pragma unroll 4
+    for (int i = threadIdx.x; i < dim; i += NORM_THREADS)
+        h[at + i] = num_scaled(run[i], by, w[i]);
+}
+
+template <class SUM>
+static int launch_long(void *stream, float *h, float *x, const SUM *y, const float *bias, int n,
+                       int dim, const float *w, float eps)
+{
+    return LAUNCH_CHAINED(norm_long<SUM>, n, NORM_THREADS, (size_t)dim * sizeof(float), stream, h,
+                          x, y, bias, dim, w, eps);
 }
 
 extern "C" int gpu_norm(void *stream, float *y, const float *x, int n, int dim, const float *w,
@@ -84,7 +116,14 @@ extern "C" int gpu_norm(void *stream, float *y, const float *x, int n, int dim, 
     if (w_dim <= SHORT)
         return LAUNCH_CHAINED(norm_short, blocks_of(runs, RUNS), THREADS, 0, stream, y, x, runs,
                               w_dim, w, eps);
-    return LAUNCH_CHAINED(norm_long, runs, THREADS, 0, stream, y, x, w_dim, w, eps);
+    return launch_long<float>(stream, y, (float *)x, NULL, NULL, runs, w_dim, w, eps);
+}
+
+extern "C" int gpu_add_norm(void *stream, float *h, float *x, const void *y, bool whole,
+                            const float *bias, int n, int dim, const float *w, float eps)
+{
+    return whole ? launch_long(stream, h, x, (const int64_t *)y, NULL, n, dim, w, eps)
+                 : launch_long(stream, h, x, (const float *)y, bias, n, dim, w, eps);
 }
 
 /* ------------------------------------------------------------------------------- by number */
@@ -103,25 +142,6 @@ __global__ static void add_rows(float *x, const float *y, const float *bias, int
 extern "C" int gpu_add(void *stream, float *x, const float *y, const float *bias, int n, int dim)
 {
     return LAUNCH_CHAINED(add_rows, by_row(n, dim), THREADS, 0, stream, x, y, bias, dim);
-}
-
-__global__ static void rope_rows(float *x, int dim, int head_dim, const float *angle)
-{
-    after_previous();
-    const int half = head_dim / 2, pair = my_column(), i = pair % half;
-    if (pair >= dim / 2)
-        return;
-    float *lo = x + (size_t)blockIdx.x * dim + pair / half * head_dim + i, *hi = lo + half;
-    const float *turn = angle + (size_t)blockIdx.x * head_dim;
-    const float cosine = turn[i], sine = turn[half + i], a = *lo, b = *hi;
-    *lo = __fmaf_rn(a, cosine, -__fmul_rn(b, sine));
-    *hi = __fmaf_rn(b, cosine, __fmul_rn(a, sine));
-}
-
-extern "C" int gpu_rope(void *stream, float *x, int n, int dim, int head_dim, const float *angle)
-{
-    return LAUNCH_CHAINED(rope_rows, by_row(n, dim / 2), THREADS, 0, stream, x, dim, head_dim,
-                          angle);
 }
 
 __global__ static void swiglu_rows(float *gate, const float *up, int dim)
