@@ -203,6 +203,42 @@ static void products_have_the_bits_of_their_definition(void **state)
         }
 }
 
+/* Parts in runs of outputs, uneven and of any number, and two weights that are cut differently. */
+static void check_glu(struct both *h, enum num type, int n, int cols, bool alike)
+{
+    static const struct mat none;
+    const int n_part = 1 + help_draw(&h->host, 20), rows = 16 * help_draw(&h->host, 2) + 24;
+    struct mat x = help_mat(&h->host, n, cols), want[2];
+    struct weight w[2];
+    struct gpu_term term[2];
+    struct gpu_room room = room_for(h);
+    for (int i = 0; i < 2; i++) {
+        w[i] = help_weight(&h->host, type, CUT_ROWS, rows, cols, 0,
+                           i && !alike ? 1 + n_part / 2 : n_part);
+        struct mat bias = i ? help_mat(&h->host, 1, rows) : none;
+        want[i] = help_mat(&h->host, n, rows);
+        want_products(&h->host, &want[i], &x, &w[i], &bias);
+        term[i] = (struct gpu_term){gpu_put(&h->gpu, NULL, mat_bytes(&want[i])),
+                                    gpu_put_weight(&h->gpu, &w[i]),
+                                    i ? gpu_put_mat(&h->gpu, &bias) : NULL};
+    }
+    dev_swiglu(&h->host.dev[ISA_REF], &want[0], &want[1]);
+    gpu_ok(gpu_glu(h->gpu.stream, gpu_put_mat(&h->gpu, &x), n, cols, term, &room));
+    gpu_same(&h->gpu, &h->host, term[0].y, &want[0]);
+}
+
+static void gated_products_have_the_bits_of_what_they_consist_of(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(TYPES); i++)
+        for (size_t k = 0; k < COUNT(ROWS); k++) {
+            struct both h = begin();
+            h.host.seed += 100 * i + k;
+            check_glu(&h, TYPES[i], ROWS[k], 1 + help_draw(&h.host, 300), k != 1);
+            end(&h);
+        }
+}
+
 static void check_partial(struct both *h, enum num type, int n, int first, int n_part, int cols)
 {
     struct mat x = help_mat(&h->host, n, cols);
@@ -333,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_have_the_bits_of_their_definition),
+        cmocka_unit_test(gated_products_have_the_bits_of_what_they_consist_of),
         cmocka_unit_test(partial_sums_are_joined_by_the_tree),
         cmocka_unit_test(a_row_alone_equals_the_row_in_a_batch),
         cmocka_unit_test(cut_sums_equal_the_whole),

@@ -98,6 +98,9 @@ int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int c
 int gpu_clip(void *stream, float *x, int n, int dim, float limit);
 int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
                  int n_term, const struct gpu_room *);
+/* As dev_glu(); of few rows up is not written. */
+int gpu_glu(void *stream, const float *x, int n, int dim, const struct gpu_term both[2],
+            const struct gpu_room *);
 /* to[rows][stride] of bf16 = w, whose parts hold successive rows, or columns; numbers behind the
  * last column of a row are left as they are. */
 int gpu_plain(void *stream, void *to, int stride, const struct gpu_weight *w, bool columns);

@@ -97,6 +97,11 @@ static void cuda_clip(struct dev *d, struct mat *x, float limit)
     ENQUEUE(OP_CLIP, gpu_clip(stream_of(d), x->at, x->n, x->dim, limit));
 }
 
+static struct gpu_term term_of(const struct term *t)
+{
+    return (struct gpu_term){t->y->at, cuda_weight(t->w), bias_of(t->bias)};
+}
+
 static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *term, int n)
 {
     struct gpu_term to[GPU_TERMS];
@@ -104,7 +109,7 @@ static void cuda_matmul(struct dev *d, const struct mat *x, const struct term *t
     if (cuda_of(d)->replays || cuda_fast_matmul(d, x, term, n))
         return;
     for (int i = 0; i < n; i++)
-        to[i] = (struct gpu_term){term[i].y->at, cuda_weight(term[i].w), bias_of(term[i].bias)};
+        to[i] = term_of(&term[i]);
     ENQUEUE(OP_MATMUL, gpu_products(stream_of(d), x->at, x->n, x->dim, to, n, &cuda_of(d)->room));
 }
 
@@ -183,6 +188,18 @@ static void cuda_rope_store(struct dev *d, const struct kv *c, const struct qkv 
                                .eps = m->eps};
     ENQUEUE(OP_ROPE_STORE, gpu_rope_store(stream_of(d), AT(struct gpu_kv, kv_of(c)), &to, m->q->n,
                                           m->q->dim, slot));
+}
+
+static void cuda_glu(struct dev *d, const struct mat *x, const struct term both[2])
+{
+    if (cuda_of(d)->replays)
+        return;
+    if (cuda_fast_matmul(d, x, both, 2)) {
+        cuda_swiglu(d, both[0].y, both[1].y);
+        return;
+    }
+    const struct gpu_term to[2] = {term_of(&both[0]), term_of(&both[1])};
+    ENQUEUE(OP_GLU, gpu_glu(stream_of(d), x->at, x->n, x->dim, to, &cuda_of(d)->room));
 }
 
 static void cuda_pick(struct dev *d, struct mat *y, const struct mat *x, const int *row)
@@ -271,6 +288,7 @@ const struct dev_ops cuda_ops = {
     .pick = cuda_pick,
     .add_norm = cuda_add_norm,
     .rope_store = cuda_rope_store,
+    .glu = cuda_glu,
     .draw = cuda_draw,
     .waited_ns = cuda_waited_ns,
     .lap = cuda_lap,

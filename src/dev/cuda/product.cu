@@ -85,6 +85,13 @@ static int make_ready(void *stream, enum num type, struct product *p, struct gpu
     return product_prepare(stream, type, &once);
 }
 
+/* Few rows: their kernels take as long as weights take to be read. */
+static bool is_streamed(enum num type, int n)
+{
+    return (type == NUM_BF16 || format_grouped(type)) &&
+           n <= (format_whole(type) ? WHOLE_STREAMED : BF16_STREAMED);
+}
+
 static int multiply(void *stream, enum num type, struct product *p, const struct gpu_room *room)
 {
     struct gpu_room left = *room;
@@ -92,7 +99,7 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
         return 0;
     if (type == NUM_F32 || type == NUM_F16)
         return product_plain(stream, type, p);
-    if (type == NUM_BF16 && p->n <= BF16_STREAMED)
+    if (type == NUM_BF16 && is_streamed(type, p->n))
         return product_stream(stream, type, p);
     const bool fills = product_wgmma_fills(p, room->sm);
     p->bricks = type == NUM_BF16 && (room->warpgroups & WARPGROUP_PRODUCTS) &&
@@ -102,9 +109,8 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
         return error;
     if (p->bricks)
         return fills ? product_wgmma(stream, p, &left) : product_batch(stream, p);
-    const int streamed = format_whole(type) ? WHOLE_STREAMED : BF16_STREAMED;
-    return format_grouped(type) && p->n <= streamed ? product_stream(stream, type, p)
-                                                    : product_tile(stream, type, p, &left);
+    return is_streamed(type, p->n) ? product_stream(stream, type, p)
+                                   : product_tile(stream, type, p, &left);
 }
 
 /* ------------------------------------------------------------------------------- calls */
@@ -135,28 +141,70 @@ static int add_piece(void *stream, enum num type, struct product *p, const struc
     return 0;
 }
 
+/* The parts of a term, whose outputs go to p->to[i]. */
+static int add_term(void *stream, struct product *p, int i, const struct gpu_term *term,
+                    const struct gpu_room *room)
+{
+    const enum num type = term->w.type;
+    int out = 0, error = 0;
+    p->to[i] = {term->y, term->bias, term->w.rows};
+    for (int j = 0; j < term->w.n_part && !error; j++) {
+        struct piece k = piece_of(&term->w.part[j]);
+        k.to = i;
+        k.out = out;
+        out += k.rows;
+        error = k.rows ? add_piece(stream, type, p, &k, room) : 0;
+    }
+    return error;
+}
+
 int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
                  int n_term, const struct gpu_room *room)
 {
-    const enum num type = term[0].w.type;
     struct product p = {};
     p.x = x;
     p.n = n;
     p.dim = dim;
     for (int i = 0; i < n_term; i++) {
-        int out = 0;
-        p.to[i] = {term[i].y, term[i].bias, term[i].w.rows};
-        for (int j = 0; j < term[i].w.n_part; j++) {
-            struct piece k = piece_of(&term[i].w.part[j]);
-            k.to = i;
-            k.out = out;
-            out += k.rows;
-            int error = k.rows ? add_piece(stream, type, &p, &k, room) : 0;
-            if (error)
-                return error;
-        }
+        const int error = add_term(stream, &p, i, &term[i], room);
+        if (error)
+            return error;
     }
-    return multiply(stream, type, &p, room);
+    return multiply(stream, term[0].w.type, &p, room);
+}
+
+/* Gate and up part by part, where they are cut alike; false: they are not. */
+static bool pair_up(struct product *p, const struct gpu_term both[2])
+{
+    struct product one = {}, other = {}; /* nothing is launched: neither has so many parts */
+    add_term(NULL, &one, 0, &both[0], NULL);
+    add_term(NULL, &other, 1, &both[1], NULL);
+    if (one.n_piece != other.n_piece || 2 * one.n_piece > GPU_PARTS)
+        return false;
+    for (int i = 0; i < one.n_piece; i++) {
+        if (one.piece[i].rows != other.piece[i].rows)
+            return false;
+        p->piece[2 * i] = one.piece[i];
+        p->piece[2 * i + 1] = other.piece[i];
+    }
+    p->n_piece = 2 * one.n_piece;
+    p->to[0] = one.to[0], p->to[1] = other.to[1];
+    return true;
+}
+
+int gpu_glu(void *stream, const float *x, int n, int dim, const struct gpu_term both[2],
+            const struct gpu_room *room)
+{
+    const enum num type = both[0].w.type;
+    struct product p = {};
+    p.x = x;
+    p.n = n;
+    p.dim = dim;
+    p.gated = is_streamed(type, n) && pair_up(&p, both);
+    if (p.gated)
+        return multiply(stream, type, &p, room);
+    const int error = gpu_products(stream, x, n, dim, both, 2, room);
+    return error ? error : gpu_swiglu(stream, both[0].y, both[1].y, n, both[0].w.rows);
 }
 
 int gpu_partial(void *stream, float *const plane[GPU_PLANES], int n_plane, const float *x, int n,

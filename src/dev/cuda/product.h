@@ -56,14 +56,15 @@ struct x_scale {
 };
 
 /* together: every block sums all pieces; otherwise each makes outputs of one, of those from
- * first_block on. */
+ * first_block on. gated: of two that follow each other, of to[0] and to[1], and silu(one) * other
+ * goes to to[0]. */
 struct product {
     const float *x;
     char *ready; /* see product_prepare() */
     struct x_scale *scale;
     int n, dim, groups;
     int ready_rows, ready_row; /* and bytes of a row */
-    bool together, bricks;     /* bricks: rows made ready as warpgroups read them */
+    bool together, gated, bricks; /* bricks: rows made ready as warpgroups read them */
     int n_piece;
     struct target to[GPU_PLANES];
     struct piece piece[GPU_PARTS];
@@ -156,12 +157,13 @@ struct duty {
 
 GPU_INLINE struct duty duty_of(const struct product &p, int block)
 {
+    const int each = p.gated ? 2 : 1;
     int k = 0;
     if (p.together)
         return {0, p.n_piece, block};
-    while (k + 1 < p.n_piece && p.piece[k + 1].first_block <= block)
-        k++;
-    return {k, k + 1, block - p.piece[k].first_block};
+    while (k + each < p.n_piece && p.piece[k + each].first_block <= block)
+        k += each;
+    return {k, k + each, block - p.piece[k].first_block};
 }
 
 /* Shares blocks of threads of `outputs` each out to the pieces; returns how many there are. */
@@ -170,7 +172,7 @@ static inline int place_blocks(struct product *p, int outputs)
     int blocks = 0;
     if (p->together)
         return parts_of(p->piece[0].rows, outputs);
-    for (int k = 0; k < p->n_piece; k++) {
+    for (int k = 0; k < p->n_piece; k += p->gated ? 2 : 1) {
         p->piece[k].first_block = blocks;
         blocks += parts_of(p->piece[k].rows, outputs);
     }
@@ -310,7 +312,7 @@ size_t product_stack_bytes(int sm); /* of it, for product_tile() */
 int product_prepare(void *stream, enum num type, const struct product *p);
 
 /* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 as it is, and
- * whole numbers made ready; tile both made ready, with memory that is left for halves of trees. */
+ * whole numbers made ready, perhaps gated; tile both made ready, with memory that is left for halves of trees. */
 int product_plain(void *stream, enum num type, const struct product *p);
 int product_stream(void *stream, enum num type, const struct product *p);
 int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left);
