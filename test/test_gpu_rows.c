@@ -96,8 +96,8 @@ static void check_heads(struct gpu *g, struct help *h, enum num type, int dim, i
                                .angle = gpu_put_mat(g, &angle),
                                .eps = 1e-6f};
     gpu_ok(gpu_rope_store(g->stream, &there, &of, n, q.dim, gpu_put(g, slot, sizeof(slot))));
-    const struct qkv made = {&q,  &k, &v, norms ? &q_norm : &none, norms ? &k_norm : &none, &angle,
-                             1e-6f};
+    const struct qkv made = {&q,     &k,   &v, norms ? &q_norm : &none, norms ? &k_norm : &none,
+                             &angle, 1e-6f};
     dev_rope_store(&h->dev[ISA_REF], &cache, &made, slot);
     gpu_same(g, h, of.q, &q);
     char *got = help_bytes(h, bytes);

@@ -278,8 +278,7 @@ static void a_layer_launches_few_kernels(void **state)
     } want[] = {{NUM_BF16, 1, 8}, {NUM_BF16, 2, 10}, {NUM_FP8, 1, 12}, {NUM_INT8, 1, 12}};
     const struct model m = tiny_llama(2);
     (void)state;
-    if (!on_the_model())
-        skip();
+    needs_model();
     for (size_t i = 0; i < COUNT(want); i++) {
         int one = kernels_of(m, want[i].weight, 1, want[i].tp);
         int three = kernels_of(m, want[i].weight, 3, want[i].tp);

@@ -10,6 +10,8 @@
 
 #include <math.h>
 
+enum { GLU_ROWS = 16 }; /* GPUs stream weights past no more rows (dev/cuda/product.cu) */
+
 static int threads_of(const struct costs *c) { return max_int(c->threads, 1); }
 
 /* What every operation takes, however small. */
@@ -273,11 +275,11 @@ static void count_rope_store(struct dev *d, const struct kv *c, const struct qkv
     count_store(d, c, m->k, m->v, slot);
 }
 
-/* At once there is no up to write and read again. */
+/* Of few rows, at once, there is no up to write and read again. */
 static void count_glu(struct dev *d, const struct mat *x, const struct term both[2])
 {
     count_matmul(d, x, both, 2);
-    if (!d->count.costs.at_once)
+    if (!d->count.costs.at_once || x->n > GLU_ROWS)
         count_swiglu(d, both[0].y, both[1].y);
 }
 

@@ -5,15 +5,29 @@
 
 const char *op_name(enum op op)
 {
-    static const char *const name[OP_COUNT] = {
-        [OP_BEGIN] = "begin",     [OP_FETCH] = "fetch",     [OP_EMBED] = "embed",
-        [OP_NORM] = "norm",       [OP_MATMUL] = "matmul",   [OP_PARTIAL] = "partial",
-        [OP_ADD] = "add",         [OP_ROPE] = "rope",       [OP_STORE] = "store",
-        [OP_ATTEND] = "attend",   [OP_SWIGLU] = "swiglu",   [OP_ROUTE] = "route",
-        [OP_EXPERTS] = "experts", [OP_SETTLE] = "settle",   [OP_PICK] = "pick",
-        [OP_TOGETHER] = "draw",   [OP_SQUARES] = "squares", [OP_NORM_BY] = "norm_by",
-        [OP_CLIP] = "clip",       [OP_DEAL] = "deal",       [OP_ADD_NORM] = "add_norm",
-        [OP_GLU] = "glu",         [OP_ROPE_STORE] = "rope_store"};
+    static const char *const name[OP_COUNT] = {[OP_BEGIN] = "begin",
+                                               [OP_FETCH] = "fetch",
+                                               [OP_EMBED] = "embed",
+                                               [OP_NORM] = "norm",
+                                               [OP_MATMUL] = "matmul",
+                                               [OP_PARTIAL] = "partial",
+                                               [OP_ADD] = "add",
+                                               [OP_ROPE] = "rope",
+                                               [OP_STORE] = "store",
+                                               [OP_ATTEND] = "attend",
+                                               [OP_SWIGLU] = "swiglu",
+                                               [OP_ROUTE] = "route",
+                                               [OP_EXPERTS] = "experts",
+                                               [OP_SETTLE] = "settle",
+                                               [OP_PICK] = "pick",
+                                               [OP_TOGETHER] = "draw",
+                                               [OP_SQUARES] = "squares",
+                                               [OP_NORM_BY] = "norm_by",
+                                               [OP_CLIP] = "clip",
+                                               [OP_DEAL] = "deal",
+                                               [OP_ADD_NORM] = "add_norm",
+                                               [OP_GLU] = "glu",
+                                               [OP_ROPE_STORE] = "rope_store"};
     must(op >= 0 && op < OP_COUNT);
     return name[op];
 }

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { LAYER_OTHERS = 8, GROUP_STEPS = 4 };
+enum { LAYER_OTHERS = 4, GROUP_STEPS = 4 };
 
 /* The second where a GPU is fast enough for it, as all real ones are. */
 static const struct gpu_shape small = {256, 512, 1, 4, 64, 16, 32, 128, 4 << 20},
@@ -40,22 +40,19 @@ static void call_others(void *arg, const struct batch *b, int i)
     static const struct mat none;
     struct others *o = arg;
     struct gpu_core *c = o->c;
-    const int head = c->shape.dim;
     struct mat x = {o->n, o->dim_x, NUM_F32, c->x.at}, h = {o->n, o->dim_x, NUM_F32, c->h.at};
+    struct mat y = {o->n, o->dim_x, NUM_F32, c->y.at}, q = {o->n, o->dim_x, NUM_F32, c->q.at};
     struct mat k = {o->n, o->dim_kv, NUM_F32, c->k.at}, v = {o->n, o->dim_kv, NUM_F32, c->v.at};
     struct mat gate = {o->n, o->dim_ff, NUM_F32, c->gate.at};
     struct mat up = {o->n, o->dim_ff, NUM_F32, c->up.at};
     struct mat norm = {1, o->dim_x, NUM_F32, c->norm.at};
     struct mat angle = mat_rows(&c->angle, (struct span){0, o->n});
+    const struct qkv made = {&q, &k, &v, &none, &none, &angle, 0};
     (void)i;
-    dev_norm(&c->dev, &h, &x, &norm, 1e-5f);
-    dev_rope(&c->dev, &h, head, &angle);
-    dev_rope(&c->dev, &k, head, &angle);
-    dev_store(&c->dev, &o->cache, &k, &v, b->slot);
-    dev_add(&c->dev, &x, &h, &none);
-    dev_norm(&c->dev, &h, &x, &norm, 1e-5f);
+    dev_add_norm(&c->dev, &h, &x, &y, &none, &norm, 1e-5f);
+    dev_rope_store(&c->dev, &o->cache, &made, b->slot);
+    dev_add_norm(&c->dev, &h, &x, &y, &none, &norm, 1e-5f);
     dev_swiglu(&c->dev, &gate, &up);
-    dev_add(&c->dev, &x, &h, &none);
 }
 
 /* As dev/count.c counts them: everything read or written once. */
@@ -63,11 +60,9 @@ static double other_bytes(const struct others *o)
 {
     const double n = o->n, row = 4.0 * o->dim_x, keys = 4.0 * o->dim_kv,
                  angle = 4.0 * o->c->shape.dim;
-    double norm = 2 * row * n + row, add = 3 * row * n;
-    double rope = (2 * row + angle + 2 * keys + angle) * n;
-    double store =
-        (2 * keys + (double)o->cache.n_head * (double)kv_row_bytes(NUM_BF16, o->c->shape.dim)) * n;
-    return 2 * norm + 2 * add + rope + store + 3 * 4.0 * o->dim_ff * n;
+    double add_norm = 4 * row * n + row;
+    double store = (double)o->cache.n_head * (double)kv_row_bytes(NUM_BF16, o->c->shape.dim);
+    return 2 * add_norm + (2 * row + angle + 2 * keys + store) * n + 3 * 4.0 * o->dim_ff * n;
 }
 
 static struct others others_of(struct gpu_core *c, int n, bool whole)

@@ -63,7 +63,7 @@ struct product {
     char *ready; /* see product_prepare() */
     struct x_scale *scale;
     int n, dim, groups;
-    int ready_rows, ready_row; /* and bytes of a row */
+    int ready_rows, ready_row;    /* and bytes of a row */
     bool together, gated, bricks; /* bricks: rows made ready as warpgroups read them */
     int n_piece;
     struct target to[GPU_PLANES];
@@ -312,7 +312,8 @@ size_t product_stack_bytes(int sm); /* of it, for product_tile() */
 int product_prepare(void *stream, enum num type, const struct product *p);
 
 /* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 as it is, and
- * whole numbers made ready, perhaps gated; tile both made ready, with memory that is left for halves of trees. */
+ * whole numbers made ready, perhaps gated; tile both made ready, with memory that is left for
+ * halves of trees. */
 int product_plain(void *stream, enum num type, const struct product *p);
 int product_stream(void *stream, enum num type, const struct product *p);
 int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left);

@@ -117,7 +117,10 @@ GPU_INLINE enum kind kind_of(const struct placing &s, int *head)
 {
     const int n = s.cache.n_head, which = blockIdx.y * WARPS + threadIdx.x / WARP;
     *head = which < s.n_q ? which : n ? (which - s.n_q) % n : 0;
-    return which < s.n_q ? QUERY : which < s.n_q + n ? KEY : which < s.n_q + 2 * n ? VALUE : NOTHING;
+    return which < s.n_q           ? QUERY
+           : which < s.n_q + n     ? KEY
+           : which < s.n_q + 2 * n ? VALUE
+                                   : NOTHING;
 }
 
 template <class NUMBER> __global__ static void place_heads(const struct placing s)
@@ -158,8 +161,8 @@ extern "C" int gpu_rope_store(void *stream, const struct gpu_kv *cache, const st
                               int n, int q_dim, const int *slot)
 {
     const int dim = cache->head_dim;
-    const struct placing s = {
-        *cache, *of, slot, q_dim / dim, gpu_wide(dim), gpu_values_at(cache->type, dim)};
+    const struct placing s = {*cache,      *of,           slot,
+                              q_dim / dim, gpu_wide(dim), gpu_values_at(cache->type, dim)};
     const dim3 grid(n, (s.n_q + 2 * cache->n_head + WARPS - 1) / WARPS);
     const size_t shared = WARPS * (size_t)dim * sizeof(float);
     return cache->type == NUM_F32
