@@ -192,13 +192,13 @@ static void sums_in_fixed_point_settle_as_the_reference_does(void **state)
     enum { N = 5, DIM = 300 };
     struct help h = help_begin(N, DIM);
     struct gpu g = gpu_help_begin();
-    struct mat x = help_mat(&h, N, DIM), y = {N, DIM, NUM_I64, NULL};
+    struct mat x = help_mat(&h, N, DIM), y = {N, DIM, NUM_I64, NULL}, none = {0};
     int64_t *sum = y.at = help_bytes(&h, mat_bytes(&y));
     for (int i = 0; i < N * DIM; i++)
         sum[i] = (int64_t)((uint64_t)help_draw(&h, 1 << 30) << help_draw(&h, 33)) - (1 << 28);
     float *to = gpu_put_mat(&g, &x);
     gpu_ok(gpu_settle(g.stream, to, gpu_put_mat(&g, &y), N, DIM));
-    dev_settle(&h.dev[ISA_REF], &x, &y);
+    dev_add(&h.dev[ISA_REF], &x, &y, &none);
     gpu_same(&g, &h, to, &x);
 
     sum[7] = INT64_MIN; /* base/whole.h: none */

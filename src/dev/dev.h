@@ -275,12 +275,15 @@ static inline void dev_partial(struct dev *d, struct planes *y, const struct mat
         d->ops->partial(d, y, x, w);
 }
 
-/* x += y, then += bias when bias->n. */
+/* x += y, a y in fixed point rounded once to f32; of others then += bias when bias->n. */
 static inline void dev_add(struct dev *d, struct mat *x, const struct mat *y,
                            const struct mat *bias)
 {
-    must(x->n == y->n && x->dim == y->dim && (!bias->n || bias->dim == x->dim));
-    if (!d->err)
+    must(x->n == y->n && x->dim == y->dim);
+    must(!bias->n || (bias->dim == x->dim && y->type == NUM_F32));
+    if (!d->err && y->type == NUM_I64)
+        d->ops->settle(d, x, y);
+    else if (!d->err)
         d->ops->add(d, x, y, bias);
 }
 
@@ -363,21 +366,13 @@ static inline void dev_experts(struct dev *d, struct mat *y, const struct mat *x
         d->ops->experts(d, y, x, expert, n_expert, routed, room);
 }
 
-/* x += y, a sum in fixed point, rounded once to f32. */
-static inline void dev_settle(struct dev *d, struct mat *x, const struct mat *y)
-{
-    must(y->type == NUM_I64 && x->n == y->n && x->dim == y->dim);
-    if (!d->err)
-        d->ops->settle(d, x, y);
-}
-
 /* ------------------------------------------------------------------------------- at once
  *
  * What stands between the products of a layer, as operations that a device may do each in one go:
  * of few rows they take no longer than it takes to begin one.
  */
 
-/* x += y as dev_add() or, of a y in fixed point, dev_settle() does; h is the norm of x. */
+/* dev_add(), and h is the norm of x. */
 static inline void dev_add_norm(struct dev *d, struct mat *h, struct mat *x, const struct mat *y,
                                 const struct mat *bias, const struct mat *w, float eps)
 {
@@ -387,10 +382,7 @@ static inline void dev_add_norm(struct dev *d, struct mat *h, struct mat *x, con
         d->ops->add_norm(d, h, x, y, bias, w, eps);
         return;
     }
-    if (y->type == NUM_I64)
-        dev_settle(d, x, y);
-    else
-        dev_add(d, x, y, bias);
+    dev_add(d, x, y, bias);
     dev_norm(d, h, x, w, eps);
 }
 

@@ -34,15 +34,10 @@ static void reduce(struct rank *r, struct wave *wave, const struct planes *from,
     wave->bias = bias;
 }
 
-/* The sum that the rows go on with, as far as they are this rank's. */
-static const struct mat *await(struct rank *r, struct wave *wave)
+static struct mat *await(struct rank *r, struct act *a, const struct planes *from)
 {
-    struct act *a = &wave->act;
-    const struct planes *from = wave->await;
     bool whole = from == &a->moe;
     struct mat *sum = whole ? &a->whole : &a->sum;
-
-    wave->await = NULL;
     if (whole && plan_dispatches(r->plan))
         comm_combine(r->tp, sum, &a->moe.at[0], r->turns.need);
     else if (r->plan->sp)
@@ -52,27 +47,19 @@ static const struct mat *await(struct rank *r, struct wave *wave)
     return whole ? &a->mine_whole : &a->mine_sum;
 }
 
-/* A block of a layer begins: what was awaited is added to x, and h is the norm of it. */
-static void begin_block(struct rank *r, struct wave *wave, const struct mat *norm)
+/* What is awaited is added to x; norm: a block begins, with the norm of x in h. */
+static void go_on(struct rank *r, struct wave *wave, const struct mat *norm)
 {
     struct act *a = &wave->act;
     const float eps = r->plan->model.eps;
-
-    if (wave->await)
-        dev_add_norm(r->dev, &a->mine_h, &a->x, await(r, wave), wave->bias, norm, eps);
-    else
-        dev_norm(r->dev, &a->mine_h, &a->x, norm, eps);
-}
-
-static void end_blocks(struct rank *r, struct wave *wave)
-{
-    struct mat *x = &wave->act.x;
-    const struct mat *sum = wave->await ? await(r, wave) : NULL;
-
-    if (sum && sum->type == NUM_I64)
-        dev_settle(r->dev, x, sum);
+    const struct mat *sum = wave->await ? await(r, a, wave->await) : NULL;
+    if (sum && norm)
+        dev_add_norm(r->dev, &a->mine_h, &a->x, sum, wave->bias, norm, eps);
     else if (sum)
-        dev_add(r->dev, x, sum, wave->bias);
+        dev_add(r->dev, &a->x, sum, wave->bias);
+    else if (norm)
+        dev_norm(r->dev, &a->mine_h, &a->x, norm, eps);
+    wave->await = NULL;
 }
 
 /* Each rank knows some words; together they know all. */
@@ -107,7 +94,7 @@ static void attention(struct rank *r, int l, struct wave *wave)
     const struct term qkv[] = {
         {&a->q, &w->q, &w->q_bias}, {&a->k, &w->k, &w->k_bias}, {&a->v, &w->v, &w->v_bias}};
 
-    begin_block(r, wave, &w->attn_norm);
+    go_on(r, wave, &w->attn_norm);
     gather(r, &a->h);
     dev_matmuls(d, &a->h, qkv, COUNT(qkv)); /* the heads of this rank */
     const struct qkv made = heads_norm(r, a, w, &a->angle[m->kind_of[l]]);
@@ -124,7 +111,7 @@ static void feed_forward(struct rank *r, int l, struct wave *wave)
     struct act *a = &wave->act;
     const struct term both[] = {{&a->gate, &w->gate, &w->gate_bias}, {&a->up, &w->up, &w->up_bias}};
 
-    begin_block(r, wave, &w->ffn_norm);
+    go_on(r, wave, &w->ffn_norm);
     gather(r, &a->h);
     dev_glu(d, &a->h, both);
     dev_partial(d, &a->ffn, &a->gate, &w->down);
@@ -157,7 +144,7 @@ static void experts(struct rank *r, int l, struct wave *wave)
     struct dev *d = r->dev;
     struct act *a = &wave->act;
 
-    begin_block(r, wave, &w->ffn_norm);
+    go_on(r, wave, &w->ffn_norm);
     route(r, l, a);
     if (plan_dispatches(r->plan))
         comm_dispatch(r->tp, &a->h, r->turns.need);
@@ -204,7 +191,7 @@ void forward(struct rank *r, const struct batch *b)
                 feed_forward(r, l, &r->wave[i]);
     }
     for (int i = 0; i < r->n_wave; i++)
-        end_blocks(r, &r->wave[i]);
+        go_on(r, &r->wave[i], NULL);
 
     if (stage < r->plan->pp - 1)
         comm_send(r->pp, stage + 1, &r->act.x);
