@@ -52,10 +52,45 @@ static void a_raised_stop_word_ends_the_start(void **state)
     close_desk(&d);
 }
 
+/* Between two meetings all read what one of them wrote before the first. */
+static int meet_often(struct desk *d)
+{
+    struct mat mine = get(d, NUM_F32, 3, 1000), copy = get(d, NUM_F32, 3, 1000);
+    const size_t at = (size_t)((char *)mine.at - d->memory);
+    const float *got[LAYERS];
+    int wrong = 0;
+    for (int call = 0; call < LAYERS; call++) {
+        float *here = host(d, &mine);
+        for (size_t i = 0; i < numbers(&mine); i++)
+            here[i] = cell(call, d->rank, (int)i);
+        wrong += put(d, &mine, here);
+        wrong += comm_peer_meet(&d->group.ctx) != 0;
+        wrong += gpu_copy(copy.at, d->group.ctx.memory[call % d->c.size] + at, mat_bytes(&copy),
+                          d->stream) != 0;
+        wrong += comm_peer_meet(&d->group.ctx) != 0;
+        got[call] = fetch(d, &copy);
+    }
+    wrong += done(d);
+    for (int call = 0; call < LAYERS; call++)
+        for (size_t i = 0; i < numbers(&copy); i++)
+            wrong += got[call][i] != cell(call, call % d->c.size, (int)i);
+    return wrong;
+}
+
+static void what_was_written_before_a_meeting_is_read_after_it(void **state)
+{
+    (void)state;
+    for (int size = 2; size <= 5; size++) {
+        struct task t = {.run = meet_often, .size = size, .peer_bytes = 1 << 16};
+        run_task(&t, "meet");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         GPU_GROUP_TESTS cmocka_unit_test(a_raised_stop_word_ends_the_start),
+        cmocka_unit_test(what_was_written_before_a_meeting_is_read_after_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
