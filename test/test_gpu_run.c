@@ -275,7 +275,7 @@ static void a_layer_launches_few_kernels(void **state)
     static const struct {
         enum num weight;
         int tp, kernels;
-    } want[] = {{NUM_BF16, 1, 8}, {NUM_BF16, 2, 10}, {NUM_FP8, 1, 12}, {NUM_INT8, 1, 12}};
+    } want[] = {{NUM_BF16, 1, 8}, {NUM_BF16, 2, 10}, {NUM_FP8, 1, 8}, {NUM_INT8, 1, 12}};
     const struct model m = tiny_llama(2);
     (void)state;
     needs_model();

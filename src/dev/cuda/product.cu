@@ -99,7 +99,7 @@ static int multiply(void *stream, enum num type, struct product *p, const struct
         return 0;
     if (type == NUM_F32 || type == NUM_F16)
         return product_plain(stream, type, p);
-    if (type == NUM_BF16 && is_streamed(type, p->n))
+    if (!format_whole(type) && is_streamed(type, p->n)) /* rows as they are */
         return product_stream(stream, type, p);
     const bool fills = product_wgmma_fills(p, room->sm);
     p->bricks = type == NUM_BF16 && (room->warpgroups & WARPGROUP_PRODUCTS) &&

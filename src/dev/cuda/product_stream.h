@@ -121,7 +121,8 @@ template <class T, int TILES> GPU_INLINE void leave(T sum[TILES][2][4], T *slot,
         sum[i / 8][i / 4 % 2][i % 4] = 0;
 }
 
-/* What a lane knows of the rows of x that it multiplies: row g of each tile. */
+/* What a lane knows of the rows of x that it multiplies: row g of each tile. ready NULL: e4m3 takes
+ * them as they are. */
 template <int TILES> struct rows {
     const float *x[TILES];
     const char *ready[TILES];
@@ -159,9 +160,13 @@ GPU_INLINE void do_round(const struct product &p, const struct piece &k, int rou
                 if (S::WHOLE) {
                     const unsigned *q = (const unsigned *)(rows.ready[i] + k.ready + c + 4 * t);
                     b[0] = q[0], b[1] = q[4];
-                } else if (TYPE == NUM_FP8) {
+                } else if (TYPE == NUM_FP8 && rows.ready[i]) {
                     const unsigned *q = (const unsigned *)(rows.ready[i] + k.ready + 2 * c + 4 * t);
                     b[0] = q[0], b[1] = q[4];
+                } else if (TYPE == NUM_FP8) { /* the order of pair_block() */
+                    const float *x = rows.x[i] ? rows.x[i] + k.x : NULL;
+                    b[0] = two_bf16(x, c + 4 * t, k.cols);
+                    b[1] = two_bf16(x, c + 4 * t + 2, k.cols);
                 } else {
                     const float *x = rows.x[i] ? rows.x[i] + k.x : NULL;
                     b[0] = two_bf16(x, c + 2 * t, k.cols);
@@ -275,7 +280,7 @@ GPU_INLINE void stream_rows(const struct product &p, const struct duty &duty,
         const int row = at.first + i * 8 + lane / 4;
         const size_t x = (size_t)row_of_x(at, row);
         rows.x[i] = row < at.end ? p.x + x * (size_t)p.dim : NULL;
-        rows.ready[i] = p.ready + x * (size_t)p.ready_row;
+        rows.ready[i] = p.ready ? p.ready + x * (size_t)p.ready_row : NULL;
     }
     for (int piece = duty.first; piece < duty.end; piece++) {
         const struct piece &k = p.piece[piece];
