@@ -69,6 +69,7 @@ template <class V>
 __global__ void __launch_bounds__(PEER_THREADS)
     exchange(const peer_view v, const peer_job x, const int per)
 {
+    after_previous_alone();
     uint32_t turn = turns(v);
     if (x.add) {
         if (!meet(v, ++turn))
@@ -220,12 +221,12 @@ int peer_exchange(void *stream, const struct peer_view *v, const struct peer_job
     const bool vectors = divides(*x, v->size, wide);
     const unsigned blocks = peer_blocks(x->n * (x->whole ? 8 : 4));
     if (x->whole && vectors)
-        return LAUNCH(exchange<whole2>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
+        return LAUNCH_CHAINED(exchange<whole2>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
     if (x->whole)
-        return LAUNCH(exchange<long long>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
+        return LAUNCH_CHAINED(exchange<long long>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
     if (vectors)
-        return LAUNCH(exchange<float4>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
-    return LAUNCH(exchange<float>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
+        return LAUNCH_CHAINED(exchange<float4>, blocks, PEER_THREADS, 0, stream, *v, *x, wide);
+    return LAUNCH_CHAINED(exchange<float>, blocks, PEER_THREADS, 0, stream, *v, *x, 1);
 }
 
 int peer_merge(void *stream, const struct peer_view *v, uint32_t *to,

@@ -98,16 +98,25 @@ static inline int gpu_launch_chained(void (*kernel)(Takes...), dim3 grid, dim3 b
                            arguments...);
 }
 
-/* Until all kernels before this one are done; the next one may begin then. Before, a block touches
- * nothing but weights and shared memory. (PTX ISA, griddepcontrol; the guide of CUDA, "Programmatic
- * dependent launch".) */
+/* Until all kernels before this one are done. Before, a block touches nothing but weights and
+ * shared memory. after_previous(): the next kernel may begin when all blocks of this one have come
+ * here; its blocks take what room there is, fetch weights and wait for this one's end, and so does
+ * what follows them. after_previous_alone(): not before this kernel has ended, for those that wait
+ * for another GPU, perhaps for a rank on this one, which wants that room. (PTX ISA, griddepcontrol;
+ * the guide of CUDA, "Programmatic dependent launch".) */
+GPU_INLINE void after_previous_alone(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 GPU_INLINE void after_previous(void)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;\n"
-                 "griddepcontrol.launch_dependents;" ::
-                     : "memory");
+    asm volatile("griddepcontrol.launch_dependents;");
 #endif
+    after_previous_alone();
 }
 
 /* The block's shared memory, as many bytes as it was launched with, aligned to 16. */
@@ -250,6 +259,7 @@ GPU_INLINE void gpu_pause(void) { __nanosleep(64); }
 #else
 #include <cuda_model.h>
 GPU_INLINE void prefetch(const void *global) { (void)global; }
+GPU_INLINE void after_previous_alone(void) { after_previous(); }
 #endif
 
 /* All of n weights, by `threads` threads of which this is number `thread`; NULL: none. */

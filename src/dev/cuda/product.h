@@ -311,9 +311,9 @@ size_t product_stack_bytes(int sm); /* of it, for product_tile() */
  * ones. */
 int product_prepare(void *stream, enum num type, const struct product *p);
 
-/* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 and e4m3, x as it is, and
- * whole numbers made ready, perhaps gated; tile both made ready, with memory that is left for
- * halves of trees. */
+/* Each enqueues what multiplies by weights of `type`: plain f32 and f16; stream bf16 and e4m3, x as
+ * it is, and whole numbers made ready, perhaps gated; tile both made ready, with memory that is
+ * left for halves of trees. */
 int product_plain(void *stream, enum num type, const struct product *p);
 int product_stream(void *stream, enum num type, const struct product *p);
 int product_tile(void *stream, enum num type, const struct product *p, const struct gpu_room *left);
