@@ -21,6 +21,8 @@ static bool behind(const struct mailbox *m, int rank, uint64_t step)
     return atomic_load(&m->rank[rank].done) < step;
 }
 
+static bool is_over(char state) { return state == 'T' || state == 'Z'; }
+
 static uint64_t pulse_of(const struct mailbox *m, int rank)
 {
     return atomic_load(&m->rank[rank].pulse);
@@ -47,7 +49,7 @@ void suspects_find(struct suspects *s, const struct plan *p, const struct mailbo
     for (int r = 0; r < plan_ranks(p); r++)
         s->state[r] = state_of(pid[r]);
     for (int r = 0; r < plan_ranks(p); r++)
-        if (behind(m, r, step) && s->state[r] == 'T')
+        if (behind(m, r, step) && is_over(s->state[r]))
             s->rank[s->n++] = r;
     for (int r = 0, stopped = s->n; !stopped && r < plan_ranks(p); r++)
         if (behind(m, r, step) && !pulse_in_call(pulse_of(m, r)))
@@ -55,6 +57,8 @@ void suspects_find(struct suspects *s, const struct plan *p, const struct mailbo
     if (!s->n && least_far(p, m, step) >= 0)
         s->rank[s->n++] = least_far(p, m, step);
 }
+
+bool suspects_certain(const struct suspects *s) { return s->n && is_over(s->state[s->rank[0]]); }
 
 bool suspects_debugged(const struct suspects *s, const struct plan *p)
 {
@@ -79,6 +83,7 @@ void suspects_name(char *to, size_t room, int rank, int pid, const struct gpus *
 static const char *doing(char state)
 {
     return state == 'T'   ? "stopped by a signal"
+           : state == 'Z' ? "it has died, and its keeper does not say so"
            : state == 'D' ? "held in the kernel by a device or a disk"
            : state == 'R' ? "it runs"
                           : "it waits";

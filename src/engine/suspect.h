@@ -6,17 +6,20 @@
 #include "run/mailbox.h"
 
 /* Ranks, and their processes' states as /proc has them: 'R' runs, 'T' is stopped, 'D' waits for a
- * device, 't' has a debugger; '?': there is none. */
+ * device, 't' has a debugger, 'Z' has died; '?': there is none. */
 struct suspects {
     int n, rank[PLAN_RANKS];
     char state[PLAN_RANKS]; /* of all ranks, by rank */
 };
 
-/* Of those that are not done with the step: who is stopped; else who is not in a call of a group,
- * where ranks wait for others; else, in the first stage of them, who has come least far. pid: of
- * every rank. */
+/* Of those that are not done with the step: who is stopped or dead; else who is not in a call of a
+ * group, where ranks wait for others; else, in the first stage of them, who has come least far.
+ * pid: of every rank. */
 void suspects_find(struct suspects *s, const struct plan *p, const struct mailbox *m,
                    const _Atomic int pid[], uint64_t step);
+
+/* They are stopped or dead, and not only slow. */
+bool suspects_certain(const struct suspects *s);
 
 /* A rank of the plan is stopped by a debugger: somebody is looking at it. */
 bool suspects_debugged(const struct suspects *s, const struct plan *p);

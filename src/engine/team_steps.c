@@ -45,7 +45,7 @@ static int hangs(struct team *t, int64_t step, struct err *e)
     }
     if (step_done(t, step)) /* by now */
         return 0;
-    watch_suspect(&t->watch, s.n && s.state[s.rank[0]] == 'T');
+    watch_suspect(&t->watch, suspects_certain(&s));
     return suspects_say(&s, m, t->pid, t->gpus, (uint64_t)step, t->watch.still.still_s, e);
 }
 
