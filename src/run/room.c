@@ -187,10 +187,6 @@ void room_again(struct room *room, const struct plan *p)
         memset(room->tp_state[s], 0, group_bytes(room, p->tp, 0));
     for (int s = 0; s < p->tp; s++)
         memset(room->pp_state[s], 0, group_bytes(room, p->pp, room->outbox_bytes));
-    for (int r = 0; r < plan_ranks(p); r++) {
-        memset(room->rank[r].peer.base, 0, room->rank[r].peer.size);
-        memset(room->rank[r].dev.base, 0, room->rank[r].dev.size);
-    }
     mailbox_again(room->mailbox, plan_ranks(p));
 }
 

@@ -35,8 +35,9 @@ int room_open(struct room *room, const struct plan *p, enum isa isa, bool gpus, 
               size_t expert_cache, struct err *e);
 void room_close(struct room *room);
 
-/* When all ranks have died: what they shared and had for themselves is as at the start, and the
- * mailbox waits for new ones (mailbox_again()). The cache keeps what it holds. */
+/* When all ranks have died: their groups are as at the start, and the mailbox waits for new ones
+ * (mailbox_again()). The cache keeps what it holds; what ranks had for themselves is left as it is,
+ * for a step reads nothing there that it has not written. */
 void room_again(struct room *room, const struct plan *p);
 
 /* Bytes this process and its children may still use: the smaller of the machine's available
