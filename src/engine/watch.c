@@ -8,7 +8,7 @@ enum {
     CALM = 256,     /* steps until half the patience will do */
     IN_VAIN = 3,    /* suspicions with no step between them, ... */
     IN_VAIN_S = 14, /* ... and what they waited in all, at least */
-    MOST_PATIENCE = 1 << 16
+    MOST_PATIENCE = 1 << 30
 };
 
 void still_begin(struct stillness *s, uint64_t moves, double now_s)
