@@ -9,8 +9,6 @@
 extern "C" {
 #include "dev/cuda/runtime.h"
 int gpu_driver(int *have, int *need);
-/* The names of this thread's spans since the last call, those within others after a blank. */
-const char *model_spans(void);
 }
 #pragma GCC diagnostic pop
 
@@ -593,26 +591,4 @@ int gpu_mark_seconds(double *seconds, void *from, void *to)
     if (!a->passed || !b->passed)
         return failed(INVALID_VALUE, "a mark that the stream has not passed yet");
     return *seconds = b->seconds - a->seconds, 0;
-}
-
-static thread_local std::string spans;
-static thread_local int open_spans;
-
-void gpu_span_begin(const char *name)
-{
-    spans += std::string(open_spans++ ? " " : spans.empty() ? "" : ", ") + name;
-}
-
-void gpu_span_end(void)
-{
-    if (--open_spans < 0)
-        abort();
-}
-
-const char *model_spans(void)
-{
-    static thread_local std::string told;
-    told.swap(spans);
-    spans.clear();
-    return told.c_str();
 }
