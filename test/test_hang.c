@@ -201,8 +201,9 @@ static void who_is_stopped_is_suspected_before_all_others(void **state)
     int status;
     (void)state;
     pid_t child = fork();
-    for (; child == 0;)
-        pause();
+    if (child == 0)
+        while (true)
+            pause();
     kill(child, SIGSTOP);
     waitpid(child, &status, WUNTRACED);
     _Atomic int pid[3] = {getpid(), child, getpid()};
