@@ -233,14 +233,6 @@ def children(pid):
         return []
 
 
-def ticks(pid):
-    try:
-        f = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-        return int(f[11]) + int(f[12])
-    except OSError:
-        return 0
-
-
 def comm(pid):
     try:
         return open(f"/proc/{pid}/comm").read()
@@ -249,15 +241,14 @@ def comm(pid):
 
 
 def ranks_of(pid):
-    """Processes without children below the server; the one that works most first."""
-    leaves, todo = [], children(pid)
+    """The server's ranks, by their names."""
+    ranks, todo = [], children(pid)
     while todo:
         one = todo.pop()
-        below = children(one)
-        todo += below
-        if not below and not re.search("keep|python", comm(one)):
-            leaves.append(one)
-    return sorted(leaves, key=ticks, reverse=True)
+        todo += children(one)
+        if comm(one).startswith("tandem-rank-"):
+            ranks.append(one)
+    return ranks
 
 
 class Server:

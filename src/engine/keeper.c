@@ -53,9 +53,11 @@ static void say(const struct keeper *k, const struct keeper_word *w)
 
 /* ------------------------------------------------------------------------------- the rank */
 
-/* Die with the keeper; leave Ctrl-C to control. Returns false when the keeper is gone already. */
-static bool follow(pid_t parent)
+/* Die with the keeper; leave Ctrl-C to control. Returns false when the keeper is gone already. The
+ * name is what top shows. */
+static bool follow(pid_t parent, const char *name)
 {
+    prctl(PR_SET_NAME, name);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
@@ -315,7 +317,9 @@ static int fork_ranks(struct keeper *k, struct err *e)
             sigemptyset(&none);
             sigprocmask(SIG_SETMASK, &none, NULL);
             close(k->fd);
-            if (!follow(self))
+            char name[32];
+            snprintf(name, sizeof(name), "tandem-rank-%d", r);
+            if (!follow(self, name))
                 _exit(1);
             rank_main(k, r);
         }
@@ -387,7 +391,7 @@ static void touch_rest(struct keeper *k)
     if (k->gpus || k->pages_touched == k->p->pages || (k->toucher = fork()) != 0)
         return;
     close(k->fd);
-    if (!follow(self) || sched_setscheduler(0, SCHED_IDLE, &no_claim))
+    if (!follow(self, "tandem-touch") || sched_setscheduler(0, SCHED_IDLE, &no_claim))
         _exit(1);
     const int most = pages_in(k, KV_PIECE);
     for (int at = k->pages_touched; at < k->p->pages; at += most)

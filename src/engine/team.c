@@ -90,6 +90,7 @@ static int start_keeper(struct team *t, const struct store *s, const struct team
     }
     if (t->keeper == 0) {
         close(fd[0]);
+        prctl(PR_SET_NAME, "tandem-keeper");
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         static const int control_decides[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
         for (size_t i = 0; i < COUNT(control_decides); i++)
