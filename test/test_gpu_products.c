@@ -212,9 +212,11 @@ static void check_glu(struct both *h, enum num type, int n, int cols, bool alike
     struct weight w[2];
     struct gpu_term term[2];
     struct gpu_room room = room_for(h);
+    const uint64_t seed = h->host.seed;
     for (int i = 0; i < 2; i++) {
-        w[i] = help_weight(&h->host, type, CUT_ROWS, rows, cols, 0,
-                           i && !alike ? 1 + n_part / 2 : n_part);
+        if (alike)
+            h->host.seed = seed; /* the same cuts */
+        w[i] = help_weight(&h->host, type, CUT_ROWS, rows, cols, 0, n_part);
         struct mat bias = i ? help_mat(&h->host, 1, rows) : none;
         want[i] = help_mat(&h->host, n, rows);
         want_products(&h->host, &want[i], &x, &w[i], &bias);
