@@ -228,22 +228,32 @@ def streams():
         print(f"\n**{streams.__doc__}** The demo model: {before:.0f} MiB before, {peak:.0f} MiB at most; {done} of 2000 answers whole.")
 
 
+def idle_share(server, first, last):
+    """Of the time from the first-th token that is drawn from now on to the last-th, what rank 0 waits for the next step."""
+    def at(n):
+        while server.metric("tandem:generation_tokens_total") < drawn + n and time.time() < end:
+            time.sleep(0.2)  # asking is work of the control process
+        return server.metric("tandem:rank_idle_seconds_total"), time.time()
+    drawn, end = server.metric("tandem:generation_tokens_total"), time.time() + 300
+    (idle, begun), (later, done) = at(first), at(last)
+    return (later - idle) / (done - begun)
+
+
 def overhead():
-    """32 answers at once: time in the scheduler, the control process, and the step beside one without a server."""
-    host, control, longer = [], [], []
+    """32 answers at once: how long ranks wait for the next step, the control process, and the step beside one without a server."""
+    idle, control, longer = [], [], []
     for _ in range(A.rounds):
         with tandem("--max-seqs", "32", "--ctx", "1024") as s:
             load(s, "-c", "32", "-n", "32", "--prompt-tokens", "8", "--output-tokens", "16")
-            names = ["tandem:host_seconds_total", "tandem:busy_seconds_total"]
-            at, cpu = [s.metric(name) for name in names], s.cpu_s()[s.process.pid]
-            f = load(s, "-c", "32", "-n", "32", "--prompt-tokens", "120", "--output-tokens", "128", "-s", "5")
-            between, busy = (s.metric(name) - x for name, x in zip(names, at))
-            host.append(between / (between + busy))
+            cpu = s.cpu_s()[s.process.pid]
+            ended = load(s, "-c", "32", "-n", "32", "--prompt-tokens", "120", "--output-tokens", "128", "-s", "5", wait=False)
+            idle.append(idle_share(s, 4 * 32, 124 * 32))
+            f = ended()
             control.append((s.cpu_s()[s.process.pid] - cpu) / f["seconds"])
         out = subprocess.run([A.tandem, "bench", "latency", A.model, "--prompt", "0", "--batch", "32", "--context", "184", "--rounds", "9",
                               "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
         longer.append(f["itl_s"]["p50"] * json.loads(out)["steps"][0]["tokens_per_s"] / 32 - 1)
-    print(f"\n**{overhead.__doc__}** Scheduling, in part while steps run: {spread(host, 100, 2)} % of the time. Control process: {spread(control, 100, 1)} % of one core."
+    print(f"\n**{overhead.__doc__}** Rank 0 waits for the next step: {spread(idle, 100, 2)} % of the time. Control process: {spread(control, 100, 1)} % of one core."
           f" ITL P50 above the same step of `bench latency`, the load's own client on the same cores: {spread(longer, 100, 1)} %.")
 
 
