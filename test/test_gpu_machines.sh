@@ -77,10 +77,13 @@ h = json.load(open(sys.argv[1]))
 assert h["kind"] == "gpu" and h["device"] == "model of a GPU" and len(h["rates"]) == 1
 r = h["rates"][0]
 assert r["product"]["bf16"]["source"] == "measured" and len(r["product"]["bf16"]["x"]) >= 5
+assert {8, 9, 16, 17} <= set(r["product"]["bf16"]["x"]) & set(r["experts"]["bf16"]["x"]), "both sides of a change of kernels"
+assert all(r[f]["source"] == "measured" for f in ("draw_op_s", "draw_s", "rank_op_s", "rank_s"))
 assert set(r["attend_byte_s"]) == {"f32", "bf16", "int8"} and r["op_s"]["value"] > 0
 assert all(v["value"] > 0 for v in (h["memory_rate"], h["math_rate"]["bf16"], h["step_s"], r["byte_s"]))
 level = h["levels"][0]
-assert level["size"] == 2 and {c["op"] for c in level["collectives"]} == {"sum", "scatter-sum", "gather", "send"}
+assert level["size"] == 2 and {c["op"] for c in level["collectives"]} == {"sum", "scatter-sum", "gather", "all-to-all", "send"}
+assert "all_rows" not in level
 P
 claim "GPUs are measured alone and together, and every figure says so"
 

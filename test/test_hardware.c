@@ -27,7 +27,9 @@ static struct rates rates(int active)
     r.attend_madd_s[NUM_BF16] = curve(1e-12);
     r.byte_s = figure(2e-11);
     r.op_s = figure(2.5e-6);
-    r.draw_s = figure(1e-9);
+    r.experts[NUM_INT8] = curve(1e-11 / 11);
+    r.draw_op_s = figure(1e-6), r.draw_s = figure(1e-9);
+    r.rank_op_s = figure(2e-6), r.rank_s = figure(2e-9);
     r.split_s = figure(0.5e-6);
     return r;
 }
@@ -51,7 +53,8 @@ static struct hardware whole(void)
                          .rates = {rates(1), rates(2)},
                          .n_level = 2};
     h.math_rate[NUM_BF16] = figure(4e11);
-    h.level[0] = (struct level){.name = "shared memory", .size = 2, .same_host = true};
+    h.level[0] =
+        (struct level){.name = "shared memory", .size = 2, .same_host = true, .all_rows = true};
     h.level[0].n_collective = 3;
     h.level[0].collective[0] = (struct collective){
         COLLECTIVE_SUM, WAY_ONE_SHOT, 2, figure(1e-6), figure(1e-10), figure(2e-10), 65536};
@@ -77,6 +80,8 @@ static void a_profile_is_read_back_as_it_was_written(void **state)
     json_t *second = hardware_to_json(&again);
     assert_true(json_equal(o, second));
     assert_true(again.rates[1].product[NUM_INT8].y[2] == 8e-11 / 7);
+    assert_true(again.rates[1].experts[NUM_INT8].y[2] == 8e-11 / 11 && again.level[0].all_rows &&
+                !again.level[1].all_rows && again.rates[0].rank_s.value == 2e-9);
     assert_true(again.memory_bytes.value == 17179869184);
     assert_int_equal(again.rates[0].product[NUM_F32].n, 0);
     assert_int_equal(again.math_rate[NUM_F32].source, SOURCE_NONE);

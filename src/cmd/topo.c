@@ -193,6 +193,20 @@ static int correct(const struct options *o, struct hardware *h, struct err *e)
 
 static double percent(const struct figure *f) { return 100 * f->error; }
 
+/* At the points of x, as far as it goes; experts' rows are those of each. */
+static void print_curve(const char *name, const char *what, const struct curve *c,
+                        const struct curve *x)
+{
+    char full[32];
+    if (!c->n)
+        return;
+    snprintf(full, sizeof(full), "%s%s", name, what);
+    printf("  %-10s", full);
+    for (int i = 0; i < x->n && x->x[i] <= c->x[c->n - 1]; i++)
+        printf(" %6.3g", 1e12 * curve_at(c, x->x[i]));
+    printf("  +- %.0f %%\n", 100 * c->error);
+}
+
 static void print_rates(const struct rates *r, bool gpu)
 {
     printf("\n%d %s%s at work; of each:\n  products, ns per 1000 weights\n  %-10s", r->active,
@@ -204,13 +218,8 @@ static void print_rates(const struct rates *r, bool gpu)
         printf(" %6.0f", x->x[i]);
     putchar('\n');
     for (int t = 0; t < NUM_COUNT; t++) {
-        const struct curve *c = &r->product[t];
-        if (!c->n)
-            continue;
-        printf("  %-10s", num_name((enum num)t));
-        for (int i = 0; i < x->n; i++)
-            printf(" %6.3g", 1e12 * curve_at(c, x->x[i]));
-        printf("  +- %.0f %%\n", 100 * c->error);
+        print_curve(num_name((enum num)t), "", &r->product[t], x);
+        print_curve(num_name((enum num)t), " experts", &r->experts[t], x);
     }
     for (int t = 0; t < NUM_COUNT; t++) {
         const struct curve *c = &r->attend_madd_s[t];
@@ -226,9 +235,10 @@ static void print_rates(const struct rates *r, bool gpu)
            percent(&r->attend_row_s));
     printf(
         "  other operations: %.2f us +- %.0f %% and %.1f GB/s; a further thread %.2f us; drawing "
-        "%.0f us per 100000 words\n",
+        "%.1f us and %.1f us a row of 100000 words; within a top-k or top-p %.1f and %.1f us\n",
         1e6 * r->op_s.value, percent(&r->op_s), 1e-9 / r->byte_s.value, 1e6 * r->split_s.value,
-        1e11 * r->draw_s.value);
+        1e6 * r->draw_op_s.value, 1e11 * r->draw_s.value, 1e6 * r->rank_op_s.value,
+        1e11 * r->rank_s.value);
 }
 
 static void print_level(const struct level *l)

@@ -60,8 +60,9 @@ static void price_exchange(struct comm *c, const struct mat *m, int rows)
 {
     const struct comm_price *p = c->ctx;
     double row = (double)mat_bytes(m) / max_int(m->n, 1);
-    count(c, (size_t)(p->hit * rows * row));
-    spend(c, COLLECTIVE_ALL_TO_ALL, (size_t)(p->hit * (double)mat_bytes(m)));
+    double hit = p->hardware && hardware_all_rows(p->hardware, &p->gang) ? 1 : p->hit;
+    count(c, (size_t)(hit * rows * row));
+    spend(c, COLLECTIVE_ALL_TO_ALL, (size_t)(hit * (double)mat_bytes(m)));
 }
 
 static void price_dispatch(struct comm *c, struct mat *m, const uint32_t *need)

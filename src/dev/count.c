@@ -203,9 +203,11 @@ static void count_expert(struct dev *d, const struct expert *e, double rows, dou
     double all = weights(&e->gate) + weights(&e->up) + weights(&e->down);
     count(d, times * 2 * rows * all,
           times * (weight_bytes(&e->gate) + weight_bytes(&e->up) + weight_bytes(&e->down)));
-    if (c->rates)
-        d->count.product_s +=
-            times * all * curve_at(&c->rates->product[e->gate.type], rows) / threads_of(c);
+    if (!c->rates)
+        return;
+    const struct curve *grouped = &c->rates->experts[e->gate.type];
+    const struct curve *each = grouped->n ? grouped : &c->rates->product[e->gate.type];
+    d->count.product_s += times * all * curve_at(each, rows) / threads_of(c);
 }
 
 /* All experts together are three passes: rows are put together, gate and up, down. Where rows go is

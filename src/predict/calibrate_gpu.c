@@ -8,11 +8,33 @@
 
 #include <math.h>
 
-enum { LAYER_OTHERS = 4, GROUP_STEPS = 4 };
+enum { LAYER_OTHERS = 4, GROUP_STEPS = 5 };
 
 /* The second where a GPU is fast enough for it, as all real ones are. */
-static const struct gpu_shape small = {256, 512, 1, 4, 64, 16, 32, 128, 4 << 20},
-                              large = {4096, 14336, 8, 4, 128, 2048, 256, 2048, 1 << 30};
+static const struct gpu_shape small = {.hidden = 128,
+                                       .ff = 256,
+                                       .heads_kv = 1,
+                                       .group = 4,
+                                       .dim = 64,
+                                       .rows_most = 34,
+                                       .near = 32,
+                                       .far = 128,
+                                       .experts = 4,
+                                       .expert_ff = 256,
+                                       .words = 2048,
+                                       .region = 4 << 20},
+                              large = {.hidden = 4096,
+                                       .ff = 14336,
+                                       .heads_kv = 8,
+                                       .group = 4,
+                                       .dim = 128,
+                                       .rows_most = 2048,
+                                       .near = 256,
+                                       .far = 2048,
+                                       .experts = 8,
+                                       .expert_ff = 2048,
+                                       .words = 128256,
+                                       .region = 1 << 30};
 
 /* In memory of the process that measures and of the one that asked. */
 struct found {
@@ -88,13 +110,13 @@ static void measure_others(struct gpu_core *c, struct rates *to, double *bytes_s
     int n = 0;
     const struct batch one = gpu_core_batch(c, 1);
     struct others tiny = others_of(c, 1, false);
-    to->op_s = gpu_core_time(c, &one, GPU_CASES / 2 - 2, call_others, &tiny);
+    to->op_s = gpu_core_time(c, &one, CASE_TINY, call_others, &tiny);
     to->op_s.value /= LAYER_OTHERS;
     c->op_s = to->op_s.value;
     for (size_t i = 0; i < COUNT(rows) && rows[i] <= c->shape.rows_most; i++) {
         const struct batch b = gpu_core_batch(c, rows[i]);
         struct others o = others_of(c, rows[i], true);
-        double s = gpu_core_time(c, &b, GPU_CASES / 2 - 3, call_others, &o).value;
+        double s = gpu_core_time(c, &b, CASE_OTHERS, call_others, &o).value;
         *bytes_s = fmax(*bytes_s, other_bytes(&o) / s);
         each[n++] = fmax(0.05 * s, s - LAYER_OTHERS * c->op_s) / other_bytes(&o);
     }
@@ -110,11 +132,14 @@ static int measure_all(struct gpu_core *c, const struct calibrate_opts *o, struc
     double row_s[COUNT(keys)] = {0}, bytes_s = 0;
     to->empty_s = (struct figure){c->empty_s, 0, SOURCE_MEASURED};
     measure_others(c, &to->rates, &to->bytes_s);
+    gpu_core_draw(c, &to->rates);
     member_done(c->m);
     for (int t = 0; t < NUM_COUNT && !gpu_core_rc(c); t++)
         if (num_can_weigh((enum num)t)) {
             if (!o->only_one || t == (int)o->only)
                 gpu_core_products(c, (enum num)t, &to->rates.product[t], &bytes_s, &to->flops_s[t]);
+            if (!o->only_one || t == (int)o->only)
+                gpu_core_experts(c, (enum num)t, &to->rates, &to->rates.experts[t]);
             to->bytes_s = fmax(to->bytes_s, bytes_s);
             member_done(c->m);
         }

@@ -61,8 +61,8 @@ static void fill_keys(struct gpu_core *c, enum num type)
 static struct figure time_case(struct gpu_case *g)
 {
     const struct attend_case *a = &g->of;
-    const int after_products = NUM_COUNT + 2 * (int)a->cache.type + (a->heads.group == 1);
-    return gpu_core_time(g->c, &a->batch, after_products, call_attend, g);
+    const int id = CASE_ATTENTION + 2 * (int)a->cache.type + (a->heads.group == 1);
+    return gpu_core_time(g->c, &a->batch, id, call_attend, g);
 }
 
 static double beyond(const struct gpu_core *c, double seconds, const struct attend_case *a,

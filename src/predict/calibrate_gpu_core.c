@@ -2,9 +2,8 @@
 #include "predict/calibrate_gpu_core.h"
 #include "predict/fit.h"
 
-enum { ROUNDS = 5, WARM = 3, CALLS_MOST = 8, RECORDED_ROWS = 64, SEQS_MOST = 64, WORDS = 64 };
-
-static const struct mat none;
+enum { ROUNDS = 5, WARM = 3, CALLS_MOST = 8, RECORDED_ROWS = 64, SEQS_MOST = 64 };
+_Static_assert(2 * CASE_EMPTY + 1 < GPU_CASES, "every case has two numbers");
 
 int gpu_core_rc(const struct gpu_core *c)
 {
@@ -37,6 +36,19 @@ struct mat gpu_core_rows(struct gpu_core *c, int n, int dim)
     return m;
 }
 
+/* Every block of rows is as long as any other. */
+void gpu_core_part(struct gpu_core *c, const struct part *p, enum num type, const struct mat *from)
+{
+    struct stored s = {.at = from->at, .type = NUM_F32, .stride = (size_t)from->dim};
+    struct part few = {min_int(GPU_SAMPLE, p->rows), p->cols, NULL};
+    size_t step = pack_block_bytes(type, p->cols) * (size_t)(few.rows / PACK_ROWS);
+    size_t all = part_bytes(type, p->rows, p->cols);
+    few.at = pool_get(&c->pool, part_bytes(type, few.rows, few.cols));
+    must(!part_pack(&few, type, &s));
+    for (size_t at = 0; at < all; at += step)
+        gpu_core_load(c, (char *)p->at + at, few.at, min_size(step, all - at));
+}
+
 /* ------------------------------------------------------------------------------- timing */
 
 struct batch gpu_core_batch(struct gpu_core *c, int n)
@@ -66,24 +78,25 @@ static double step_s(struct gpu_core *c, const struct batch *b, int number, gpu_
     dev_begin(&c->dev, &there);
     for (int i = 0; i < calls; i++)
         call(arg, &there, i);
-    dev_fetch(&c->dev, &none);
+    dev_fetch(&c->dev, &c->fetched);
     return member_seconds() - begin;
 }
 
 struct figure gpu_core_time(struct gpu_core *c, const struct batch *b, int id, gpu_call *call,
                             void *arg)
 {
-    const double quick = 2e-3;
+    const double quick = 2e-3, slow = 5e-2; /* no GPU is that */
     double s[ROUNDS];
     double first = step_s(c, b, 2 * id, call, arg, 1);
-    const int calls = first < quick ? CALLS_MOST : 1;
+    const int calls = first < quick && !c->fetched.n ? CALLS_MOST : 1;
+    const int rounds = first < slow ? ROUNDS : 2;
     for (int i = 0; i < WARM; i++) /* met, recorded, replayed */
         step_s(c, b, 2 * id + 1, call, arg, calls);
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds; i++) {
         double took = step_s(c, b, 2 * id + 1, call, arg, calls) - c->empty_s;
         s[i] = (took > 1e-9 ? took : 1e-9) / calls;
     }
-    return fit_median(s, ROUNDS);
+    return fit_median(s, rounds);
 }
 
 /* ------------------------------------------------------------------------------- opening */
@@ -113,9 +126,13 @@ int gpu_core_open(struct gpu_core *c, const struct gpus *g, const struct gpu_sha
                                 .max_out = GPU_CASES,
                                 .ctx = 2 * max_int(2048, shape->rows_most),
                                 .max_dim = shape->ff,
-                                .words = WORDS,
+                                .words = shape->words,
+                                .draws = true,
                                 .heads = shape->heads_kv * shape->group,
                                 .head_dim = shape->dim,
+                                .experts = shape->experts,
+                                .top = GPU_TOP,
+                                .expert_columns = shape->expert_ff,
                                 .records = true};
     c->plugin = g->plugin;
     c->shape = *shape;
@@ -129,6 +146,6 @@ int gpu_core_open(struct gpu_core *c, const struct gpus *g, const struct gpu_sha
     if (gpu_core_rc(c))
         return -EIO;
     struct batch one = gpu_core_batch(c, 1);
-    c->empty_s = gpu_core_time(c, &one, GPU_CASES / 2 - 1, call_nothing, NULL).value;
+    c->empty_s = gpu_core_time(c, &one, CASE_EMPTY, call_nothing, NULL).value;
     return gpu_core_rc(c);
 }

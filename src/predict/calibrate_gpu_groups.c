@@ -1,5 +1,6 @@
-/* calibrate_gpu_groups.c - what GPUs take to add, gather and send among them, from 1 KiB to 64 MiB,
- * by the group that the ranks of a model use. The twin of calibrate_sums.c. */
+/* calibrate_gpu_groups.c - what GPUs take to add, gather and send among them, and to bring rows to
+ * experts and back, from 1 KiB to 64 MiB, by the group that the ranks of a model use. The twin of
+ * calibrate_sums.c. */
 #include "comm/comm.h"
 #include "comm/shots.h"
 #include "predict/calibrate_gpu_core.h"
@@ -35,6 +36,8 @@ struct groups {
     struct comm comm;
     struct mat to;
     struct planes from;
+    struct mat whole, back; /* of experts: sums, and those that are added, in fixed point */
+    uint32_t *need;         /* [ROWS] of the device: every row goes to all */
     int calls, number, sender, receiver;
     bool pairs; /* of which there are too many to record */
     enum collective_op op;
@@ -42,7 +45,8 @@ struct groups {
 
 static size_t plane_bytes(const struct groups_work *w) { return round_up(w->most, 256); }
 
-/* The mats of a size, at the same place in the peer arena of each: the sum, then planes. */
+/* The mats of a size, at the same place in the peer arena of each: the sum, then planes, of which
+ * experts' sums take two. */
 static void lay_out(struct groups *b, char *arena, size_t bytes)
 {
     struct span tree[PLANES];
@@ -54,6 +58,8 @@ static void lay_out(struct groups *b, char *arena, size_t bytes)
         b->from.at[i] = m;
     }
     b->from.n = tree_split((struct span){cut[b->m->rank], cut[b->m->rank + 1]}, tree);
+    b->whole = (struct mat){ROWS, m.dim / 2, NUM_I64, b->from.at[0].at};
+    b->back = (struct mat){ROWS, m.dim / 2, NUM_I64, b->from.at[1].at};
 }
 
 static void call(struct groups *b)
@@ -68,7 +74,10 @@ static void call(struct groups *b)
         else if (b->m->rank == b->receiver)
             comm_recv(&b->comm, b->sender, &b->to);
         break;
-    case COLLECTIVE_ALL_TO_ALL:
+    case COLLECTIVE_ALL_TO_ALL: /* of one mat there and of another as large back */
+        comm_dispatch(&b->comm, &b->to, b->need);
+        comm_combine(&b->comm, &b->back, &b->whole, b->need);
+        break;
     case COLLECTIVE_COUNT: must(!"measured");
     }
 }
@@ -97,7 +106,8 @@ static void call_step(void *arg, int i)
     comm_end(&b->comm);
 }
 
-/* Seconds of a call: steps of many less steps of one, so that what a step takes is in neither. */
+/* Seconds of a call: steps of many less steps of one, so that what a step takes is in neither. An
+ * all-to-all is the mean of both ways. */
 static struct figure measure(struct groups *b, int number, size_t bytes)
 {
     const int many = bytes < (1 << 20) ? 17 : 5;
@@ -108,7 +118,7 @@ static struct figure measure(struct groups *b, int number, size_t bytes)
         b->calls = many, b->number = 2 * number + 1;
         double all = member_time(b->m, call_step, b, 1);
         if (i >= 0)
-            s[i] = fmax(1e-9, (all - one) / (many - 1));
+            s[i] = fmax(1e-9, (all - one) / (many - 1) / (b->op == COLLECTIVE_ALL_TO_ALL ? 2 : 1));
     }
     return fit_median(s, ROUNDS);
 }
@@ -116,7 +126,8 @@ static struct figure measure(struct groups *b, int number, size_t bytes)
 static void measure_ops(struct groups *b, char *arena, struct groups_shared *out)
 {
     static const enum collective_op ops[] = {COLLECTIVE_SUM, COLLECTIVE_SCATTER_SUM,
-                                             COLLECTIVE_GATHER, COLLECTIVE_SEND};
+                                             COLLECTIVE_GATHER, COLLECTIVE_ALL_TO_ALL,
+                                             COLLECTIVE_SEND};
     int number = 0;
     b->sender = 0, b->receiver = 1;
     for (size_t k = 0; k < COUNT(ops); k++) {
@@ -145,6 +156,18 @@ static void measure_ops(struct groups *b, char *arena, struct groups_shared *out
                 struct figure f = measure(b, 0, out->pair_bytes);
                 out->pair_s[b->receiver][b->sender] = f.value;
             }
+}
+
+/* Which ranks need a row: all. */
+static int load_need(struct groups *b, const struct plugin *plugin, struct err *e)
+{
+    uint32_t need[ROWS];
+    char *at = NULL;
+    for (int i = 0; i < ROWS; i++)
+        need[i] = UINT32_MAX >> (32 - b->w->n);
+    int rc = plugin->memory(&b->dev, sizeof(need), &at, e);
+    b->need = (uint32_t *)(void *)at;
+    return rc ? rc : plugin->load(&b->dev, 0, at, need, sizeof(need), e);
 }
 
 static int groups_member(struct member *m, void *arg, struct err *e)
@@ -180,6 +203,8 @@ static int groups_member(struct member *m, void *arg, struct err *e)
     if (!rc)
         rc = plugin->memory(&b.dev, head + peer, &memory, e);
     group.memory = memory;
+    if (!rc)
+        rc = load_need(&b, plugin, e);
     if (!rc)
         rc = plugin->group(&b.dev, &b.comm, &group, e);
     if (rc)
@@ -234,6 +259,7 @@ int calibrate_gpu_groups(struct members *g, const struct gpus *gpus, struct leve
     if (!rc)
         rc = members_run(g, groups_member, &w, e);
     const struct groups_shared *s = (void *)g->shared;
+    to->all_rows = w.kind == GROUP_NCCL; /* what it sends the host says, which knows of no need */
     for (int op = 0; !rc && op < COLLECTIVE_COUNT; op++)
         for (int way = WAY_ONE_SHOT; way <= WAY_TWO_SHOT; way++)
             add(to, s, &w, (enum collective_op)op, (enum collective_way)way);

@@ -1,11 +1,12 @@
 /* calibrate_gpu_products.c - all products of a layer, on packed weights that come from a GPU's
  * memory. The twin of calibrate_products.c. */
+#include "dev/cuda/kernels.h"
 #include "predict/calibrate_gpu_core.h"
 #include "predict/fit.h"
 
 #include <math.h>
 
-enum { LAYER_OPS = 4, SAMPLE_ROWS = 64 };
+enum { LAYER_OPS = 4 };
 enum { Q, K, V, O, GATE, UP, DOWN, MATRICES };
 
 struct gpu_layer {
@@ -27,27 +28,13 @@ static void place(struct gpu_layer *l, char *at)
         }
 }
 
-/* Pack a few rows here and repeat them there: every block of rows is as long as any other. */
-static void load_part(struct gpu_core *c, const struct part *p, enum num type,
-                      const struct mat *from)
-{
-    struct stored s = {.at = from->at, .type = NUM_F32, .stride = (size_t)from->dim};
-    struct part few = {min_int(SAMPLE_ROWS, p->rows), p->cols, NULL};
-    size_t step = pack_block_bytes(type, p->cols) * (size_t)(few.rows / PACK_ROWS);
-    size_t all = part_bytes(type, p->rows, p->cols);
-    few.at = pool_get(&c->pool, part_bytes(type, few.rows, few.cols));
-    must(!part_pack(&few, type, &s));
-    for (size_t at = 0; at < all; at += step)
-        gpu_core_load(c, (char *)p->at + at, few.at, min_size(step, all - at));
-}
-
 static void make_layer(struct gpu_layer *l, struct gpu_core *c, enum num type)
 {
     const struct gpu_shape *s = &c->shape;
     const int kv = s->heads_kv * s->dim, q = kv * s->group;
     const int rows[MATRICES] = {q, kv, kv, s->hidden, s->ff, s->ff, s->hidden};
     const int cols[MATRICES] = {s->hidden, s->hidden, s->hidden, q, s->hidden, s->hidden, s->ff};
-    const struct mat from = mat_sample(&c->pool, SAMPLE_ROWS, max_int(s->ff, s->hidden));
+    const struct mat from = mat_sample(&c->pool, GPU_SAMPLE, max_int(s->ff, s->hidden));
     *l = (struct gpu_layer){.c = c};
     for (int i = 0; i < MATRICES; i++) {
         int n = i == O || i == DOWN ? GPU_SHARES : 1;
@@ -64,7 +51,7 @@ static void make_layer(struct gpu_layer *l, struct gpu_core *c, enum num type)
         place(l, c->region + (size_t)k * l->bytes);
         for (int i = 0; i < MATRICES; i++)
             for (int p = 0; p < l->w[i].n_part; p++)
-                load_part(c, &l->part[i][p], type, &from);
+                gpu_core_part(c, &l->part[i][p], type, &from);
     }
 }
 
@@ -93,7 +80,11 @@ static void call_products(void *arg, const struct batch *batch, int i)
 void gpu_core_products(struct gpu_core *c, enum num type, struct curve *to, double *bytes_s,
                        double *flops_s)
 {
-    static const int rows[] = {1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048};
+    enum { WHOLE = GPU_STREAMED_WHOLE, ALL = GPU_STREAMED, SMALL = 32, RECORDED = 64 };
+    static const int rows[] = {1,       2,   4,     WHOLE,     WHOLE + 1, 12,       ALL,
+                               ALL + 1, 24,  SMALL, SMALL + 1, 48,        RECORDED, RECORDED + 1,
+                               96,      128, 192,   256,       512,       1024,     2048};
+    _Static_assert(COUNT(rows) <= CURVE_MAX, "a curve has room for them");
     struct gpu_layer *l = pool_get(&c->pool, sizeof(*l));
     *to = (struct curve){.source = SOURCE_MEASURED};
     *bytes_s = *flops_s = 0;
@@ -101,7 +92,7 @@ void gpu_core_products(struct gpu_core *c, enum num type, struct curve *to, doub
     for (size_t i = 0; i < COUNT(rows) && rows[i] <= c->shape.rows_most && !gpu_core_rc(c); i++) {
         const struct batch b = gpu_core_batch(c, rows[i]);
         l->rows = rows[i];
-        struct figure s = gpu_core_time(c, &b, (int)type, call_products, l);
+        struct figure s = gpu_core_time(c, &b, CASE_PRODUCTS + (int)type, call_products, l);
         double took = s.value - fmin(LAYER_OPS * c->op_s, 0.5 * s.value);
         to->x[to->n] = rows[i];
         to->y[to->n++] = took / l->numbers;

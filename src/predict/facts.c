@@ -20,14 +20,15 @@ static void rates_off(struct rates *r, enum group g)
 {
     for (int t = 0; t < NUM_COUNT; t++) {
         if (g == PRODUCTS)
-            curve_off(&r->product[t]);
+            curve_off(&r->product[t]), curve_off(&r->experts[t]);
         if (g == ATTENTION)
             off(&r->attend_byte_s[t]), curve_off(&r->attend_madd_s[t]);
     }
     if (g == ATTENTION)
         off(&r->attend_row_s);
     if (g == OTHER)
-        off(&r->byte_s), off(&r->op_s), off(&r->draw_s), off(&r->split_s);
+        off(&r->byte_s), off(&r->op_s), off(&r->split_s), off(&r->draw_op_s), off(&r->draw_s),
+            off(&r->rank_op_s), off(&r->rank_s);
 }
 
 /* Hardware whose figures of one group all cost more, by their error. */

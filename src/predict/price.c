@@ -398,7 +398,8 @@ static double host_s(const struct pricer *x, const struct work *w)
 static double draw_s(const struct pricer *x, const struct flight *f, const struct work *w)
 {
     int rows = (w->n_out + x->plan.threads - 1) / x->plan.threads; /* whole rows are shared out */
-    return f->rates.draw_s.value * rows * x->plan.model.n_vocab;
+    return (w->n_out ? f->rates.draw_op_s.value : 0) +
+           f->rates.draw_s.value * rows * x->plan.model.n_vocab;
 }
 
 /* GPUs draw by themselves, at the end of the last stage. */

@@ -150,16 +150,19 @@ static void scale(struct figure *f, double by)
 
 static void correct(struct rates *r, const struct seen_steps *s, double all)
 {
-    struct curve *c = &r->product[s->weight];
+    struct curve *c = &r->product[s->weight], *experts = &r->experts[s->weight];
     for (int i = 0; i < c->n; i++)
         c->y[i] *= ratio_at(s, c->x[i]);
     c->source = SOURCE_MEASURED;
+    for (int i = 0; i < experts->n; i++) /* rows of a step are not those of an expert */
+        experts->y[i] *= all;
     for (int kv = 0; kv < NUM_COUNT; kv++) {
         scale(&r->attend_byte_s[kv], all);
         for (int i = 0; i < r->attend_madd_s[kv].n; i++)
             r->attend_madd_s[kv].y[i] *= all;
     }
-    struct figure *other[] = {&r->attend_row_s, &r->byte_s, &r->op_s, &r->draw_s, &r->split_s};
+    struct figure *other[] = {&r->attend_row_s, &r->byte_s,    &r->op_s,   &r->draw_op_s,
+                              &r->draw_s,       &r->rank_op_s, &r->rank_s, &r->split_s};
     for (size_t i = 0; i < COUNT(other); i++)
         scale(other[i], all);
 }

@@ -60,13 +60,17 @@ void hardware_rates(const struct hardware *h, int active, struct rates *to)
     to->active = active;
     for (int k = 0; k < NUM_COUNT; k++) {
         curve_between(&to->product[k], &b->product[k], t);
+        curve_between(&to->experts[k], &b->experts[k], t);
         curve_between(&to->attend_madd_s[k], &b->attend_madd_s[k], t);
         to->attend_byte_s[k] = figure_between(to->attend_byte_s[k], b->attend_byte_s[k], t);
     }
     to->attend_row_s = figure_between(to->attend_row_s, b->attend_row_s, t);
     to->byte_s = figure_between(to->byte_s, b->byte_s, t);
     to->op_s = figure_between(to->op_s, b->op_s, t);
+    to->draw_op_s = figure_between(to->draw_op_s, b->draw_op_s, t);
     to->draw_s = figure_between(to->draw_s, b->draw_s, t);
+    to->rank_op_s = figure_between(to->rank_op_s, b->rank_op_s, t);
+    to->rank_s = figure_between(to->rank_s, b->rank_s, t);
     to->split_s = figure_between(to->split_s, b->split_s, t);
 }
 
@@ -201,6 +205,11 @@ double hardware_collective(const struct hardware *h, enum collective_op op, cons
         best = grouped;
     must(best < DBL_MAX); /* hardware_check() wants sends on every level */
     return best;
+}
+
+bool hardware_all_rows(const struct hardware *h, const struct gang *g)
+{
+    return g->ranks > 1 && h->level[level_of(h, g)].all_rows;
 }
 
 void hardware_slower(struct hardware *h, struct link by)

@@ -34,7 +34,7 @@ struct figure {
 
 /* y at x, straight lines between logarithms; beyond the ends the slope of the last pair goes on
  * downwards and upwards. Points ascend in x; all are > 0. n 0: not known. */
-enum { CURVE_MAX = 16 };
+enum { CURVE_MAX = 24 };
 struct curve {
     int n;
     double x[CURVE_MAX], y[CURVE_MAX];
@@ -50,15 +50,20 @@ struct rates {
     /* Seconds per weight (rows times columns of the matrix) of a product with x rows, the weights
      * coming from memory: flat while memory is the limit, then rising with x. Per weight format. */
     struct curve product[NUM_COUNT];
+    /* The same of a layer's experts, whose products are grouped: per weight of those experts that
+     * rows were sent to, with x rows of each. n 0: as other products. */
+    struct curve experts[NUM_COUNT];
     /* Attention, per format of the KV cache: seconds per byte of keys and values read, and seconds
      * per multiply-add of scores and outputs when a sequence has x rows in the step. An operation
      * takes the larger of the two; and attend_row_s for every row of every head of queries. */
     struct figure attend_byte_s[NUM_COUNT];
     struct curve attend_madd_s[NUM_COUNT];
     struct figure attend_row_s;
-    struct figure byte_s;  /* of what else reads and writes activations */
-    struct figure op_s;    /* fixed, of every operation: launch, or meeting of threads */
-    struct figure draw_s;  /* per row of logits and word of the vocabulary: drawing a token */
+    struct figure byte_s; /* of what else reads and writes activations */
+    struct figure op_s;   /* fixed, of every operation: launch, or meeting of threads */
+    /* Drawing tokens, by the rank that has the logits: once in a step, and per row and word of the
+     * vocabulary. Of the likeliest, as steps are priced; and of those within a top-k or top-p. */
+    struct figure draw_op_s, draw_s, rank_op_s, rank_s;
     struct figure split_s; /* fixed, of every operation per further thread of a rank; CPUs */
 };
 
@@ -95,6 +100,7 @@ struct level {
     char name[32]; /* "NVSwitch", "PCIe", "sockets", "InfiniBand NDR", "shared memory" */
     int size;      /* of the groups one level below (of devices at level 0) it joins so many */
     bool same_host;
+    bool all_rows; /* in an all-to-all of experts all rows travel, needed or not */
     int n_collective;
     struct collective collective[COLLECTIVES_MAX];
 };
@@ -147,6 +153,9 @@ double collective_reads(enum collective_op op, enum collective_way way, const st
  * between them. 0 for one rank. */
 double hardware_collective(const struct hardware *h, enum collective_op op, const struct gang *g,
                            double bytes);
+
+/* Do all rows travel in an all-to-all of these devices? */
+bool hardware_all_rows(const struct hardware *h, const struct gang *g);
 
 /* All links slower by a latency per call and seconds per byte that a rank reads: what comm/delay.h
  * does to a group. */

@@ -77,6 +77,8 @@ static int check_formats(const struct rates *x, const struct rates *first, struc
         bool keys = x->attend_madd_s[t].n > 0;
         rc = check_curve("product", &x->product[t], e);
         if (!rc)
+            rc = check_curve("experts", &x->experts[t], e);
+        if (!rc)
             rc = check_figure("attend_byte_s", &x->attend_byte_s[t], keys, e);
         if (!rc)
             rc = check_curve("attend_madd_s", &x->attend_madd_s[t], e);
@@ -84,6 +86,8 @@ static int check_formats(const struct rates *x, const struct rates *first, struc
             rc = err_set(e, -EINVAL, "attend_madd_s is missing, attend_byte_s is there");
         if (!rc && !x->product[t].n != !first->product[t].n)
             rc = err_set(e, -EINVAL, "product is known with some numbers of busy devices only");
+        if (!rc && !x->experts[t].n != !first->experts[t].n)
+            rc = err_set(e, -EINVAL, "experts are known with some numbers of busy devices only");
         if (!rc && keys != (first->attend_madd_s[t].n > 0))
             rc = err_set(e, -EINVAL, "attend is known with some numbers of busy devices only");
         products += x->product[t].n > 0;

@@ -16,7 +16,10 @@
     FIGURE(byte_s, true)                                                                           \
     FIGURE(op_s, true)                                                                             \
     FIGURE(attend_row_s, false)                                                                    \
+    FIGURE(draw_op_s, false)                                                                       \
     FIGURE(draw_s, false)                                                                          \
+    FIGURE(rank_op_s, false)                                                                       \
+    FIGURE(rank_s, false)                                                                          \
     FIGURE(split_s, false)
 #define COLLECTIVE_FIGURES(FIGURE)                                                                 \
     FIGURE(latency_s, true)                                                                        \

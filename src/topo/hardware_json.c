@@ -68,11 +68,21 @@ static json_t *curves_to_json(const struct curve *x)
     if (x->f.source)                                                                               \
         json_object_set_new(o, #f, figure_to_json(&x->f));
 
+static bool any_curve(const struct curve x[NUM_COUNT])
+{
+    for (int t = 0; t < NUM_COUNT; t++)
+        if (x[t].n)
+            return true;
+    return false;
+}
+
 static json_t *rates_to_json(const struct rates *x)
 {
     json_t *o = json_object();
     json_object_set_new(o, "active", json_integer(x->active));
     json_object_set_new(o, "product", curves_to_json(x->product));
+    if (any_curve(x->experts))
+        json_object_set_new(o, "experts", curves_to_json(x->experts));
     json_object_set_new(o, "attend_byte_s", figures_to_json(x->attend_byte_s));
     json_object_set_new(o, "attend_madd_s", curves_to_json(x->attend_madd_s));
     RATES_FIGURES(PUT_FIGURE)
@@ -96,6 +106,8 @@ static json_t *level_to_json(const struct level *x)
     json_object_set_new(o, "name", json_string(x->name));
     json_object_set_new(o, "size", json_integer(x->size));
     json_object_set_new(o, "same_host", json_boolean(x->same_host));
+    if (x->all_rows)
+        json_object_set_new(o, "all_rows", json_true());
     for (int i = 0; i < x->n_collective; i++)
         json_array_append_new(list, collective_to_json(&x->collective[i]));
     json_object_set_new(o, "collectives", list);
@@ -167,6 +179,13 @@ static int get_count(const json_t *o, const char *key, int *to, struct err *e)
         return err_set(e, -EINVAL, "%s: a whole number is needed", key);
     *to = (int)n;
     return 0;
+}
+
+static int get_bool(const json_t *o, const char *key, bool *to, struct err *e)
+{
+    const json_t *v = json_object_get(o, key);
+    *to = json_is_true(v);
+    return json_is_boolean(v) ? 0 : err_set(e, -EINVAL, "%s: true or false is needed", key);
 }
 
 /* A text that fits in n bytes with its end; absent is empty. */
@@ -282,13 +301,15 @@ static int by_format(const json_t *parent, const char *key, struct figure *figur
 
 static int rates_from_json(const json_t *o, struct rates *x, struct err *e)
 {
-    static const char *const names[] = {"active", "product", "attend_byte_s", "attend_madd_s",
-                                        RATES_FIGURES(NAME)};
+    static const char *const names[] = {"active",        "product",       "experts",
+                                        "attend_byte_s", "attend_madd_s", RATES_FIGURES(NAME)};
     int rc = known_only(o, names, COUNT(names), 2, e);
     if (!rc)
         rc = get_count(o, "active", &x->active, e);
     if (!rc)
         rc = by_format(o, "product", NULL, x->product, e);
+    if (!rc)
+        rc = by_format(o, "experts", NULL, x->experts, e);
     if (!rc)
         rc = by_format(o, "attend_byte_s", x->attend_byte_s, NULL, e);
     if (!rc)
@@ -326,16 +347,17 @@ static int get_list(const json_t *o, const char *key, int most, const json_t **l
 
 static int level_from_json(const json_t *o, struct level *x, struct err *e)
 {
-    static const char *const names[] = {"name", "size", "same_host", "collectives"};
+    static const char *const names[] = {"name", "size", "same_host", "collectives", "all_rows"};
     const json_t *list = NULL;
-    int rc = known_only(o, names, COUNT(names), COUNT(names), e);
+    int rc = known_only(o, names, COUNT(names), 4, e);
     if (!rc)
         rc = get_text(o, "name", x->name, sizeof(x->name), e);
     if (!rc)
         rc = get_count(o, "size", &x->size, e);
-    if (!rc && !json_is_boolean(json_object_get(o, "same_host")))
-        rc = err_set(e, -EINVAL, "same_host: true or false is needed");
-    x->same_host = json_is_true(json_object_get(o, "same_host"));
+    if (!rc)
+        rc = get_bool(o, "same_host", &x->same_host, e);
+    if (!rc && json_object_get(o, "all_rows"))
+        rc = get_bool(o, "all_rows", &x->all_rows, e);
     if (!rc)
         rc = get_list(o, "collectives", COLLECTIVES_MAX, &list, &x->n_collective, e);
     for (int i = 0; !rc && i < x->n_collective; i++)

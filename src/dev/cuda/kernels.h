@@ -96,6 +96,8 @@ int gpu_squares(void *stream, float *const plane[GPU_PLANES], int n_plane, int c
 int gpu_norm_by(void *stream, float *x, int n, int part, const float *sum, int columns, int column,
                 const float *w, int dim, float eps);
 int gpu_clip(void *stream, float *x, int n, int dim, float limit);
+/* Weights of up to so many rows are streamed, whole numbers' of fewer; those of more are tiles. */
+enum { GPU_STREAMED = 16, GPU_STREAMED_WHOLE = 8 };
 int gpu_products(void *stream, const float *x, int n, int dim, const struct gpu_term *term,
                  int n_term, const struct gpu_room *);
 /* As dev_glu(); of few rows up is not written. */

@@ -4,7 +4,7 @@
 #include "dev/cuda/product.h"
 
 /* Rows of x are made ready in multiples; so many rows are done as fast as weights can be read. */
-enum { READY_ROWS = 8, BF16_STREAMED = 16, WHOLE_STREAMED = 8 };
+enum { READY_ROWS = 8 };
 
 /* ------------------------------------------------------------------------------- pieces */
 
@@ -89,7 +89,7 @@ static int make_ready(void *stream, enum num type, struct product *p, struct gpu
 static bool is_streamed(enum num type, int n)
 {
     return (type == NUM_BF16 || format_grouped(type)) &&
-           n <= (format_whole(type) ? WHOLE_STREAMED : BF16_STREAMED);
+           n <= (format_whole(type) ? GPU_STREAMED_WHOLE : GPU_STREAMED);
 }
 
 static int multiply(void *stream, enum num type, struct product *p, const struct gpu_room *room)
