@@ -4,7 +4,7 @@
     python3 bench/serving.py --model PACKED --peer LLAMA-SERVER GGUF [--trace AZURE.csv] [CLAIM...] > figures.md
 
 PACKED is a folder that `tandem pack` wrote, GGUF the same model for the peer. Claims: chats long prefix
-trace ready idle streams overhead; all by default. Loads come from `tandem bench serve`. Every server is
+trace ready idle streams overhead pauses; all by default. Loads come from `tandem bench serve`. Every server is
 started afresh for every run; medians over --rounds, least to most in brackets; ratios are medians of the
 ratios of single rounds. A run of chats is half a minute for us and two minutes for the peer.
 """
@@ -257,7 +257,41 @@ def overhead():
           f" ITL P50 above the same step of `bench latency`, the load's own client on the same cores: {spread(longer, 100, 1)} %.")
 
 
-CLAIMS = {f.__name__: f for f in (chats, long, prefix, trace, ready, idle, streams, overhead)}
+def stream(s, seed, each):
+    """One seeded answer; each(n) after its n-th token. Returns the text and the longest time between two tokens."""
+    ask = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True, "stream": True, "temperature": 1, "seed": seed}
+    text, last, longest, n = "", None, 0, 0
+    with urllib.request.urlopen(s.url + "/v1/completions", json.dumps(ask).encode(), timeout=120) as answer:
+        for line in answer:
+            if not line.startswith(b"data: {"):
+                continue
+            now, n = time.monotonic(), n + 1
+            longest, last = max(longest, now - (last or now)), now
+            text += json.loads(line[6:])["choices"][0]["text"]
+            each(n)
+    return text, longest
+
+
+def pauses():
+    """One of two ranks is killed, or stopped, in the middle of an answer: the longest time without a token."""
+    rows = []
+    for title, what, more in (("killed", signal.SIGKILL, []), ("stopped", signal.SIGSTOP, []),
+                              ("stopped, --patience 0.2", signal.SIGSTOP, ["--patience", "0.2"])):
+        with tandem("--tp", "2", "--ctx", "512", "--max-seqs", "4", *more) as s:
+            named = lambda: [p for p in s.processes() if open(f"/proc/{p}/comm").read().startswith("tandem-rank-")]
+            stream(s, 0, lambda n: None)  # shapes that were not met have more time
+            calm, torn, same = [], [], 0
+            for seed in range(A.rounds):
+                want, longest = stream(s, seed, lambda n: None)
+                calm.append(longest)
+                got, longest = stream(s, seed, lambda n: n == 20 + seed and os.kill(named()[seed % 2], what))
+                torn.append(longest)
+                same += got == want
+            rows.append(f"| {title} | {spread(torn, 1, 2)} | {spread(calm, 1, 3)} | {same} of {A.rounds} |")
+    print(f"\n**{pauses.__doc__}**\n\n| | s | undisturbed | the same answer |\n|---|---|---|---|\n" + "\n".join(rows))
+
+
+CLAIMS = {f.__name__: f for f in (chats, long, prefix, trace, ready, idle, streams, overhead, pauses)}
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
