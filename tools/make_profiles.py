@@ -15,9 +15,9 @@ MIB, GIB = 2**20, 2**30
 # Shares of the vendor's rates that kernels reach: fitted to published runs of Llama-3.1-70B and
 # Qwen3-32B on A100, H100, H200 and B200 (memory 0.86-0.89, arithmetic 0.74-0.89, keys 0.88-1.0).
 MEMORY, MATH, KEYS = 0.87, 0.80, 0.92
-# By the same fits: a layer has 32-42 us of fixed costs, which is 13 operations; a step 0-1.5 ms, and
+# By the same fits: a layer has 32-42 us of fixed costs, which is 8 operations; a step 0-1.5 ms, and
 # 13-46 us more per sequence.
-OP_S, STEP_S, SEQ_S = 37e-6 / 13, 0.5e-3, 25e-6
+OP_S, STEP_S, SEQ_S = 37e-6 / 8, 0.5e-3, 25e-6
 
 # Bits of a weight with its part of the scales (src/base/mat.h), and whose arithmetic it takes.
 FORMATS = {"f32": (32, "f32"), "f16": (16, "bf16"), "bf16": (16, "bf16"),

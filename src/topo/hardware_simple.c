@@ -9,7 +9,7 @@
 
 /* Shares of the given rates that kernels reach, and what is fixed. */
 static const double memory_reached = 0.87, math_reached = 0.80, keys_reached = 0.92;
-static const double op_s = 2.8e-6, step_s = 0.5e-3, seq_s = 20e-6, draw_s = 1e-11;
+static const double op_s = 4.6e-6, step_s = 0.5e-3, seq_s = 20e-6, draw_s = 1e-11;
 static const double usual_latency_s = 5e-6, usual_reserve_bytes = 1.5 * (1 << 30);
 
 static struct figure given(double x) { return (struct figure){x, 0, SOURCE_GIVEN}; }

@@ -216,6 +216,12 @@ void model_access(const void *where, size_t n, enum model_access how, const void
     int __tsan_atomic##bits##_compare_exchange_weak(T *at, T *from, T to, int, int)                \
     {                                                                                              \
         ATOMIC(bits, compare_exchange_n, at, from, to, false, 5, 5);                               \
+    }                                                                                              \
+    T __tsan_atomic##bits##_compare_exchange_val(T *at, T from, T to, int, int) /* clang's */      \
+    {                                                                                              \
+        model_access(at, bits / 8, MODEL_ATOMIC, __builtin_return_address(0));                     \
+        __atomic_compare_exchange_n(at, &from, to, false, 5, 5);                                   \
+        return from;                                                                               \
     }
 
 extern "C" {
