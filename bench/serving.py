@@ -77,10 +77,11 @@ def peer(slots, context):
 def load(server, *what, wait=True):
     out = tempfile.NamedTemporaryFile("r", suffix=".json")
     p = subprocess.Popen([A.tandem, "bench", "serve", "--url", server.url, *GEN, *what, "--json", out.name],
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                         stdout=subprocess.DEVNULL)
 
     def figures():
-        p.wait()
+        if p.wait():
+            sys.exit("tandem bench serve failed: " + " ".join(p.args))
         return json.load(out)
     return figures() if wait else figures
 
@@ -107,7 +108,7 @@ LATENCY = [("TTFT P50, s", ("ttft_s", "p50"), 1, 2), ("TTFT P99, s", ("ttft_s", 
 
 def chats():
     """32 clients at once, new prompts of 128 tokens, answers of 64."""
-    what = ["-c", "32", "-n", "64", "--prompt-tokens", "128", "--output-tokens", "64"]
+    what = ["--concurrency", "32", "-n", "64", "--prompt-tokens", "128", "--output-tokens", "64"]
     ours, theirs = [], []
     for _ in range(A.rounds):
         with tandem("--max-seqs", "32", "--ctx", "1024") as s:
@@ -123,7 +124,7 @@ def long():
     def run(s):
         done = load(s, "--rate", "8", "--arrivals", "uniform", "-n", "16", "--prompt-tokens", "32", "--output-tokens", "220", wait=False)
         time.sleep(4)
-        one = load(s, "-c", "1", "-n", "1", "--prompt-tokens", "2000", "--output-tokens", "4", "-s", "7")
+        one = load(s, "--concurrency", "1", "-n", "1", "--prompt-tokens", "2000", "--output-tokens", "4", "-s", "7")
         f = done()
         return {**f, "long_s": one["ttft_s"]["p50"], "stall": f["itl_s"]["p99"] / f["itl_s"]["p50"]}
     ours, theirs = [], []
@@ -140,7 +141,7 @@ def long():
 
 def prefix():
     """8 clients, 32 requests: 1000 tokens that all share, and 32 of their own; answers of 16."""
-    what = ["-c", "8", "-n", "32", "--prompt-tokens", "32", "--shared-prefix-tokens", "1000", "--output-tokens", "16"]
+    what = ["--concurrency", "8", "-n", "32", "--prompt-tokens", "32", "--shared-prefix-tokens", "1000", "--output-tokens", "16"]
     ours, theirs = [], []
     for _ in range(A.rounds):
         with tandem("--ctx", "2048", "--max-seqs", "8") as s:
@@ -193,7 +194,7 @@ def idle():
     for make, to in ((small, ours), (lambda: peer(32, 1024), theirs)):
         if make is small or A.peer:
             with make() as s:
-                load(s, "-c", "4", "-n", "4", "--prompt-tokens", "16", "--output-tokens", "8")
+                load(s, "--concurrency", "4", "-n", "4", "--prompt-tokens", "16", "--output-tokens", "8")
                 time.sleep(15)
                 before = s.cpu_s()
                 time.sleep(10)
@@ -244,9 +245,9 @@ def overhead():
     idle, control, longer = [], [], []
     for _ in range(A.rounds):
         with tandem("--max-seqs", "32", "--ctx", "1024") as s:
-            load(s, "-c", "32", "-n", "32", "--prompt-tokens", "8", "--output-tokens", "16")
+            load(s, "--concurrency", "32", "-n", "32", "--prompt-tokens", "8", "--output-tokens", "16")
             cpu = s.cpu_s()[s.process.pid]
-            ended = load(s, "-c", "32", "-n", "32", "--prompt-tokens", "120", "--output-tokens", "128", "-s", "5", wait=False)
+            ended = load(s, "--concurrency", "32", "-n", "32", "--prompt-tokens", "120", "--output-tokens", "128", "-s", "5", wait=False)
             idle.append(idle_share(s, 4 * 32, 124 * 32))
             f = ended()
             control.append((s.cpu_s()[s.process.pid] - cpu) / f["seconds"])
