@@ -26,6 +26,9 @@ static void a_curve_is_straight_between_logarithms_and_beyond(void **state)
     assert_near(curve_at(&c, 8), 20);
     assert_near(curve_at(&c, 1000), 20);
     assert_true(curve_at(&one, 1) == 3 && curve_at(&one, 99) == 3 && curve_at(&none, 1) == 0);
+    /* Two points next to each other may be noise: it is not carried far. */
+    const struct curve step = {.n = 3, .x = {1, 32, 33}, .y = {5, 5, 10}};
+    assert_near(curve_at(&step, 330), 100);
 }
 
 static void rates_lie_on_lines_between_numbers_of_busy_devices(void **state)

@@ -256,6 +256,7 @@ static void replicas_of_a_cpu_slow_each_other_down(void **state)
     (void)state;
     h.kind = DEVICE_CPU;
     h.n_rates = 2;
+    h.rates[0].op_s.value = 1e-6; /* nothing is launched */
     h.rates[1] = h.rates[0];
     h.rates[1].active = 16;
     for (int i = 0; i < h.rates[1].product[NUM_BF16].n; i++)

@@ -20,6 +20,10 @@ double curve_at(const struct curve *c, double x)
         return c->y[0];
     i = max_int(0, min_int(i - 1, c->n - 2));
     double slope = log(c->y[i + 1] / c->y[i]) / log(c->x[i + 1] / c->x[i]);
+    if (x > c->x[i + 1])
+        i++;
+    if (x < c->x[0] || x > c->x[c->n - 1])
+        slope = fmax(-1, fmin(1, slope));
     return c->y[i] * pow(x / c->x[i], slope);
 }
 

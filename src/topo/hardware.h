@@ -33,7 +33,8 @@ struct figure {
 };
 
 /* y at x, straight lines between logarithms; beyond the ends the slope of the last pair goes on
- * downwards and upwards. Points ascend in x; all are > 0. n 0: not known. */
+ * downwards and upwards, no steeper than in proportion: the pair may be noise. Points ascend in x;
+ * all are > 0. n 0: not known. */
 enum { CURVE_MAX = 24 };
 struct curve {
     int n;
